@@ -1,0 +1,72 @@
+//! [`Backend`]: the address of one server, whether it is healthy, and how busy it is.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::config::BackendConfig;
+use crate::upstream::agent::Upstream;
+
+/// One server behind a route. Asking for its health or load takes no lock.
+#[derive(Debug)]
+pub struct Backend {
+    config: BackendConfig,
+    upstream: Upstream,
+    /// Written by the health thread of the route, read by the balancers. A hint: nothing else depends on it, so
+    /// `Relaxed`.
+    healthy: AtomicBool,
+    /// Written by [`BackendGuard`](super::BackendGuard) alone. A statistic that steers balancing: `Relaxed`.
+    in_flight: AtomicUsize,
+}
+
+impl Backend {
+    /// A backend that is taken for healthy until a probe says otherwise.
+    #[must_use]
+    pub fn new(config: BackendConfig, upstream: Upstream) -> Self {
+        Self { config, upstream, healthy: AtomicBool::new(true), in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Its entry in the configuration; `addr` names it in logs.
+    #[must_use]
+    pub fn config(&self) -> &BackendConfig {
+        &self.config
+    }
+
+    /// The client that speaks to it.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Whether exchanges may be sent to it.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Sets the health and returns what it was.
+    pub fn set_healthy(&self, healthy: bool) -> bool {
+        self.healthy.swap(healthy, Ordering::Relaxed)
+    }
+
+    /// Exchanges it is carrying now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A backend at a made-up address that nobody connects to.
+    #[cfg(test)]
+    pub(crate) fn for_tests(port: u16) -> Self {
+        use crate::config::BackendAddr;
+        let addr = BackendAddr::Tcp { host: "127.0.0.1".into(), port };
+        let config = BackendConfig { addr, weight: std::num::NonZeroU32::MIN };
+        Self::new(config, Upstream::for_tests())
+    }
+}

@@ -1,0 +1,4 @@
+//! Periodic probes: one thread per route.
+
+pub mod checker;
+pub mod streak;

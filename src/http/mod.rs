@@ -1,0 +1,8 @@
+//! HTTP/1.1 messages: bytes to types and back. No sockets here.
+
+pub mod chunked;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod hop_by_hop;
+pub mod target;

@@ -1,0 +1,3 @@
+//! Towards the backends.
+
+pub mod agent;
