@@ -1,1 +1,242 @@
-//! To come.
+//! Why an exchange was answered by the proxy itself, or broke off: one stable word for log, counters and client.
+
+use std::fmt;
+
+use crate::http::head::HeadError;
+
+/// Who has to look into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The client sent something wrong, was too slow, or left.
+    Downstream,
+    /// The backend refused, broke off, was too slow, or answered nonsense.
+    Upstream,
+    /// The configuration or the capacity of the proxy.
+    Proxy,
+}
+
+/// The cause of an answer that did not come from a backend, or of an answer that broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The request head was refused; says how.
+    Head(HeadError),
+    /// The request body is larger than the route's `max_body_bytes`.
+    BodyTooLarge,
+    /// The request body's chunked coding is malformed.
+    BadBody,
+    /// The client did not send its request body in time.
+    BodyTimeout,
+    /// The client went away before the exchange was over.
+    ClientLeft,
+    /// The client did not read its answer in time.
+    WriteTimeout,
+    /// No route's prefix matches.
+    NoRoute,
+    /// Every backend of the route is unhealthy.
+    NoHealthyBackend,
+    /// More complete requests wait than `queue_size` allows.
+    Overloaded,
+    /// The route carries `max_in_flight` exchanges already.
+    RouteFull,
+    /// As many tunnels are open as `max_tunnels` allows.
+    TunnelsFull,
+    /// The backend refused the connection.
+    ConnectRefused,
+    /// No connection to the backend in `connect_timeout_secs`.
+    ConnectTimeout,
+    /// The backend can't be reached for another reason: no route to the host, no such socket.
+    ConnectFailed,
+    /// The backend's host name has no address.
+    NameNotResolved,
+    /// No response head in `response_timeout_secs`, or no byte of its body in `idle_timeout_secs`.
+    ResponseTimeout,
+    /// The exchange did not end within the route's `deadline_secs`.
+    DeadlineExceeded,
+    /// The backend closed or reset the connection before its answer was complete.
+    BackendClosed,
+    /// The backend's answer is not valid HTTP/1.1.
+    BadResponse,
+    /// The backend's response head is larger than 64 KiB or has more than 128 fields.
+    ResponseHeadTooLarge,
+    /// The backend answered early, and the rest of the upload is too large to be skipped.
+    UploadAbandoned,
+    /// A defect of the proxy: the exchange panicked.
+    Internal,
+}
+
+impl Cause {
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = 22;
+
+    /// A place in a table of [`COUNT`](Self::COUNT) places.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Head(_) => 0,
+            Self::BodyTooLarge => 1,
+            Self::BadBody => 2,
+            Self::BodyTimeout => 3,
+            Self::ClientLeft => 4,
+            Self::WriteTimeout => 5,
+            Self::NoRoute => 6,
+            Self::NoHealthyBackend => 7,
+            Self::Overloaded => 8,
+            Self::RouteFull => 9,
+            Self::TunnelsFull => 10,
+            Self::ConnectRefused => 11,
+            Self::ConnectTimeout => 12,
+            Self::ConnectFailed => 13,
+            Self::NameNotResolved => 14,
+            Self::ResponseTimeout => 15,
+            Self::DeadlineExceeded => 16,
+            Self::BackendClosed => 17,
+            Self::BadResponse => 18,
+            Self::ResponseHeadTooLarge => 19,
+            Self::UploadAbandoned => 20,
+            Self::Internal => 21,
+        }
+    }
+
+    /// The word that names this cause everywhere.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Head(error) => error.word(),
+            Self::BodyTooLarge => "body_too_large",
+            Self::BadBody => "bad_body",
+            Self::BodyTimeout => "body_timeout",
+            Self::ClientLeft => "client_left",
+            Self::WriteTimeout => "write_timeout",
+            Self::NoRoute => "no_route",
+            Self::NoHealthyBackend => "no_healthy_backend",
+            Self::Overloaded => "overloaded",
+            Self::RouteFull => "route_full",
+            Self::TunnelsFull => "tunnels_full",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::NameNotResolved => "name_not_resolved",
+            Self::ResponseTimeout => "response_timeout",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::BackendClosed => "backend_closed",
+            Self::BadResponse => "bad_response",
+            Self::ResponseHeadTooLarge => "response_head_too_large",
+            Self::UploadAbandoned => "upload_abandoned",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    /// What the client is told in the body of the answer.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Head(error) => error.detail(),
+            Self::BodyTooLarge => "the request body is larger than this path accepts",
+            Self::BadBody => "the request body is not valid chunked coding",
+            Self::BodyTimeout => "the request body did not arrive in time",
+            Self::ClientLeft => "the request ended before it was complete",
+            Self::WriteTimeout => "the answer was not read in time",
+            Self::NoRoute => "nothing is served under this path",
+            Self::NoHealthyBackend => "no server for this path is healthy at the moment",
+            Self::Overloaded => "too many requests are waiting at the moment",
+            Self::RouteFull => "too many requests for this path are in progress at the moment",
+            Self::TunnelsFull => "too many upgraded connections are open at the moment",
+            Self::ConnectRefused => "the server refused the connection",
+            Self::ConnectTimeout => "the server did not accept a connection in time",
+            Self::ConnectFailed => "the server can not be reached",
+            Self::NameNotResolved => "the name of the server has no address",
+            Self::ResponseTimeout => "the server did not answer in time",
+            Self::DeadlineExceeded => "the request took longer than this path allows",
+            Self::BackendClosed => "the server closed the connection before its answer was complete",
+            Self::BadResponse => "the answer of the server is not valid HTTP/1.1",
+            Self::ResponseHeadTooLarge => "the answer of the server has too large a head",
+            Self::UploadAbandoned => "the server did not want the rest of a very large upload",
+            Self::Internal => "the proxy made a mistake; its log says more",
+        }
+    }
+
+    /// The status the client is answered with, when there is still something to answer.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Head(error) => error.status(),
+            Self::BodyTooLarge => 413,
+            Self::BadBody | Self::ClientLeft => 400,
+            Self::BodyTimeout | Self::WriteTimeout => 408,
+            Self::NoRoute => 404,
+            Self::NoHealthyBackend | Self::Overloaded | Self::RouteFull | Self::TunnelsFull => 503,
+            Self::ConnectRefused
+            | Self::ConnectFailed
+            | Self::NameNotResolved
+            | Self::BackendClosed
+            | Self::BadResponse
+            | Self::UploadAbandoned
+            | Self::ResponseHeadTooLarge => 502,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::DeadlineExceeded => 504,
+            Self::Internal => 500,
+        }
+    }
+
+    /// The error type of RFC 9209 §2.3 that comes nearest, for `Proxy-Status`.
+    #[must_use]
+    pub fn proxy_error_type(self) -> &'static str {
+        match self {
+            Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
+                "http_request_error"
+            }
+            Self::BodyTooLarge => "http_request_denied",
+            Self::NoRoute => "destination_not_found",
+            Self::NoHealthyBackend => "destination_unavailable",
+            Self::Overloaded | Self::RouteFull | Self::TunnelsFull => "connection_limit_reached",
+            Self::ConnectRefused => "connection_refused",
+            Self::ConnectTimeout => "connection_timeout",
+            Self::ConnectFailed => "destination_ip_unroutable",
+            Self::NameNotResolved => "dns_error",
+            Self::ResponseTimeout | Self::DeadlineExceeded => "http_response_timeout",
+            Self::BackendClosed | Self::UploadAbandoned => "connection_terminated",
+            Self::BadResponse => "http_protocol_error",
+            Self::ResponseHeadTooLarge => "http_response_header_section_size",
+            Self::Internal => "proxy_internal_error",
+        }
+    }
+
+    /// Who is to blame.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::Head(_)
+            | Self::BodyTooLarge
+            | Self::BadBody
+            | Self::BodyTimeout
+            | Self::ClientLeft
+            | Self::WriteTimeout => Blame::Downstream,
+            Self::NoRoute
+            | Self::Overloaded
+            | Self::RouteFull
+            | Self::TunnelsFull
+            | Self::UploadAbandoned
+            | Self::Internal => Blame::Proxy,
+            Self::NoHealthyBackend
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectFailed
+            | Self::NameNotResolved
+            | Self::ResponseTimeout
+            | Self::DeadlineExceeded
+            | Self::BackendClosed
+            | Self::BadResponse
+            | Self::ResponseHeadTooLarge => Blame::Upstream,
+        }
+    }
+
+    /// Seconds after which trying again makes sense; sent as `Retry-After`.
+    #[must_use]
+    pub fn retry_after_secs(self) -> Option<u32> {
+        (self.status() == 503).then_some(1)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}

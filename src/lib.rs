@@ -12,3 +12,8 @@ pub mod routing;
 pub mod stop;
 pub mod upstream;
 pub mod workers;
+pub mod counters;
+mod gateway;
+pub mod route;
+pub mod signals;
+pub mod socket;

@@ -1,1 +1,269 @@
-//! To come.
+//! [`Proxy`]: builds the parts, owns every thread, joins every thread.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::balance::Backend;
+use crate::config::{Config, Engine, RouteConfig};
+use crate::counters::Counters;
+#[cfg(feature = "tiny-http")]
+use crate::downstream::tiny_http::{self, TinyHttp};
+use crate::gateway::Gateway;
+use crate::health::checker::HealthChecker;
+use crate::http::head::HeadLimits;
+use crate::route::Route;
+use crate::routing::RouteTable;
+use crate::signals::Signals;
+use crate::stop::StopToken;
+use crate::upstream::agent::Upstream;
+use crate::workers::pool::Pool;
+
+/// Why the proxy could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address can't be listened on.
+    Listen(SocketAddr, io::Error),
+    /// A backend's address can't be used.
+    Backend(io::Error),
+    /// A thread could not be started.
+    Thread(io::Error),
+    /// The configured engine is not part of this build.
+    Engine(&'static str),
+    /// Signals could not be taken over.
+    Signals(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(addr, error) => {
+                write!(f, "cannot listen on {addr}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        f.write_str("; another program uses this port: stop it, or change listen_addr")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE or root: or change listen_addr")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Backend(error) => write!(f, "cannot use a backend address: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Engine(reason) => f.write_str(reason),
+            Self::Signals(error) => write!(f, "cannot take over signals: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    local_addrs: Vec<SocketAddr>,
+    shutdown_timeout: Duration,
+    gateway: Arc<Gateway>,
+    routes: Vec<Arc<Route>>,
+    front: Front,
+    stop: StopToken,
+    health: Vec<JoinHandle<()>>,
+}
+
+/// The way in, and the workers it feeds.
+enum Front {
+    #[cfg(feature = "tiny-http")]
+    TinyHttp { engines: Vec<TinyHttp>, pool: Arc<Pool<::tiny_http::Request>> },
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Front")
+    }
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Exchanges that were still under way at the deadline.
+    pub cut: usize,
+}
+
+impl Proxy {
+    /// Binds the listeners, starts every thread, and returns once connections are accepted.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let counters = Arc::new(Counters::default());
+        let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
+        let table = routes.iter().map(|route| (route.config().prefix.clone(), Arc::clone(route))).collect();
+        let gateway = Arc::new(Gateway {
+            routes: RouteTable::new(table),
+            trusted: config.server.trusted_proxies.clone(),
+            counters,
+            draining: AtomicBool::new(false),
+        });
+        let listeners = config.listen_addrs.iter().map(|addr| bind(*addr)).collect::<Result<Vec<_>, _>>()?;
+        let local_addrs: Vec<SocketAddr> =
+            listeners.iter().zip(&config.listen_addrs).map(|(l, addr)| l.local_addr().unwrap_or(*addr)).collect();
+        let front = Front::start(&config, listeners, &gateway)?;
+        let stop = StopToken::new();
+        let mut health = Vec::new();
+        for route in &routes {
+            if route.config().health_check.is_some() {
+                health.push(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
+            }
+        }
+        for addr in &local_addrs {
+            log::info!("listening addr={addr} engine={}", config.server.engine);
+        }
+        for route in &routes {
+            log_route(route.config());
+        }
+        Ok(Self { local_addrs, shutdown_timeout: config.shutdown_timeout, gateway, routes, front, stop, health })
+    }
+
+    /// The addresses listened on, with the ports the system chose where 0 was asked for.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.gateway.counters
+    }
+
+    /// Each backend's address and the exchanges in flight on it.
+    #[must_use]
+    pub fn backend_in_flight(&self) -> Vec<(String, usize)> {
+        let backends = self.routes.iter().flat_map(|route| route.backends().iter());
+        backends.map(|backend| (backend.config().addr.to_string(), backend.in_flight())).collect()
+    }
+
+    /// Stops accepting, lets what is in flight finish for up to `shutdown_timeout`, and joins every thread.
+    #[must_use]
+    pub fn drain(self) -> Drained {
+        let deadline = Instant::now() + self.shutdown_timeout;
+        self.gateway.draining.store(true, Ordering::Relaxed);
+        self.stop.stop();
+        let ended = self.front.drain(deadline);
+        let cut = if ended { 0 } else { self.gateway.counters.in_flight.load(Ordering::Relaxed) };
+        for thread in self.health {
+            if thread.join().is_err() {
+                log::error!("a health thread had panicked");
+            }
+        }
+        Drained { cut }
+    }
+}
+
+impl Front {
+    fn start(config: &Config, listeners: Vec<TcpListener>, gateway: &Arc<Gateway>) -> Result<Self, StartError> {
+        let limits = HeadLimits {
+            max_header_bytes: config.server.max_header_bytes.get(),
+            max_headers: config.server.max_headers.get(),
+        };
+        match config.server.engine {
+            #[cfg(feature = "tiny-http")]
+            _ => {
+                let (shared, counters) = (Arc::clone(gateway), Arc::clone(&gateway.counters));
+                let pool = Pool::start(
+                    config.server.workers.get(),
+                    config.server.queue_size.get(),
+                    counters,
+                    Arc::new(move |request, _| tiny_http::serve(request, &shared, &limits)),
+                );
+                let pool = Arc::new(pool.map_err(StartError::Thread)?);
+                let engines = listeners
+                    .into_iter()
+                    .map(|listener| TinyHttp::start(listener, Arc::clone(&pool), Arc::clone(gateway)))
+                    .collect::<Result<_, _>>()
+                    .map_err(StartError::Thread)?;
+                Ok(Self::TinyHttp { engines, pool })
+            }
+            #[cfg(not(feature = "tiny-http"))]
+            Engine::TinyHttp => {
+                Err(StartError::Engine("engine = \"tiny_http\" is not part of this build: use \"native\""))
+            }
+        }
+    }
+
+    /// Whether every exchange ended before `deadline`.
+    fn drain(self, deadline: Instant) -> bool {
+        match self {
+            #[cfg(feature = "tiny-http")]
+            Self::TinyHttp { engines, pool } => {
+                for engine in engines {
+                    engine.stop();
+                }
+                Arc::into_inner(pool).is_none_or(|pool| pool.join(deadline))
+            }
+        }
+    }
+}
+
+fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
+    let backend = |entry: &crate::config::BackendConfig| {
+        let upstream = Upstream::new(&entry.addr, config).map_err(StartError::Backend)?;
+        Ok(Arc::new(Backend::new(entry.clone(), upstream)))
+    };
+    let backends = config.backends.iter().map(backend).collect::<Result<_, _>>()?;
+    Ok(Arc::new(Route::new(config.clone(), backends)))
+}
+
+fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).map_err(|error| StartError::Listen(addr, error))
+}
+
+fn log_route(route: &RouteConfig) {
+    let backends: Vec<String> = route.backends.iter().map(|backend| backend.addr.to_string()).collect();
+    let health = route.health_check.as_ref().map_or("none".to_owned(), |check| {
+        format!("{} every {} s", check.path, check.interval.as_secs_f64())
+    });
+    log::info!(
+        "route prefix={} algorithm={} backends={} health_check={health:?}",
+        route.prefix.as_str(),
+        route.algorithm,
+        backends.join(",")
+    );
+}
+
+/// Runs the proxy until a signal ends it.
+#[must_use]
+pub fn run(config: Config) -> ExitCode {
+    match run_until_signal(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_until_signal(config: Config) -> Result<(), StartError> {
+    let mut signals = Signals::register().map_err(StartError::Signals)?;
+    let timeout = config.shutdown_timeout;
+    let proxy = Proxy::start(config)?;
+    let signal = signals.wait();
+    let in_flight = proxy.counters().in_flight.load(Ordering::Relaxed);
+    log::info!(
+        "draining signal={signal} in_flight={in_flight} deadline_secs={} (a second signal ends at once)",
+        timeout.as_secs_f64()
+    );
+    let drained = proxy.drain();
+    if drained.cut > 0 {
+        log::warn!("shutdown_timeout of {} s is over: {} exchanges were cut", timeout.as_secs_f64(), drained.cut);
+    } else {
+        log::info!("stopped");
+    }
+    Ok(())
+}

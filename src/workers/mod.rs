@@ -1,1 +1,3 @@
-//! To come.
+//! The fixed pool of threads that carry exchanges.
+
+pub(crate) mod pool;

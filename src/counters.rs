@@ -1,0 +1,55 @@
+//! What happened so far, in numbers.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::error::Cause;
+
+/// Totals since the start. Each is written by whoever does the counted thing and read by whoever wants to know;
+/// nothing else depends on them, so `Relaxed` throughout.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Exchanges begun.
+    pub exchanges: AtomicU64,
+    /// Exchanges being carried now.
+    pub in_flight: AtomicUsize,
+    /// Tries after the first.
+    pub retries: AtomicU64,
+    /// Times all workers were held while requests waited.
+    pub pool_exhausted: AtomicU64,
+    /// Exchanges that panicked.
+    pub panics: AtomicU64,
+    causes: [AtomicU64; Cause::COUNT],
+}
+
+impl Counters {
+    /// Counts one exchange that ended for `cause`.
+    pub fn count(&self, cause: Cause) {
+        if let Some(counter) = self.causes.get(cause.index()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many exchanges ended for `cause`. All refused heads count as one kind.
+    #[must_use]
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.causes.get(cause.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts an exchange in flight for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a Counters);
+
+impl<'a> InFlight<'a> {
+    pub(crate) fn enter(counters: &'a Counters) -> Self {
+        counters.exchanges.fetch_add(1, Ordering::Relaxed);
+        counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(counters)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,295 @@
+//! The answer on its way to the client: the head and the first bytes in one write, framing decided anew.
+
+use std::cell::RefCell;
+use std::io;
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+use super::exchange::{Client, End};
+use crate::error::Cause;
+use crate::http::chunked;
+use crate::http::head::{RequestHead, Version};
+use crate::http::hop_by_hop::{ConnectionOptions, crosses};
+use crate::upstream::forward::{Answer, BodyReader};
+
+/// Bytes collected before they are sent, if they are here already. Two reads of ureq's 16 KiB.
+const BATCH: usize = 32 * 1024;
+/// One read of the body.
+const PIECE: usize = 16 * 1024;
+/// The longest head of a chunk of at most [`PIECE`] bytes.
+const CHUNK_HEAD: usize = 6;
+
+thread_local! {
+    /// The output buffer of this thread, from one answer to the next.
+    static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Vec<u8> {
+    SPARE.with(|spare| spare.try_borrow_mut().map(|mut spare| std::mem::take(&mut *spare)).unwrap_or_default())
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    if buffer.capacity() <= 2 * BATCH {
+        buffer.clear();
+        SPARE.with(|spare| {
+            if let Ok(mut spare) = spare.try_borrow_mut() {
+                *spare = buffer;
+            }
+        });
+    }
+}
+
+/// How the end of an answer is told to the client (RFC 9112 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is no body: HEAD, 204, 304.
+    NoBody,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// How passing on an answer ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Relayed {
+    /// The client has all of it.
+    Whole(End),
+    /// Nothing was sent yet: the client can still be answered otherwise.
+    Unsent(Cause),
+    /// It broke off midway.
+    Broken(Cause),
+}
+
+/// Passes the answer of a backend on to the client.
+pub(crate) fn relay<C: Client>(answer: &mut Answer, head: &RequestHead, client: &mut C, keep_alive: bool) -> Relayed {
+    let status = answer.head().status();
+    let framing = match framing(&head.method, head.version, status, answer.head()) {
+        Ok(framing) => framing,
+        Err(cause) => return Relayed::Unsent(cause),
+    };
+    let keep_alive = keep_alive && framing != Framing::UntilClose && client.can_keep_alive();
+    let mut out = take_buffer();
+    write_head(&mut out, status, answer.head().headers(), framing, head, keep_alive);
+    let mut sent_any = false;
+    let result = answer.read_body(|body| copy_body(body, framing, client, &mut out, &mut sent_any));
+    let relayed = match result {
+        Ok(()) if keep_alive => Relayed::Whole(End::KeepAlive),
+        Ok(()) => Relayed::Whole(End::Close),
+        Err(Interrupted::Upstream(cause)) if !sent_any => Relayed::Unsent(cause),
+        Err(Interrupted::Upstream(cause)) => {
+            // What is here of the answer is the client's; the missing end shows that it is not whole.
+            if cause.blame() != crate::error::Blame::Downstream {
+                drop(client.write(&out));
+            }
+            Relayed::Broken(cause)
+        }
+        Err(Interrupted::Downstream(error)) => Relayed::Broken(write_cause(&error)),
+    };
+    give_back(out);
+    relayed
+}
+
+enum Interrupted {
+    Upstream(Cause),
+    Downstream(io::Error),
+}
+
+fn write_cause(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Cause::WriteTimeout,
+        _ => Cause::ClientLeft,
+    }
+}
+
+/// Copies the body behind the head that is in `out`. Waits for the backend only when the client has everything.
+fn copy_body<C: Client>(
+    body: &mut BodyReader<'_>,
+    framing: Framing,
+    client: &mut C,
+    out: &mut Vec<u8>,
+    sent_any: &mut bool,
+) -> Result<(), Interrupted> {
+    let mut owed = match framing {
+        Framing::Length(length) => Some(length),
+        _ => None,
+    };
+    loop {
+        let begin = out.len();
+        let space = if framing == Framing::Chunked { CHUNK_HEAD } else { 0 };
+        out.resize(begin + space + PIECE, 0);
+        let piece = out.get_mut(begin + space..).unwrap_or_default();
+        let read = body.read(piece, begin == 0);
+        match read {
+            Ok(Some(0)) => {
+                out.truncate(begin);
+                break;
+            }
+            Ok(Some(n)) => {
+                if framing == Framing::Chunked {
+                    frame_chunk(out, begin, n);
+                } else {
+                    out.truncate(begin + n);
+                }
+                if let Some(owed) = &mut owed {
+                    *owed = owed.saturating_sub(n as u64);
+                }
+            }
+            Ok(None) => out.truncate(begin),
+            Err(cause) => {
+                out.truncate(begin);
+                return Err(Interrupted::Upstream(cause));
+            }
+        }
+        if matches!(read, Ok(None)) || out.len() >= BATCH {
+            *sent_any = true;
+            client.write(out).map_err(Interrupted::Downstream)?;
+            out.clear();
+        }
+    }
+    match framing {
+        Framing::Chunked => out.extend_from_slice(chunked::LAST_CHUNK),
+        Framing::Length(_) if owed != Some(0) => return Err(Interrupted::Upstream(Cause::BackendClosed)),
+        _ => {}
+    }
+    if !out.is_empty() {
+        *sent_any = true;
+        client.write(out).map_err(Interrupted::Downstream)?;
+    }
+    Ok(())
+}
+
+/// Puts the chunk head in front of the `n` bytes that lie [`CHUNK_HEAD`] bytes behind `begin`.
+fn frame_chunk(out: &mut Vec<u8>, begin: usize, n: usize) {
+    let mut size = Vec::with_capacity(CHUNK_HEAD);
+    chunked::encode_head(n, &mut size);
+    let from = begin + CHUNK_HEAD;
+    out.copy_within(from..from + n, begin + size.len());
+    if let Some(place) = out.get_mut(begin..begin + size.len()) {
+        place.copy_from_slice(&size);
+    }
+    out.truncate(begin + size.len() + n);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Decides how the body is framed towards the client, and refuses an answer that does not say how long it is.
+fn framing<B>(
+    method: &Method,
+    version: Version,
+    status: StatusCode,
+    response: &http::Response<B>,
+) -> Result<Framing, Cause> {
+    if status.is_informational() {
+        // ureq swallows interim answers; a 101 nobody asked for is not HTTP any more.
+        return Err(Cause::BadResponse);
+    }
+    let headers = response.headers();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if let Some(coding) = coding {
+        // Anything but one `chunked` would reach the client half decoded; in HTTP/1.0 ureq leaves even that undecoded.
+        let one_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !one_chunked || response.version() == http::Version::HTTP_10 {
+            return Err(Cause::BadResponse);
+        }
+    }
+    if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Ok(Framing::NoBody);
+    }
+    if coding.is_none()
+        && let Some(length) = headers.get(header::CONTENT_LENGTH)
+    {
+        let length = length.to_str().ok().and_then(|length| length.trim().parse().ok());
+        return length.map(Framing::Length).ok_or(Cause::BadResponse);
+    }
+    Ok(match version {
+        Version::Http11 => Framing::Chunked,
+        Version::Http10 => Framing::UntilClose,
+    })
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+    request: &RequestHead,
+    keep_alive: bool,
+) {
+    write_status_line(out, status);
+    let options = ConnectionOptions::collect(headers.get_all(header::CONNECTION).iter());
+    let upstream_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let mut length_written = false;
+    for (name, value) in headers {
+        if *name == header::CONTENT_LENGTH {
+            // HEAD and 304 say what a GET would have said, 204 says nothing (RFC 9110 §8.6). Equal lines become one.
+            let wanted = match framing {
+                Framing::NoBody => status != StatusCode::NO_CONTENT && !upstream_chunked,
+                Framing::Length(_) => true,
+                Framing::Chunked | Framing::UntilClose => false,
+            };
+            if !wanted || length_written {
+                continue;
+            }
+            length_written = true;
+        } else if !crosses(name, &options) {
+            continue;
+        }
+        write_field(out, name.as_str(), value.as_bytes());
+    }
+    if framing == Framing::Chunked {
+        write_field(out, "transfer-encoding", b"chunked");
+    }
+    write_connection(out, request.version, keep_alive);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    // ureq does not tell the backend's own phrase, and clients are to ignore it (RFC 9112 §4).
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_connection(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
+    match (version, keep_alive) {
+        (_, false) => write_field(out, "connection", b"close"),
+        (Version::Http10, true) => write_field(out, "connection", b"keep-alive"),
+        (Version::Http11, true) => {}
+    }
+}
+
+/// The bytes of an answer made by the proxy itself. `request`: version, and whether it was HEAD.
+pub(crate) fn refusal(cause: Cause, version: Version, is_head: bool, keep_alive: bool) -> Vec<u8> {
+    let status = StatusCode::from_u16(cause.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let reason = status.canonical_reason().unwrap_or_default();
+    let body = format!("{} {reason}: {} ({cause})\n", status.as_u16(), cause.sentence());
+    let mut out = Vec::with_capacity(512);
+    write_status_line(&mut out, status);
+    write_field(&mut out, "content-type", b"text/plain; charset=utf-8");
+    write_field(&mut out, "content-length", body.len().to_string().as_bytes());
+    let proxy_status = format!("reverse-proxy; error={}; details=\"{cause}\"", cause.proxy_error_type());
+    write_field(&mut out, "proxy-status", proxy_status.as_bytes());
+    if let Some(seconds) = cause.retry_after_secs() {
+        write_field(&mut out, "retry-after", seconds.to_string().as_bytes());
+    }
+    if cause.status() == 405 {
+        // CONNECT is the one method refused by name.
+        write_field(&mut out, "allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+    }
+    write_connection(&mut out, version, keep_alive);
+    out.extend_from_slice(b"\r\n");
+    if !is_head {
+        out.extend_from_slice(body.as_bytes());
+    }
+    out
+}

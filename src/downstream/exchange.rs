@@ -1,0 +1,54 @@
+//! The seam between how a request came in and what the proxy does with it.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use socket2::Socket;
+
+use crate::error::Cause;
+
+/// The client of one exchange, as its way in presents it: a body to read and a way to answer. The parsed head travels
+/// beside it.
+pub trait Client {
+    /// Its address.
+    fn address(&self) -> IpAddr;
+
+    /// Its address as a field value.
+    fn forwarded_for(&self) -> &HeaderValue;
+
+    /// The socket to watch while a backend thinks; `None` where the way in keeps it to itself.
+    fn socket(&self) -> Option<&Arc<Socket>>;
+
+    /// Reads the next piece of the request body, its coding removed: `Some(0)` is its end, `None` means that the backend
+    /// answered while the client was waited for. Sends `100 Continue` first where the client waits for it.
+    ///
+    /// # Errors
+    /// The body is malformed, too slow, or the client left.
+    fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause>;
+
+    /// Goes back to the beginning of the body. Whether that was possible: nothing was read of it, or all of it is in
+    /// memory.
+    fn rewind_body(&mut self) -> bool;
+
+    /// Whether the connection can carry another request after this one: the body is read, or small and here.
+    fn can_keep_alive(&self) -> bool;
+
+    /// Sends `bytes` to the client, all of them.
+    ///
+    /// # Errors
+    /// The client left, or did not read for `write_timeout_secs`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// What becomes of the client's connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It can carry the next request.
+    KeepAlive,
+    /// The answer is complete and said that the connection closes.
+    Close,
+    /// The answer broke off, or there was nobody to answer: close so that the client sees it.
+    Broken,
+}

@@ -1,0 +1,161 @@
+//! What the proxy does with one exchange: route, pick a backend, forward, try again where that is safe, answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Method;
+
+use crate::balance::{Backend, BackendGuard};
+use crate::config::IpNetwork;
+use crate::counters::{Counters, InFlight};
+use crate::downstream::answer::{self, Relayed};
+use crate::downstream::exchange::{Client, End};
+use crate::error::{Blame, Cause};
+use crate::http::framing::BodyFraming;
+use crate::http::head::RequestHead;
+use crate::route::Route;
+use crate::routing::RouteTable;
+use crate::upstream::forward::{self, Answer, Failed, Try};
+use crate::upstream::retry::may_retry;
+
+/// Everything an exchange needs, shared by all workers and never changed while they run.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub routes: RouteTable<Arc<Route>>,
+    pub trusted: Vec<IpNetwork>,
+    pub counters: Arc<Counters>,
+    /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.
+    pub draining: AtomicBool,
+}
+
+/// How an exchange ended, for the log.
+struct Outcome {
+    end: End,
+    status: u16,
+    cause: Option<Cause>,
+    backend: Option<Arc<Backend>>,
+}
+
+impl Gateway {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Carries one exchange from its head to the end of its answer.
+    pub(crate) fn serve<C: Client>(&self, head: &RequestHead, client: &mut C) -> End {
+        let _in_flight = InFlight::enter(&self.counters);
+        let started = Instant::now();
+        let outcome = match self.forward(head, client, started) {
+            Ok(outcome) => outcome,
+            Err(cause) => self.refuse(cause, head, client),
+        };
+        if let Some(cause) = outcome.cause {
+            self.counters.count(cause);
+        }
+        log_exchange(head, client, &outcome, started.elapsed());
+        outcome.end
+    }
+
+    fn forward<C: Client>(&self, head: &RequestHead, client: &mut C, started: Instant) -> Result<Outcome, Cause> {
+        let route = self.routes.find(head.target.routing_path()).ok_or(Cause::NoRoute)?;
+        let config = route.config();
+        if let (BodyFraming::Length(length), Some(max)) = (head.framing, config.max_body_bytes)
+            && length > max
+        {
+            return Err(Cause::BodyTooLarge);
+        }
+        let _held = route.enter().ok_or(Cause::RouteFull)?;
+        let deadline = config.deadline.and_then(|limit| started.checked_add(limit));
+        let trusted = self.trusted.iter().any(|network| network.contains(client.address()));
+
+        let mut tried: Vec<Arc<Backend>> = Vec::new();
+        loop {
+            let guard = route.pick(&tried).ok_or(Cause::NoHealthyBackend)?;
+            let fresh = !tried.is_empty();
+            let upstream = guard.upstream();
+            let failed = match forward::send(Try { head, route: config, upstream, fresh, deadline, trusted }, client) {
+                Ok(answer) => match self.relay(answer, &guard, head, client) {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(cause) => {
+                        report(&guard, config.prefix.as_str(), cause);
+                        return Err(cause);
+                    }
+                },
+                Err(failed) => failed,
+            };
+            report(&guard, config.prefix.as_str(), failed.cause);
+            let tries_left = (config.retries as usize).saturating_sub(tried.len());
+            let in_time = started.elapsed() < config.response_timeout && deadline.is_none_or(|at| Instant::now() < at);
+            let Failed { cause, progress } = failed;
+            if tries_left == 0 || !in_time || !may_retry(&head.method, cause, progress) {
+                return Err(cause);
+            }
+            log::debug!("trying again backend={} cause={cause} sent={}", guard.config().addr, progress.sent);
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+            tried.push(Arc::clone(guard.backend()));
+        }
+    }
+
+    fn relay<C: Client>(
+        &self,
+        mut answer: Answer,
+        guard: &BackendGuard,
+        head: &RequestHead,
+        client: &mut C,
+    ) -> Result<Outcome, Cause> {
+        let status = answer.head().status().as_u16();
+        let keep_alive = head.keep_alive && !self.is_draining();
+        let backend = Some(Arc::clone(guard.backend()));
+        match answer::relay(&mut answer, head, client, keep_alive) {
+            Relayed::Whole(end) => {
+                guard.answered();
+                Ok(Outcome { end, status, cause: None, backend })
+            }
+            Relayed::Unsent(cause) => Err(cause),
+            Relayed::Broken(cause) => {
+                report(guard, "", cause);
+                Ok(Outcome { end: End::Broken, status, cause: Some(cause), backend })
+            }
+        }
+    }
+
+    /// Answers in place of a backend.
+    pub(crate) fn refuse<C: Client>(&self, cause: Cause, head: &RequestHead, client: &mut C) -> Outcome {
+        let keep_alive = head.keep_alive && !self.is_draining() && client.can_keep_alive();
+        // Overload is answered and over: the client is to come back on another day, not on this connection.
+        let keep_alive = keep_alive && cause.blame() != Blame::Downstream;
+        let bytes = answer::refusal(cause, head.version, head.method == Method::HEAD, keep_alive);
+        let end = match client.write(&bytes) {
+            _ if cause == Cause::ClientLeft => End::Broken,
+            Ok(()) if keep_alive => End::KeepAlive,
+            Ok(()) => End::Close,
+            Err(_) => End::Broken,
+        };
+        Outcome { end, status: cause.status(), cause: Some(cause), backend: None }
+    }
+}
+
+/// Warns when a backend that had answered begins to fail, not at each failure: a client could fill the log.
+fn report(backend: &Backend, route: &str, cause: Cause) {
+    if cause.blame() == Blame::Upstream && backend.failed() {
+        let addr = &backend.config().addr;
+        log::warn!("backend fails route={route} backend={addr} cause={cause} (further failures at debug)");
+    }
+}
+
+fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, took: Duration) {
+    if !log::log_enabled!(log::Level::Debug) {
+        return;
+    }
+    let backend = outcome.backend.as_ref().map_or("-".to_owned(), |backend| backend.config().addr.to_string());
+    let cause = outcome.cause.map_or("-", Cause::word);
+    log::debug!(
+        "exchange client={} method={} target={:?} status={} cause={cause} backend={backend} ms={}",
+        client.address(),
+        head.method,
+        head.target.as_str(),
+        outcome.status,
+        took.as_millis(),
+    );
+}

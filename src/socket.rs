@@ -1,0 +1,183 @@
+//! What the proxy asks of a socket and std does not offer: single non-blocking calls on blocking sockets, and
+//! waiting for two sockets at once. The one file that differs between operating systems.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::Socket;
+
+/// What [`wait`] saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Bytes can be read, or the end of the stream.
+    pub readable: bool,
+    /// Bytes can be written.
+    pub writable: bool,
+    /// The other side has closed its sending half, or the connection is broken.
+    pub hung_up: bool,
+}
+
+#[cfg(unix)]
+mod imp {
+    use super::{Ready, Socket, io};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::net::{RecvFlags, SendFlags, recv, send};
+    use std::time::Duration;
+
+    #[cfg(target_os = "linux")]
+    const MORE: SendFlags = SendFlags::MORE;
+    #[cfg(not(target_os = "linux"))]
+    const MORE: SendFlags = SendFlags::empty();
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+    // Elsewhere Rust's start-up code ignores SIGPIPE for the whole process.
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    const NO_SIGNAL: SendFlags = SendFlags::empty();
+    #[cfg(target_os = "linux")]
+    const HUNG_UP: PollFlags = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    const HUNG_UP: PollFlags = PollFlags::empty();
+
+    pub(super) fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(socket, buf, RecvFlags::DONTWAIT)?.0)
+    }
+
+    pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(socket, buf, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
+    }
+
+    pub(super) fn send_now(socket: &Socket, buf: &[u8], more: bool) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | NO_SIGNAL | if more { MORE } else { SendFlags::empty() };
+        Ok(send(socket, buf, flags)?)
+    }
+
+    pub(super) fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<()> {
+        let mut fds: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|(socket, wanted)| {
+                let mut flags = PollFlags::empty();
+                flags.set(PollFlags::IN, wanted.readable);
+                flags.set(PollFlags::OUT, wanted.writable);
+                flags.set(HUNG_UP, wanted.hung_up);
+                PollFd::new(*socket, flags)
+            })
+            .collect();
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let seen: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        for ((_, ready), seen) in sockets.iter_mut().zip(seen) {
+            let broken = seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+            *ready = Ready {
+                readable: broken || seen.contains(PollFlags::IN),
+                writable: seen.contains(PollFlags::OUT),
+                hung_up: broken || (!HUNG_UP.is_empty() && seen.contains(HUNG_UP)),
+            };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(unix))]
+mod imp {
+    use super::{Ready, Socket, io};
+    use std::io::{Read, Write};
+    use std::time::{Duration, Instant};
+
+    fn now<T>(socket: &Socket, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        socket.set_nonblocking(true)?;
+        let result = call();
+        socket.set_nonblocking(false)?;
+        result
+    }
+
+    pub(super) fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+        now(socket, || (&mut &*socket).read(buf))
+    }
+
+    pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+        let mut bytes = [std::mem::MaybeUninit::uninit(); 1];
+        let peeked = now(socket, || socket.peek(&mut bytes))?;
+        // Without `unsafe` the peeked bytes can't be looked at; a caller learns that there are some.
+        Ok(peeked.min(buf.len()))
+    }
+
+    pub(super) fn send_now(socket: &Socket, buf: &[u8], _more: bool) -> io::Result<usize> {
+        now(socket, || (&mut &*socket).write(buf))
+    }
+
+    /// Without `poll`, looks at the sockets in turn every few milliseconds.
+    pub(super) fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + timeout;
+        let wanted: Vec<Ready> = sockets.iter().map(|(_, ready)| *ready).collect();
+        loop {
+            let mut any = false;
+            for ((socket, ready), wanted) in sockets.iter_mut().zip(&wanted) {
+                let peeked = peek_now(socket, &mut [0]);
+                let quiet = matches!(&peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+                *ready = Ready {
+                    readable: wanted.readable && !quiet,
+                    writable: wanted.writable,
+                    hung_up: wanted.hung_up && !quiet && !matches!(peeked, Ok(1..)),
+                };
+                any |= *ready != Ready::default();
+            }
+            if any || Instant::now() >= deadline {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Reads what is there. `WouldBlock` when nothing is, whatever mode the socket is in.
+///
+/// # Errors
+/// As `recv(2)`.
+pub fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+    imp::recv_now(socket, buf)
+}
+
+/// Looks at what is there without taking it.
+///
+/// # Errors
+/// As `recv(2)`; `WouldBlock` when nothing is there.
+pub fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+    imp::peek_now(socket, buf)
+}
+
+/// Sends what the socket takes without waiting. `more`: the rest follows at once, so the kernel may wait for it
+/// to fill a packet.
+///
+/// # Errors
+/// As `send(2)`; `WouldBlock` when the socket takes nothing. Never raises SIGPIPE.
+pub fn send_now(socket: &Socket, buf: &[u8], more: bool) -> io::Result<usize> {
+    imp::send_now(socket, buf, more)
+}
+
+/// Waits until one of the sockets is in one of the states wanted of it, or `timeout` is over; writes what was seen
+/// in place of what was wanted.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<()> {
+    imp::wait(sockets, timeout)
+}
+
+/// Whether nothing has arrived on an idle connection: no byte, no end, no error.
+#[must_use]
+pub fn is_quiet(socket: &Socket) -> bool {
+    matches!(peek_now(socket, &mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Whether the other side has closed the connection, or its sending half: the two can't be told apart.
+#[must_use]
+pub fn has_hung_up(socket: &Socket) -> bool {
+    let mut state = [(socket, Ready { hung_up: true, ..Ready::default() })];
+    if wait(&mut state, Duration::ZERO).is_err() {
+        return true;
+    }
+    state.iter().any(|(_, ready)| ready.hung_up)
+}

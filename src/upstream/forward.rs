@@ -1,0 +1,268 @@
+//! One try: the request out, the response head in.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use ureq::{Body, SendBody};
+
+use super::agent::Upstream;
+use super::call::{Call, CallScope, with_current};
+use super::failure;
+use super::headers::{Rewrite, rewrite};
+use super::retry::Progress;
+use super::transport::{self, Conn};
+use crate::config::RouteConfig;
+use crate::downstream::exchange::Client;
+use crate::error::Cause;
+use crate::http::framing::BodyFraming;
+use crate::http::head::RequestHead;
+use crate::socket::{Ready, wait};
+
+/// While a large upload runs, the backend is asked after so many bytes whether it has answered already.
+const EARLY_ANSWER_CHECK: u64 = 1024 * 1024;
+/// What may be left of an upload that the backend did not want. ureq has to be fed with filler up to the declared
+/// length before it reads the answer; at 100 GB/s this much takes 0.2 s.
+const MAX_FILLER: u64 = 16 * 1024 * 1024 * 1024;
+
+/// What one try is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try<'a> {
+    pub head: &'a RequestHead,
+    pub route: &'a RouteConfig,
+    pub upstream: &'a Upstream,
+    /// Take no idle connection.
+    pub fresh: bool,
+    /// The end of the whole exchange.
+    pub deadline: Option<Instant>,
+    /// The client is one of `trusted_proxies`.
+    pub trusted: bool,
+}
+
+/// A response head, and its body still to be read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    // Declared, and so dropped, before the scope: what a dropped body tells about its connection goes there.
+    response: Response<Body>,
+    scope: CallScope,
+}
+
+/// A try that ended without a response head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    pub cause: Cause,
+    pub progress: Progress,
+}
+
+/// Sends the request of `client` to a backend and waits for the response head.
+pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Failed> {
+    let mut request = Request::new(());
+    *request.method_mut() = one.head.method.clone();
+    *request.uri_mut() = one.upstream.uri(one.head.target.path_and_query().clone());
+    let host = if one.route.preserve_host && !one.head.host.is_empty() { &one.head.host } else { one.upstream.host() };
+    let upgrade = one.head.upgrade;
+    let with = Rewrite { host, client: client.forwarded_for(), trusted: one.trusted, upgrade };
+    rewrite(one.head, with, request.headers_mut());
+
+    let has_body = !matches!(one.head.framing, BodyFraming::None | BodyFraming::Length(0));
+    let mut call = Call::new(one.upstream.limits(one.deadline));
+    call.client = client.socket().cloned();
+    call.fresh = one.fresh;
+    call.upgrade = upgrade;
+    call.body_follows = has_body;
+    call.longest_line = longest_line(&request);
+    let scope = CallScope::enter(call);
+
+    let mut upload = Upload::new(one, client);
+    let result = if has_body {
+        one.upstream.agent().run(request.map(|()| SendBody::from_reader(&mut upload)))
+    } else {
+        one.upstream.agent().run(request)
+    };
+    let body_error = upload.error;
+    match result {
+        Ok(response) => {
+            scope.with(|call| call.head_complete = true);
+            Ok(Answer { response, scope })
+        }
+        Err(error) => {
+            let cause = body_error.unwrap_or_else(|| failure::cause(&scope, &error));
+            if cause == Cause::Internal {
+                log::error!("request refused by the client library: {error}");
+            }
+            let (sent, received) = scope.with(|call| (call.sent, call.received)).unwrap_or((1, 1));
+            drop(scope);
+            let replayable = client.rewind_body();
+            Err(Failed { cause, progress: Progress { sent, received, replayable } })
+        }
+    }
+}
+
+/// ureq writes the request line and each field whole into its output buffer.
+fn longest_line(request: &Request<()>) -> usize {
+    let line = request.uri().path_and_query().map_or(0, |target| target.as_str().len()) + 32;
+    let field = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).max();
+    line.max(field.unwrap_or_default())
+}
+
+impl Answer {
+    pub(crate) fn head(&self) -> &Response<Body> {
+        &self.response
+    }
+
+    /// Calls `read` for each piece of the body. See [`BodyReader`].
+    pub(crate) fn read_body<R>(&mut self, read: impl FnOnce(&mut BodyReader<'_>) -> R) -> R {
+        let mut reader = BodyReader { reader: self.response.body_mut().as_reader(), scope: &self.scope };
+        read(&mut reader)
+    }
+
+    /// After a 101: the connection to the backend, and what came behind the head.
+    pub(crate) fn into_upgraded(self) -> Option<(Conn, Vec<u8>)> {
+        let Self { response, scope } = self;
+        drop(response);
+        scope.with(|call| call.upgraded.take()).flatten()
+    }
+}
+
+/// The body of an answer.
+pub(crate) struct BodyReader<'a> {
+    reader: ureq::BodyReader<'a>,
+    scope: &'a CallScope,
+}
+
+impl BodyReader<'_> {
+    /// Reads the next piece; `Ok(Some(0))` at the end. With `wait` it waits for one up to `idle_timeout_secs`, without
+    /// it says `Ok(None)` when nothing is here yet.
+    pub(crate) fn read(&mut self, buf: &mut [u8], wait: bool) -> Result<Option<usize>, Cause> {
+        self.scope.with(|call| call.no_wait = !wait);
+        match self.reader.read(buf) {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if !wait && error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(failure::body_cause(self.scope, &error)),
+        }
+    }
+}
+
+/// A request body on its way from the client to ureq.
+struct Upload<'a, C> {
+    client: &'a mut C,
+    /// Bytes left of a declared length.
+    left: Option<u64>,
+    /// Bytes the route still takes.
+    allowed: u64,
+    /// Bytes until the backend is next asked whether it has answered.
+    until_check: u64,
+    filler: u64,
+    error: Option<Cause>,
+}
+
+impl<'a, C: Client> Upload<'a, C> {
+    fn new(one: Try<'_>, client: &'a mut C) -> Self {
+        let left = match one.head.framing {
+            BodyFraming::Length(length) => Some(length),
+            BodyFraming::None | BodyFraming::Chunked => None,
+        };
+        let allowed = one.route.max_body_bytes.unwrap_or(u64::MAX);
+        Self { client, left, allowed, until_check: EARLY_ANSWER_CHECK, filler: 0, error: None }
+    }
+
+    fn fail(&mut self, cause: Cause) -> io::Error {
+        self.error = Some(cause);
+        io::Error::other(cause.word())
+    }
+
+    /// The backend has answered: give ureq what it waits for, so that it turns to the answer.
+    fn skip(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = &mut self.left else { return Ok(0) };
+        let n = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
+        *left -= n as u64;
+        self.filler += n as u64;
+        if self.filler > MAX_FILLER {
+            return Err(self.fail(Cause::UploadAbandoned));
+        }
+        Ok(n)
+    }
+}
+
+impl<C: Client> Read for Upload<'_, C> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.left == Some(0) || buf.is_empty() {
+            return Ok(0);
+        }
+        if self.until_check == 0 {
+            self.until_check = EARLY_ANSWER_CHECK;
+            look_for_early_answer();
+        }
+        if send_broken() {
+            return self.skip(buf);
+        }
+        let n = match self.client.read_body(buf) {
+            Ok(Some(n)) => n,
+            // The backend spoke while the client was waited for.
+            Ok(None) => return self.skip(buf),
+            Err(cause) => return Err(self.fail(cause)),
+        };
+        if n == 0 && self.left.is_some() {
+            // Never `Ok(0)` before the declared length: ureq would ask for ever.
+            return Err(self.fail(Cause::ClientLeft));
+        }
+        let Some(allowed) = self.allowed.checked_sub(n as u64) else {
+            return Err(self.fail(Cause::BodyTooLarge));
+        };
+        self.allowed = allowed;
+        self.until_check = self.until_check.saturating_sub(n as u64);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(n as u64);
+        }
+        Ok(n)
+    }
+}
+
+fn send_broken() -> bool {
+    with_current(|call| call.send_broken).unwrap_or(false)
+}
+
+fn look_for_early_answer() {
+    with_current(|call| {
+        let Some(socket) = call.socket.clone().filter(|_| !call.only_interim) else { return };
+        let mut state = [(&*socket, Ready { readable: true, ..Ready::default() })];
+        if wait(&mut state, Duration::ZERO).is_ok() && state.iter().any(|(_, ready)| ready.readable) {
+            transport::notice_early_answer(call, &socket);
+        }
+    });
+}
+
+/// Waits until the client has sent more of its body, the backend has answered early, or `limit` is over. For a way in
+/// that reads the body from a socket.
+pub(crate) fn wait_for_body(client: &socket2::Socket, limit: Duration) -> io::Result<BodyWait> {
+    let backend = with_current(|call| call.socket.clone().filter(|_| !call.only_interim)).flatten();
+    let readable = Ready { readable: true, ..Ready::default() };
+    let Some(backend) = backend else {
+        let mut state = [(client, readable)];
+        wait(&mut state, limit)?;
+        let [(_, client)] = state;
+        return Ok(if client.readable { BodyWait::Client } else { BodyWait::TimedOut });
+    };
+    let mut state = [(client, readable), (&*backend, readable)];
+    wait(&mut state, limit)?;
+    let [(_, client), (_, spoke)] = state;
+    if client.readable {
+        return Ok(BodyWait::Client);
+    }
+    if spoke.readable {
+        with_current(|call| transport::notice_early_answer(call, &backend));
+        return Ok(if send_broken() { BodyWait::EarlyAnswer } else { BodyWait::TimedOut });
+    }
+    Ok(BodyWait::TimedOut)
+}
+
+/// What [`wait_for_body`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyWait {
+    /// The client has sent bytes, or the end of the stream.
+    Client,
+    /// The backend has answered before it had the whole request, or has gone.
+    EarlyAnswer,
+    /// Neither, in the time given or less.
+    TimedOut,
+}

@@ -1,0 +1,386 @@
+//! Base and reserve: who waits on the channel, and when the reserve is called.
+//!
+//! Context switches are what threads cost, so few threads run and many may wait. A small *base* waits on the channel.
+//! The *reserve* does not: an idle receiver on a crossbeam channel is woken in turn and costs as much as a busy one.
+//! It is parked on a channel of wake-up tokens, started on first need, and called one thread at a time while work is
+//! queued and workers have been held by their exchange for longer than [`HELD`]. So a fast backend is served by a few
+//! busy threads and a slow one by hundreds.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::counters::Counters;
+
+/// An exchange that has kept its worker for this long counts as waiting for somebody, not as computing.
+const HELD: Duration = Duration::from_millis(2);
+/// While work is queued, [`Pool::call_reserve`] wants to be called again after this long.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// What workers do with a job.
+pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
+
+/// The pool. Dropping it without [`join`](Self::join) lets the workers end by themselves.
+pub(crate) struct Pool<J> {
+    jobs: Sender<J>,
+    tokens: Sender<()>,
+    shared: Arc<Shared<J>>,
+    /// Disconnected once the last worker has ended.
+    ended: Receiver<()>,
+    alive: Sender<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared<J> {
+    work: Work<J>,
+    jobs: Receiver<J>,
+    tokens: Receiver<()>,
+    base: usize,
+    /// Threads started, the base included. Written under the lock of `Pool::threads`; read without it as a bound for
+    /// `held`, where a late value only delays a call by one tick.
+    started: AtomicUsize,
+    /// Reserve workers that are not parked. Raised by who calls one, lowered by the worker when it goes back.
+    reserve_awake: AtomicUsize,
+    /// Workers waiting on the channel. A hint for [`Worker::may_linger`].
+    idle: AtomicUsize,
+    /// One per possible worker: microseconds from `clock` to when its exchange began, 0 while it has none. Written by
+    /// the worker, read by who calls the reserve.
+    held_since: Box<[AtomicU64]>,
+    clock: Instant,
+    /// All workers are held while work is queued: said once per episode.
+    exhausted: AtomicBool,
+    /// The last attempt to start a thread failed: said once per episode.
+    cannot_start: AtomicBool,
+    counters: Arc<Counters>,
+}
+
+/// What a job may know of the worker that carries it.
+#[derive(Clone, Copy)]
+pub(crate) struct Worker<'a> {
+    pool: &'a dyn View,
+    number: usize,
+}
+
+/// The part of the pool that does not depend on what the jobs are.
+trait View {
+    fn may_linger(&self) -> bool;
+    fn begin(&self, number: usize);
+}
+
+impl Worker<'_> {
+    /// Whether the worker may wait a moment on a quiet connection: no work is queued and somebody else would take it.
+    pub(crate) fn may_linger(&self) -> bool {
+        self.pool.may_linger()
+    }
+
+    /// The job goes on with another exchange: the time it has been held counts from now.
+    pub(crate) fn begin_exchange(&self) {
+        self.pool.begin(self.number);
+    }
+}
+
+impl<J: Send + 'static> Pool<J> {
+    /// Starts the base: `4 × cores` workers, or `workers` if that is fewer.
+    ///
+    /// # Errors
+    /// Not a single thread could be started.
+    pub(crate) fn start(
+        workers: usize,
+        queue_size: usize,
+        counters: Arc<Counters>,
+        work: Work<J>,
+    ) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let base = (cores * 4).clamp(1, workers);
+        let (jobs, queue) = bounded(queue_size);
+        let (tokens, wake) = unbounded();
+        let (alive, ended) = bounded(0);
+        let shared = Arc::new(Shared {
+            work,
+            jobs: queue,
+            tokens: wake,
+            base,
+            started: AtomicUsize::new(0),
+            reserve_awake: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            held_since: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            clock: Instant::now(),
+            exhausted: AtomicBool::new(false),
+            cannot_start: AtomicBool::new(false),
+            counters,
+        });
+        let pool = Self { jobs, tokens, shared, ended, alive, threads: Mutex::new(Vec::new()) };
+        for number in 0..base {
+            let started = pool.start_worker(Shared::run_base);
+            match started {
+                Ok(()) => {}
+                Err(error) if number == 0 => return Err(error),
+                Err(error) => {
+                    log::warn!("only {number} of {base} base workers could be started: {error}");
+                    break;
+                }
+            }
+        }
+        Ok(pool)
+    }
+
+    fn start_worker(&self, run: fn(&Shared<J>, usize)) -> io::Result<()> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = threads.len();
+        let alive = self.alive.clone();
+        let shared = Arc::clone(&self.shared);
+        let handle = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _alive = alive;
+            run(&shared, number);
+        })?;
+        threads.push(handle);
+        self.shared.started.store(threads.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// Gives the job back when `queue_size` jobs wait already.
+    pub(crate) fn submit(&self, job: J) -> Result<(), J> {
+        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)
+    }
+
+    /// Calls reserve workers if work is queued and workers are held. Whoever submits work calls this after doing so,
+    /// and again after [`TICK`] while it says `true`.
+    pub(crate) fn call_reserve(&self) -> bool {
+        let shared = &self.shared;
+        let queued = shared.jobs.len();
+        if queued == 0 {
+            if shared.exhausted.swap(false, Ordering::Relaxed) {
+                log::info!("workers are free again");
+            }
+            return false;
+        }
+        let wanted = shared.held().saturating_sub(shared.reserve_awake.load(Ordering::Relaxed)).min(queued);
+        for _ in 0..wanted {
+            if !self.wake_or_start_one() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Calls one reserve worker; `false` when there is none left to call.
+    fn wake_or_start_one(&self) -> bool {
+        let shared = &self.shared;
+        let started = shared.started.load(Ordering::Relaxed);
+        let awake = shared.reserve_awake.fetch_add(1, Ordering::Relaxed);
+        let parked = started.saturating_sub(shared.base).saturating_sub(awake);
+        let called = if parked > 0 {
+            self.tokens.send(()).is_ok()
+        } else if started >= shared.held_since.len() {
+            if !shared.exhausted.swap(true, Ordering::Relaxed) {
+                shared.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
+                log::warn!(
+                    "all workers are held, {} requests wait: raise [server] workers, or find the slow backend or \
+                     the slow clients that hold them workers={started}",
+                    shared.jobs.len()
+                );
+            }
+            false
+        } else {
+            match self.start_worker(Shared::run_reserve) {
+                Ok(()) => {
+                    shared.cannot_start.store(false, Ordering::Relaxed);
+                    true
+                }
+                Err(error) => {
+                    if !shared.cannot_start.swap(true, Ordering::Relaxed) {
+                        log::warn!("no further worker can be started, {started} carry on: {error}");
+                    }
+                    false
+                }
+            }
+        };
+        if !called {
+            shared.reserve_awake.fetch_sub(1, Ordering::Relaxed);
+        }
+        called
+    }
+
+    /// Lets the workers finish what is queued, and waits for them until `deadline`. Whether all have ended.
+    pub(crate) fn join(self, deadline: Instant) -> bool {
+        let Self { jobs, tokens, shared, ended, alive, threads } = self;
+        drop((jobs, tokens, shared, alive));
+        // Nothing is ever sent: the channel ends with the last worker.
+        if ended.recv_deadline(deadline) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+            return false;
+        }
+        for thread in threads.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if thread.join().is_err() {
+                log::error!("a worker had panicked outside an exchange");
+            }
+        }
+        true
+    }
+}
+
+impl<J> View for Shared<J> {
+    fn may_linger(&self) -> bool {
+        self.jobs.is_empty() && self.idle.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin(&self, number: usize) {
+        if let Some(since) = self.held_since.get(number) {
+            let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
+            since.store(now.max(1), Ordering::Relaxed);
+        }
+    }
+}
+
+impl<J: Send + 'static> Shared<J> {
+    /// A base worker: waits on the channel until it closes.
+    fn run_base(&self, number: usize) {
+        loop {
+            self.idle.fetch_add(1, Ordering::Relaxed);
+            let job = self.jobs.recv();
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            match job {
+                Ok(job) => self.run(job, number),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// A reserve worker: started because there is work, then parked until called.
+    fn run_reserve(&self, number: usize) {
+        loop {
+            while let Ok(job) = self.jobs.try_recv() {
+                self.run(job, number);
+            }
+            self.reserve_awake.fetch_sub(1, Ordering::Relaxed);
+            if self.tokens.recv().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn run(&self, job: J, number: usize) {
+        self.begin(number);
+        let worker = Worker { pool: self, number };
+        // A panic ends its exchange, whose guards count back while it unwinds; the worker lives on.
+        if catch_unwind(AssertUnwindSafe(|| (self.work)(job, worker))).is_err() {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+            log::error!("an exchange panicked; this is a defect of the proxy, please report it");
+        }
+        if let Some(since) = self.held_since.get(number) {
+            since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Workers that have been held for longer than [`HELD`].
+    fn held(&self) -> usize {
+        let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let limit = now.saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
+        let started = self.started.load(Ordering::Relaxed);
+        let held = |since: &&AtomicU64| (1..limit).contains(&since.load(Ordering::Relaxed));
+        self.held_since.iter().take(started).filter(held).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(workers: usize, queue: usize, work: Work<u32>) -> Pool<u32> {
+        Pool::start(workers, queue, Arc::new(Counters::default()), work).unwrap()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn every_job_is_done_before_join_returns() {
+        let done = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&done);
+        let pool = pool(
+            4,
+            1000,
+            Arc::new(move |_, _| {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }),
+        );
+        for job in 0..1000 {
+            pool.submit(job).unwrap();
+        }
+        assert!(pool.join(soon()));
+        assert_eq!(done.load(Ordering::SeqCst), 1000);
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_job_back() {
+        let (hold, held) = bounded::<()>(0);
+        let (entered, is_in) = unbounded();
+        let pool = pool(
+            1,
+            1,
+            Arc::new(move |_, _| {
+                entered.send(()).unwrap();
+                assert!(held.recv().is_err());
+            }),
+        );
+        pool.submit(1).unwrap();
+        is_in.recv_timeout(Duration::from_secs(10)).unwrap();
+        pool.submit(2).unwrap();
+        assert_eq!(pool.submit(3), Err(3));
+        drop(hold);
+        assert!(pool.join(soon()));
+    }
+
+    #[test]
+    fn a_panic_takes_no_worker() {
+        let (done, seen) = unbounded();
+        let pool = pool(
+            1,
+            10,
+            Arc::new(move |job, _| {
+                assert!(job != 0, "scripted");
+                done.send(job).unwrap();
+            }),
+        );
+        pool.submit(0).unwrap();
+        pool.submit(1).unwrap();
+        assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(1));
+        assert_eq!(pool.shared.counters.panics.load(Ordering::Relaxed), 1);
+        assert!(pool.join(soon()));
+    }
+
+    #[test]
+    fn the_reserve_is_called_while_the_base_is_held() {
+        let (hold, held) = bounded::<()>(0);
+        let running = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&running);
+        let pool = pool(
+            40,
+            100,
+            Arc::new(move |_, _| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                assert!(held.recv().is_err());
+            }),
+        );
+        for job in 0..50 {
+            pool.submit(job).unwrap();
+        }
+        // All 40 workers carry a job, ten jobs wait, and that has been counted once.
+        while running.load(Ordering::SeqCst) < 40 || pool.shared.counters.pool_exhausted.load(Ordering::Relaxed) == 0 {
+            assert!(pool.call_reserve(), "the queue is never empty");
+            thread::sleep(TICK);
+        }
+        assert_eq!(pool.jobs.len(), 10);
+        drop(hold);
+        assert!(pool.join(soon()));
+        assert_eq!(running.load(Ordering::SeqCst), 50);
+    }
+}
