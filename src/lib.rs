@@ -8,6 +8,7 @@ pub mod error;
 pub mod health;
 pub mod http;
 pub mod proxy;
+pub mod route;
 pub mod routing;
 pub mod stop;
 pub mod upstream;

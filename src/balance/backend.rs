@@ -21,7 +21,12 @@ impl Backend {
     /// A backend that is taken for healthy until a probe says otherwise.
     #[must_use]
     pub fn new(config: BackendConfig, upstream: Upstream) -> Self {
-        Self { config, upstream, healthy: AtomicBool::new(true), in_flight: AtomicUsize::new(0) }
+        Self {
+            config,
+            upstream,
+            healthy: AtomicBool::new(true),
+            in_flight: AtomicUsize::new(0),
+        }
     }
 
     /// Its entry in the configuration; `addr` names it in logs.
@@ -65,8 +70,14 @@ impl Backend {
     #[cfg(test)]
     pub(crate) fn for_tests(port: u16) -> Self {
         use crate::config::BackendAddr;
-        let addr = BackendAddr::Tcp { host: "127.0.0.1".into(), port };
-        let config = BackendConfig { addr, weight: std::num::NonZeroU32::MIN };
+        let addr = BackendAddr::Tcp {
+            host: "127.0.0.1".into(),
+            port,
+        };
+        let config = BackendConfig {
+            addr,
+            weight: std::num::NonZeroU32::MIN,
+        };
         Self::new(config, Upstream::for_tests())
     }
 }

@@ -121,6 +121,16 @@ pub enum BackendAddr {
     Unix(PathBuf),
 }
 
+impl std::fmt::Display for BackendAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// How a backend is chosen among the eligible ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
