@@ -1,1 +1,102 @@
-//! To come.
+//! What never crosses the proxy: the fields that are about one connection only (RFC 9110 §7.6.1).
+
+use http::header::{HeaderName, HeaderValue, TE};
+
+use super::fields::{Fields, list_elements};
+
+/// More names than this in `Connection` are an attack on the time it takes to compare them with all fields.
+const MAX_NAMED: usize = 64;
+
+/// What the `Connection` lines of a message say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    is_excessive: bool,
+    /// The fields named, except those that never cross or always do: almost always none.
+    named: Vec<HeaderName>,
+}
+
+impl ConnectionOptions {
+    /// Collects the options from all `Connection` lines, of a request's [`Fields`] or a response's `HeaderMap`.
+    /// Options that can't be the name of a field are skipped.
+    pub fn from_values<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Self {
+        let mut options = Self::default();
+        for option in list_elements(values) {
+            if option.eq_ignore_ascii_case(b"close") {
+                options.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                options.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                options.upgrade = true;
+            } else if options.named.len() == MAX_NAMED {
+                options.is_excessive = true;
+                break;
+            } else if let Ok(name) = HeaderName::from_bytes(option)
+                && !is_hop_by_hop(&name)
+                && !is_protected(&name)
+            {
+                options.named.push(name);
+            }
+        }
+        options
+    }
+
+    /// The sender closes the connection after this message, or wants it closed.
+    pub const fn close(&self) -> bool {
+        self.close
+    }
+
+    /// The sender asks for the connection to persist; says something in HTTP/1.0 only.
+    pub const fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// The `Upgrade` field is meant for this connection.
+    pub const fn upgrade(&self) -> bool {
+        self.upgrade
+    }
+
+    /// More fields are named than are remembered (64). A request like that is refused when it is parsed; in a
+    /// response, where the fields beyond might cross, it makes the response a bad one.
+    pub const fn is_excessive(&self) -> bool {
+        self.is_excessive
+    }
+}
+
+/// Whether a field goes to the other side, in either direction: `true` for end-to-end fields.
+///
+/// `Content-Length` and `Host` count as such; what becomes of them is decided by whoever writes the message. So
+/// does the caller that passes on an upgrade add `Connection` and `Upgrade` again, and `TE: trailers` where
+/// [`te_trailers`] says so.
+pub fn crosses(name: &HeaderName, options: &ConnectionOptions) -> bool {
+    !is_hop_by_hop(name) && !options.named.contains(name)
+}
+
+/// Whether the sender accepts trailers: the one thing in `TE` that may be passed on.
+pub fn te_trailers(fields: &Fields) -> bool {
+    list_elements(fields.get_all(&TE)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Fields that the backend relies on: a client that names them in `Connection` could otherwise take away what the
+/// proxies before this one said about it.
+fn is_protected(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(name, "host" | "content-length" | "via" | "forwarded") || name.starts_with("x-forwarded-")
+}

@@ -1,1 +1,266 @@
-//! To come.
+//! Request targets: their forms, what is sent upstream, and the path that routing looks at
+//! (RFC 9112 §3.2, RFC 3986 §5.2.4).
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+use bytes::Bytes;
+use http::Method;
+use http::uri::PathAndQuery;
+
+use super::head::HeadError;
+
+/// The longest target `http::Uri` can hold.
+const MAX_LEN: usize = 65_534;
+
+/// A request target that may be sent upstream, and the path it is routed by.
+///
+/// The two are kept apart on purpose: the backend gets the bytes the client sent, routing gets a path that means
+/// the same however it was spelled.
+#[derive(Debug, Clone)]
+pub struct RequestTarget {
+    path_and_query: PathAndQuery,
+    /// Only if it differs from the path as sent.
+    routing_path: Option<Box<str>>,
+}
+
+impl RequestTarget {
+    /// Takes a request target apart. Returns the authority too if the target has one (absolute form).
+    ///
+    /// # Errors
+    ///
+    /// 414 beyond 65,534 bytes; 400 (`bad_target`) for
+    /// - a form that fits neither the method nor a reverse proxy: authority form, `*` with anything but OPTIONS,
+    ///   schemes other than `http` and `https`,
+    /// - user information or any other malformed authority in an absolute form,
+    /// - a fragment (`http::Uri` would cut it off), bytes that aren't UTF-8 and the characters `http::Uri` refuses,
+    /// - a path that climbs above the root.
+    pub fn parse(method: &Method, target: &Bytes) -> Result<(Self, Option<Bytes>), HeadError> {
+        if target.len() > MAX_LEN {
+            return Err(HeadError::new(
+                414,
+                "uri_too_long",
+                "request target longer than 65,534 bytes",
+            ));
+        }
+        match target.as_ref() {
+            [b'/', ..] => Ok((Self::origin_form(target)?, None)),
+            b"*" if *method == Method::OPTIONS => Ok((Self::asterisk(), None)),
+            b"*" => Err(bad_target("request target * with a method other than OPTIONS")),
+            _ => {
+                let (target, authority) = Self::absolute_form(method, target)?;
+                Ok((target, Some(authority)))
+            }
+        }
+    }
+
+    /// The target in the form it is sent upstream: as the client sent it, byte for byte; of an absolute form,
+    /// what follows the authority; `*` for `OPTIONS *`.
+    pub fn as_str(&self) -> &str {
+        self.path_and_query.as_str()
+    }
+
+    /// The same, as the type a request to a backend is built from.
+    pub fn path_and_query(&self) -> &PathAndQuery {
+        &self.path_and_query
+    }
+
+    /// The path to choose a route by: dot segments resolved, unreserved characters not percent-encoded; see
+    /// [`normalize_path`]. `/` for `OPTIONS *`, so that it reaches the backends that serve everything.
+    pub fn routing_path(&self) -> &str {
+        self.routing_path
+            .as_deref()
+            .unwrap_or_else(|| self.path_and_query.path())
+    }
+
+    fn origin_form(target: &Bytes) -> Result<Self, HeadError> {
+        // It would be cut off silently, and the backend would see another target than the one that was checked.
+        if target.contains(&b'#') {
+            return Err(bad_target("fragment in the request target"));
+        }
+        let path_and_query = PathAndQuery::from_maybe_shared(target.clone())
+            .map_err(|_| bad_target("invalid character in the request target"))?;
+        if path_and_query.as_str().as_bytes() != target.as_ref() {
+            return Err(bad_target("request target that cannot be sent unchanged"));
+        }
+        let routing_path = match normalize_path(path_and_query.path()) {
+            Some(Cow::Borrowed(_)) => None,
+            Some(Cow::Owned(path)) => Some(path.into_boxed_str()),
+            None => return Err(bad_target("path climbs above the root")),
+        };
+        Ok(Self {
+            path_and_query,
+            routing_path,
+        })
+    }
+
+    fn asterisk() -> Self {
+        Self {
+            path_and_query: PathAndQuery::from_static("*"),
+            routing_path: Some("/".into()),
+        }
+    }
+
+    /// `http://authority/path?query`, sent to proxies; servers must take it as well (RFC 9112 §3.2.2).
+    fn absolute_form(method: &Method, target: &Bytes) -> Result<(Self, Bytes), HeadError> {
+        let colon = target.iter().position(|&b| b == b':');
+        let (scheme, rest) = colon
+            .and_then(|at| target.split_at_checked(at))
+            .ok_or(bad_target("neither a path nor an absolute URI"))?;
+        if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+            return Err(bad_target("neither a path nor an http URI"));
+        }
+        let rest = rest
+            .strip_prefix(b"://")
+            .ok_or(bad_target("neither a path nor an http URI"))?;
+        let end = rest
+            .iter()
+            .position(|b| matches!(b, b'/' | b'?' | b'#'))
+            .unwrap_or(rest.len());
+        let (authority, path) = rest
+            .split_at_checked(end)
+            .ok_or(bad_target("malformed absolute URI"))?;
+        if authority.is_empty() || !is_host_and_port(authority) {
+            return Err(bad_target("malformed authority in the request target"));
+        }
+        let parsed = match path {
+            // "If the target's path is empty, the last proxy sends * for OPTIONS" (RFC 9112 §3.2.4).
+            [] if *method == Method::OPTIONS => Self::asterisk(),
+            [] => Self {
+                path_and_query: PathAndQuery::from_static("/"),
+                routing_path: None,
+            },
+            [b'/', ..] => Self::origin_form(&target.slice_ref(path))?,
+            query => Self::origin_form(&[b"/", query].concat().into())?,
+        };
+        Ok((parsed, target.slice_ref(authority)))
+    }
+}
+
+/// The path as routing sees it, borrowed if there is nothing to change; `None` if it climbs above the root.
+///
+/// - Percent-encoded unreserved characters are decoded: `/%61pi` is `/api` (RFC 3986 §6.2.2.2), `/%2e%2E/` is
+///   `/../`. Once only: `%252e` stays what it is. The digits of the rest are made upper case (§6.2.2.1).
+/// - Dot segments are resolved (§5.2.4), after that decoding.
+/// - An encoded slash (`%2F`) is data, not a separator: decoded, it would change what the path means.
+/// - Empty segments stay: `//api` is not `/api`. The target is forwarded byte for byte, so a backend that sees
+///   `//api` decides what that is; were slashes merged here, the backends of `/api` would be asked for something
+///   outside of it.
+///
+/// Prefixes of routes compare equal to it when they have gone through it as well.
+pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
+    let decoded = if path.contains('%') {
+        decode_unreserved(path)
+    } else {
+        Cow::Borrowed(path)
+    };
+    if !decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Some(decoded);
+    }
+    let mut output = String::with_capacity(decoded.len());
+    let mut segments = decoded
+        .strip_prefix('/')
+        .unwrap_or(&decoded)
+        .split('/')
+        .peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => output.truncate(output.rfind('/')?),
+            _ => {
+                output.push('/');
+                output.push_str(segment);
+                continue;
+            }
+        }
+        if last {
+            output.push('/');
+        }
+    }
+    Some(Cow::Owned(output))
+}
+
+fn decode_unreserved(path: &str) -> Cow<'_, str> {
+    let mut output = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        output.push_str(before);
+        let hex = after
+            .get(..2)
+            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let Some(hex) = hex else {
+            // Not an escape at all; it is sent on as it is, and routed as it is.
+            output.push('%');
+            rest = after;
+            continue;
+        };
+        match u8::from_str_radix(hex, 16) {
+            Ok(b) if is_unreserved(b) => output.push(char::from(b)),
+            _ => {
+                output.push('%');
+                output.extend(hex.chars().map(|c| c.to_ascii_uppercase()));
+            }
+        }
+        rest = after.get(2..).unwrap_or_default();
+    }
+    output.push_str(rest);
+    if output == path {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(output)
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that isn't empty: no user information, no path, no
+/// whitespace. Stricter than the grammar in two things nobody uses: IPvFuture literals and ports above 65535.
+pub(crate) fn is_host_and_port(value: &[u8]) -> bool {
+    let (host_is_valid, port) = if let Some(literal) = value.strip_prefix(b"[") {
+        let Some(end) = literal.iter().position(|&b| b == b']') else {
+            return false;
+        };
+        let (address, rest) = literal.split_at_checked(end).unwrap_or_default();
+        let address = std::str::from_utf8(address)
+            .ok()
+            .and_then(|text| text.parse::<Ipv6Addr>().ok());
+        (address.is_some(), rest.strip_prefix(b"]").unwrap_or_default())
+    } else {
+        let end = value.iter().position(|&b| b == b':').unwrap_or(value.len());
+        let (name, rest) = value.split_at_checked(end).unwrap_or_default();
+        (!name.is_empty() && is_reg_name(name), rest)
+    };
+    host_is_valid
+        && match port {
+            [] | [b':'] => true,
+            [b':', digits @ ..] => {
+                digits.iter().all(u8::is_ascii_digit)
+                    && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
+            }
+            _ => false,
+        }
+}
+
+/// `*( unreserved / pct-encoded / sub-delims )` (RFC 3986 §3.2.2); IPv4 addresses are among them.
+fn is_reg_name(mut name: &[u8]) -> bool {
+    loop {
+        name = match name {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            [
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=',
+                rest @ ..,
+            ] => rest,
+            [b, rest @ ..] if is_unreserved(*b) => rest,
+            _ => return false,
+        };
+    }
+}
+
+/// RFC 3986 §2.3.
+const fn is_unreserved(b: u8) -> bool {
+    matches!(b, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~')
+}
+
+const fn bad_target(detail: &'static str) -> HeadError {
+    HeadError::new(400, "bad_target", detail)
+}
