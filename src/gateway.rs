@@ -70,9 +70,10 @@ impl Gateway {
         let trusted = self.trusted.iter().any(|network| network.contains(client.address()));
 
         let mut tried: Vec<Arc<Backend>> = Vec::new();
+        let mut last = None;
         loop {
-            let guard = route.pick(&tried).ok_or(Cause::NoHealthyBackend)?;
             let fresh = !tried.is_empty();
+            let guard = route.pick_or_repeat(&tried).ok_or(last.unwrap_or(Cause::NoHealthyBackend))?;
             let upstream = guard.upstream();
             let failed = match forward::send(Try { head, route: config, upstream, fresh, deadline, trusted }, client) {
                 Ok(answer) => match self.relay(answer, &guard, head, client) {
@@ -94,6 +95,7 @@ impl Gateway {
             log::debug!("trying again backend={} cause={cause} sent={}", guard.config().addr, progress.sent);
             self.counters.retries.fetch_add(1, Ordering::Relaxed);
             tried.push(Arc::clone(guard.backend()));
+            last = Some(cause);
         }
     }
 
@@ -109,7 +111,9 @@ impl Gateway {
         let backend = Some(Arc::clone(guard.backend()));
         match answer::relay(&mut answer, head, client, keep_alive) {
             Relayed::Whole(end) => {
-                guard.answered();
+                if guard.answered() {
+                    log::info!("backend answers again backend={}", guard.config().addr);
+                }
                 Ok(Outcome { end, status, cause: None, backend })
             }
             Relayed::Unsent(cause) => Err(cause),

@@ -3,18 +3,17 @@
 
 pub mod balance;
 pub mod config;
+pub mod counters;
 pub mod downstream;
 pub mod error;
+mod gateway;
 pub mod health;
 pub mod http;
 pub mod proxy;
 pub mod route;
 pub mod routing;
+pub mod signals;
+pub mod socket;
 pub mod stop;
 pub mod upstream;
 pub mod workers;
-pub mod counters;
-mod gateway;
-pub mod route;
-pub mod signals;
-pub mod socket;

@@ -117,9 +117,7 @@ impl Proxy {
         let stop = StopToken::new();
         let mut health = Vec::new();
         for route in &routes {
-            if route.config().health_check.is_some() {
-                health.push(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
-            }
+            health.extend(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
         }
         for addr in &local_addrs {
             log::info!("listening addr={addr} engine={}", config.server.engine);

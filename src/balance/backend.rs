@@ -15,6 +15,8 @@ pub struct Backend {
     healthy: AtomicBool,
     /// Written by [`BackendGuard`](super::BackendGuard) alone. A statistic that steers balancing: `Relaxed`.
     in_flight: AtomicUsize,
+    /// The last exchange failed because of it. Written after each exchange, read to log changes alone: `Relaxed`.
+    failing: AtomicBool,
 }
 
 impl Backend {
@@ -25,7 +27,7 @@ impl Backend {
             config,
             upstream,
             healthy: AtomicBool::new(true),
-            in_flight: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0), failing: AtomicBool::new(false),
         }
     }
 
@@ -56,6 +58,16 @@ impl Backend {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an exchange failed because of it; whether that is new.
+    pub(crate) fn failed(&self) -> bool {
+        !self.failing.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that it carried an exchange to its end; whether it had failed before.
+    pub(crate) fn answered(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn enter(&self) {

@@ -217,7 +217,7 @@ fn write_head(
     keep_alive: bool,
 ) {
     write_status_line(out, status);
-    let options = ConnectionOptions::collect(headers.get_all(header::CONNECTION).iter());
+    let options = ConnectionOptions::from_values(headers.get_all(header::CONNECTION).iter());
     let upstream_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let mut length_written = false;
     for (name, value) in headers {

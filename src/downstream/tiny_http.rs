@@ -25,7 +25,6 @@ use crate::workers::pool::{Pool, TICK};
 const LOOK_UP: Duration = Duration::from_millis(500);
 
 /// The loop that takes requests from tiny_http and queues them.
-#[derive(Debug)]
 pub(crate) struct TinyHttp {
     stop: StopToken,
     server: Arc<Server>,

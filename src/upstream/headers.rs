@@ -30,7 +30,7 @@ pub struct Rewrite<'a> {
 /// Writes the fields to send into `out`.
 pub fn rewrite(head: &RequestHead, rewrite: Rewrite<'_>, out: &mut HeaderMap) {
     let fields = &head.fields;
-    let options = ConnectionOptions::collect(fields.get_all(&header::CONNECTION));
+    let options = ConnectionOptions::from_values(fields.get_all(&header::CONNECTION));
     out.reserve(fields.len() + 6);
     out.append(header::HOST, rewrite.host.clone());
     for (name, value) in fields.iter() {

@@ -60,7 +60,7 @@ pub(super) struct NoResolver;
 impl Resolver for NoResolver {
     fn resolve(
         &self,
-        _: &ureq::http::Uri,
+        _: &http::Uri,
         _: &ureq::config::Config,
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
