@@ -57,7 +57,12 @@ impl Gateway {
         outcome.end
     }
 
-    fn forward<C: Client>(&self, head: &RequestHead, client: &mut C, started: Instant) -> Result<Outcome, Cause> {
+    fn forward<C: Client>(
+        &self,
+        head: &RequestHead,
+        client: &mut C,
+        started: Instant,
+    ) -> Result<Outcome, Cause> {
         let route = self.routes.find(head.target.routing_path()).ok_or(Cause::NoRoute)?;
         let config = route.config();
         if let (BodyFraming::Length(length), Some(max)) = (head.framing, config.max_body_bytes)
@@ -75,7 +80,10 @@ impl Gateway {
             let fresh = !tried.is_empty();
             let guard = route.pick_or_repeat(&tried).ok_or(last.unwrap_or(Cause::NoHealthyBackend))?;
             let upstream = guard.upstream();
-            let failed = match forward::send(Try { head, route: config, upstream, fresh, deadline, trusted }, client) {
+            let failed = match forward::send(
+                Try { head, route: config, upstream, fresh, deadline, trusted },
+                client,
+            ) {
                 Ok(answer) => match self.relay(answer, &guard, head, client) {
                     Ok(outcome) => return Ok(outcome),
                     Err(cause) => {
@@ -87,7 +95,8 @@ impl Gateway {
             };
             report(&guard, config.prefix.as_str(), failed.cause);
             let tries_left = (config.retries as usize).saturating_sub(tried.len());
-            let in_time = started.elapsed() < config.response_timeout && deadline.is_none_or(|at| Instant::now() < at);
+            let in_time =
+                started.elapsed() < config.response_timeout && deadline.is_none_or(|at| Instant::now() < at);
             let Failed { cause, progress } = failed;
             if tries_left == 0 || !in_time || !may_retry(&head.method, cause, progress) {
                 return Err(cause);
@@ -152,7 +161,8 @@ fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, to
     if !log::log_enabled!(log::Level::Debug) {
         return;
     }
-    let backend = outcome.backend.as_ref().map_or("-".to_owned(), |backend| backend.config().addr.to_string());
+    let backend =
+        outcome.backend.as_ref().map_or("-".to_owned(), |backend| backend.config().addr.to_string());
     let cause = outcome.cause.map_or("-", Cause::word);
     log::debug!(
         "exchange client={} method={} target={:?} status={} cause={cause} backend={backend} ms={}",

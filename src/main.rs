@@ -1,2 +1,91 @@
-//! To come.
-fn main() {}
+//! The program: arguments, logger, configuration; then [`reverse_proxy::proxy`] has it.
+
+mod cli;
+
+use std::env;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cli::Command;
+use reverse_proxy::config::Config;
+use reverse_proxy::proxy;
+
+/// The configuration is not valid, or an answer could not be written.
+const FAILED: u8 = 1;
+/// The command line makes no sense.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(env::args_os().skip(1), env::var_os(cli::PATH_VARIABLE)) {
+        Ok(command) => command,
+        Err(error) => {
+            complain(&format!("reverse-proxy: {error}\nTry reverse-proxy --help."));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match command {
+        Command::Help => answer(cli::HELP.trim_end()),
+        Command::Version => answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))),
+        Command::Check(path) => check(&path),
+        Command::Run(path) => run(&path),
+        Command::Demo => {
+            start_logging();
+            proxy::demo()
+        }
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => {
+            let routes = config.routes.len();
+            let backends: usize = config.routes.iter().map(|route| route.backends.len()).sum();
+            answer(&format!(
+                "{}: ok: {routes} route{}, {backends} backend{}",
+                path.display(),
+                plural(routes),
+                plural(backends)
+            ))
+        }
+        Err(errors) => {
+            complain(&errors.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => {
+            start_logging();
+            proxy::run(config)
+        }
+        Err(errors) => {
+            // Not through the logger: whatever RUST_LOG says, nobody should have to guess why nothing runs.
+            complain(&errors.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn start_logging() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+/// Prints what was asked for. `println!` would panic when nobody reads it: `reverse-proxy --help | head -1`.
+fn answer(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+/// Says what is wrong, if anybody listens; the exit code says it too.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

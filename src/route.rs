@@ -28,13 +28,7 @@ impl Route {
     pub fn new(config: RouteConfig, backends: Vec<Arc<Backend>>) -> Self {
         let balancer = balancer(config.algorithm, &backends);
         let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
-        Self {
-            config,
-            backends,
-            balancer,
-            in_flight: AtomicUsize::new(0),
-            known_healthy,
-        }
+        Self { config, backends, balancer, in_flight: AtomicUsize::new(0), known_healthy }
     }
 
     /// Its table in the configuration; the prefix names it in logs.
@@ -61,13 +55,9 @@ impl Route {
     pub fn enter(self: &Arc<Self>) -> Option<RouteGuard> {
         let limit = self.config.max_in_flight.get();
         self.in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < limit).then(|| count + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then(|| count + 1))
             .ok()?;
-        Some(RouteGuard {
-            route: Arc::clone(self),
-        })
+        Some(RouteGuard { route: Arc::clone(self) })
     }
 
     /// Whether any backend is healthy.
@@ -81,10 +71,7 @@ impl Route {
     #[must_use]
     pub fn pick(&self, tried: &[Arc<Backend>]) -> Option<BackendGuard> {
         self.balancer.pick(&|backend| {
-            backend.is_healthy()
-                && !tried
-                    .iter()
-                    .any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend))
+            backend.is_healthy() && !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend))
         })
     }
 
@@ -114,9 +101,7 @@ impl Route {
         use std::num::NonZeroUsize;
         use std::time::Duration;
 
-        let backends: Vec<_> = (0..backends)
-            .map(|port| Arc::new(Backend::for_tests(port)))
-            .collect();
+        let backends: Vec<_> = (0..backends).map(|port| Arc::new(Backend::for_tests(port))).collect();
         let mut config = RouteConfig {
             prefix: crate::routing::Prefix::for_tests("/api"),
             backends: backends.iter().map(|backend| backend.config().clone()).collect(),
@@ -259,9 +244,7 @@ mod tests {
     #[test]
     fn tells_once_that_no_healthy_backend_is_left() {
         let route = Route::for_tests(2, |_| ());
-        let [a, b] = route.backends() else {
-            panic!("two backends")
-        };
+        let [a, b] = route.backends() else { panic!("two backends") };
         a.set_healthy(false);
         assert!(!route.health_changed(), "one is left");
         b.set_healthy(false);

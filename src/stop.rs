@@ -47,12 +47,8 @@ impl StopToken {
             if left.is_zero() {
                 return false;
             }
-            stopped = self
-                .shared
-                .changed
-                .wait_timeout(stopped, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            stopped =
+                self.shared.changed.wait_timeout(stopped, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -66,9 +62,8 @@ mod tests {
     fn sleep_ends_early_when_told_to_stop() {
         let token = StopToken::new();
         let other = token.clone();
-        let sleeper = std::thread::Builder::new()
-            .spawn(move || other.sleep(Duration::from_secs(600)))
-            .unwrap();
+        let sleeper =
+            std::thread::Builder::new().spawn(move || other.sleep(Duration::from_secs(600))).unwrap();
         token.stop();
         assert!(sleeper.join().unwrap());
         assert!(token.is_stopped());

@@ -27,7 +27,8 @@ impl Backend {
             config,
             upstream,
             healthy: AtomicBool::new(true),
-            in_flight: AtomicUsize::new(0), failing: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -82,14 +83,8 @@ impl Backend {
     #[cfg(test)]
     pub(crate) fn for_tests(port: u16) -> Self {
         use crate::config::BackendAddr;
-        let addr = BackendAddr::Tcp {
-            host: "127.0.0.1".into(),
-            port,
-        };
-        let config = BackendConfig {
-            addr,
-            weight: std::num::NonZeroU32::MIN,
-        };
+        let addr = BackendAddr::Tcp { host: "127.0.0.1".into(), port };
+        let config = BackendConfig { addr, weight: std::num::NonZeroU32::MIN };
         Self::new(config, Upstream::for_tests())
     }
 }

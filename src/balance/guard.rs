@@ -16,9 +16,7 @@ impl BackendGuard {
     #[must_use]
     pub fn new(backend: &Arc<Backend>) -> Self {
         backend.enter();
-        Self {
-            backend: Arc::clone(backend),
-        }
+        Self { backend: Arc::clone(backend) }
     }
 
     /// The backend counted on.

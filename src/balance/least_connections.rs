@@ -16,9 +16,7 @@ impl LeastConnections {
     /// Begins with the first of `backends`.
     #[must_use]
     pub fn new(backends: &[Arc<Backend>]) -> Self {
-        Self {
-            turns: Turns::new(backends),
-        }
+        Self { turns: Turns::new(backends) }
     }
 }
 
@@ -112,11 +110,7 @@ mod tests {
             }
             let alive = backends.len() - dead.len();
             for (position, share) in shares(&balancer, &backends, alive * 100).into_iter().enumerate() {
-                assert_eq!(
-                    share,
-                    if dead.contains(&position) { 0 } else { 100 },
-                    "{dead:?}, {position}"
-                );
+                assert_eq!(share, if dead.contains(&position) { 0 } else { 100 }, "{dead:?}, {position}");
             }
         }
     }
@@ -147,12 +141,7 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(held.len(), 8);
-        assert!(
-            backends
-                .iter()
-                .all(|backend| (1..=3).contains(&backend.in_flight())),
-            "{backends:?}"
-        );
+        assert!(backends.iter().all(|backend| (1..=3).contains(&backend.in_flight())), "{backends:?}");
     }
 
     #[test]

@@ -42,17 +42,12 @@ mod test_support {
 
     /// Backends on ports 0, 1, 2 …
     pub(super) fn backends(count: u16) -> Vec<Arc<Backend>> {
-        (0..count)
-            .map(|port| Arc::new(Backend::for_tests(port)))
-            .collect()
+        (0..count).map(|port| Arc::new(Backend::for_tests(port))).collect()
     }
 
     /// Where `picked` stands among `backends`.
     pub(super) fn position(backends: &[Arc<Backend>], picked: &BackendGuard) -> usize {
-        backends
-            .iter()
-            .position(|backend| Arc::ptr_eq(backend, picked.backend()))
-            .unwrap()
+        backends.iter().position(|backend| Arc::ptr_eq(backend, picked.backend())).unwrap()
     }
 
     /// Whom `picks` picks among the healthy fell on, each ended before the next.
@@ -72,9 +67,8 @@ mod test_support {
     ) -> Vec<usize> {
         let mut shares = vec![0; backends.len()];
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| self::shares(balancer, backends, picks)))
-                .collect();
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| self::shares(balancer, backends, picks))).collect();
             for thread in threads {
                 for (total, share) in shares.iter_mut().zip(thread.join().unwrap()) {
                     *total += share;

@@ -16,9 +16,7 @@ impl RoundRobin {
     /// Begins with the first of `backends`.
     #[must_use]
     pub fn new(backends: &[Arc<Backend>]) -> Self {
-        Self {
-            turns: Turns::new(backends),
-        }
+        Self { turns: Turns::new(backends) }
     }
 }
 
@@ -39,9 +37,7 @@ mod tests {
     fn goes_round_in_the_order_of_the_file() {
         let backends = backends(3);
         let balancer = RoundRobin::new(&backends);
-        let order: Vec<_> = (0..7)
-            .map(|_| position(&backends, &balancer.pick(&|_| true).unwrap()))
-            .collect();
+        let order: Vec<_> = (0..7).map(|_| position(&backends, &balancer.pick(&|_| true).unwrap())).collect();
         assert_eq!(order, [0, 1, 2, 0, 1, 2, 0]);
     }
 
@@ -63,11 +59,7 @@ mod tests {
             }
             let alive = backends.len() - dead.len();
             for (position, share) in shares(&balancer, &backends, alive * 100).into_iter().enumerate() {
-                assert_eq!(
-                    share,
-                    if dead.contains(&position) { 0 } else { 100 },
-                    "{dead:?}, {position}"
-                );
+                assert_eq!(share, if dead.contains(&position) { 0 } else { 100 }, "{dead:?}, {position}");
             }
         }
     }
@@ -77,10 +69,7 @@ mod tests {
         let backends = backends(5);
         let balancer = RoundRobin::new(&backends);
         backends[1].set_healthy(false);
-        assert_eq!(
-            shares_of_threads(&balancer, &backends, 2_000),
-            [4_000, 0, 4_000, 4_000, 4_000]
-        );
+        assert_eq!(shares_of_threads(&balancer, &backends, 2_000), [4_000, 0, 4_000, 4_000, 4_000]);
     }
 
     #[test]
@@ -102,9 +91,8 @@ mod tests {
         for _ in 0..300 {
             let mut at = position(&backends, &balancer.pick(&|_| true).unwrap());
             if at == 0 {
-                let second = balancer
-                    .pick(&|backend| !std::ptr::eq(backend, &raw const *backends[0]))
-                    .unwrap();
+                let second =
+                    balancer.pick(&|backend| !std::ptr::eq(backend, &raw const *backends[0])).unwrap();
                 at = position(&backends, &second);
             }
             served[at] += 1;

@@ -38,16 +38,10 @@ impl Turns {
             .map(|backend| {
                 let last = AtomicU64::new(next);
                 next += 1;
-                Slot {
-                    backend: Arc::clone(backend),
-                    last,
-                }
+                Slot { backend: Arc::clone(backend), last }
             })
             .collect();
-        Self {
-            slots,
-            next: AtomicU64::new(next),
-        }
+        Self { slots, next: AtomicU64::new(next) }
     }
 
     /// Picks, among the eligible backends with the lowest `rank`, the one picked longest ago.
@@ -78,11 +72,7 @@ impl Turns {
             };
             let guard = BackendGuard::new(&slot.backend);
             let turn = self.next.fetch_add(1, Ordering::Relaxed);
-            if slot
-                .last
-                .compare_exchange(last, turn, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
+            if slot.last.compare_exchange(last, turn, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Some(guard);
             }
             missed = Some(slot);

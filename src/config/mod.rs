@@ -1,14 +1,36 @@
 //! The configuration the rest of the program sees: valid by construction.
+//!
+//! A file becomes a [`Config`] in three steps: `document` reads the TOML and finds unknown keys and wrong types, `raw`
+//! is what people write, `resolve` checks the values. All three go on after an error, so that one look at
+//! [`ConfigErrors`] shows everything there is to mend.
 
+mod addr;
+mod document;
+mod error;
+mod network;
+mod raw;
+mod resolve;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::fmt;
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::routing::Prefix;
 
+pub use addr::BackendAddrError;
+pub use error::{ConfigError, ConfigErrors};
+pub use network::IpNetworkError;
+
 /// Everything the proxy is told. A value of this type needs no further checks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Addresses to listen on; at least one.
     pub listen_addrs: Vec<SocketAddr>,
@@ -20,6 +42,42 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
 }
 
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8, or [`Config::parse`] refuses it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let origin = path.display().to_string();
+        let bytes = fs::read(path).map_err(|error| {
+            let problem = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "no such file; name another with --config FILE or REVERSE_PROXY_CONFIG_PATH".to_owned()
+                }
+                _ => format!("cannot be read: {error}"),
+            };
+            ConfigErrors::of_file(&origin, None, problem)
+        })?;
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let before = bytes.iter().take(error.valid_up_to());
+            let line = before.filter(|&&byte| byte == b'\n').count() + 1;
+            ConfigErrors::of_file(&origin, Some(line), "not a text in UTF-8".to_owned())
+        })?;
+        Self::parse(text, &origin)
+    }
+
+    /// Checks the text of a configuration file. `origin` is what messages call the file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it: text that is not TOML (that alone, then), unknown keys, wrong types, values
+    /// that are not allowed.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ConfigErrors> {
+        let document = document::Document::new(text, origin);
+        let (raw, errors) = document.read()?;
+        resolve::resolve(raw, &document, errors)
+    }
+}
+
 /// How requests come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -29,8 +87,18 @@ pub enum Engine {
     TinyHttp,
 }
 
+/// The word in the configuration.
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::TinyHttp => "tiny_http",
+        })
+    }
+}
+
 /// `[server]`: limits of the front door.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Which way in.
     pub engine: Engine,
@@ -60,6 +128,27 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<IpNetwork>,
 }
 
+/// What holds where the file says nothing.
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Native,
+            workers: nonzero(1024),
+            max_tunnels: 1024,
+            queue_size: nonzero(1024),
+            max_connections: nonzero(10_000),
+            max_header_bytes: nonzero(32 * 1024),
+            max_headers: nonzero(100),
+            header_timeout: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(30),
+            min_body_rate: 500,
+            write_timeout: Duration::from_secs(30),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
 /// An address range in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpNetwork {
@@ -70,7 +159,7 @@ pub struct IpNetwork {
 }
 
 /// One `[[routes]]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
     /// What request paths must begin with.
     pub prefix: Prefix,
@@ -98,6 +187,29 @@ pub struct RouteConfig {
     pub preserve_host: bool,
 }
 
+impl RouteConfig {
+    /// A route that says nothing but where it begins and leads to; `server` has the workers it takes its share of.
+    #[must_use]
+    pub fn new(prefix: Prefix, backends: Vec<BackendConfig>, server: &ServerConfig) -> Self {
+        // A quarter of the workers stays free, so that one hung backend cannot stop the other routes.
+        let share = server.workers.get() - server.workers.get() / 4;
+        Self {
+            prefix,
+            backends,
+            algorithm: Algorithm::RoundRobin,
+            health_check: None,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+            deadline: None,
+            max_body_bytes: None,
+            retries: 1,
+            max_in_flight: nonzero(share),
+            preserve_host: false,
+        }
+    }
+}
+
 /// One entry of `backend_addrs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendConfig {
@@ -121,16 +233,6 @@ pub enum BackendAddr {
     Unix(PathBuf),
 }
 
-impl std::fmt::Display for BackendAddr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 /// How a backend is chosen among the eligible ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -140,8 +242,18 @@ pub enum Algorithm {
     LeastConnections,
 }
 
+/// The word in the configuration.
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastConnections => "least_connections",
+        })
+    }
+}
+
 /// `health_check = { ... }` of a route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheckConfig {
     /// Request target of the probe; begins with `/`.
     pub path: String,
@@ -153,4 +265,23 @@ pub struct HealthCheckConfig {
     pub healthy_threshold: NonZeroU32,
     /// Bad probes in a row that make a healthy backend unhealthy.
     pub unhealthy_threshold: NonZeroU32,
+}
+
+impl HealthCheckConfig {
+    /// A health check that says nothing but what to ask for and how often.
+    #[must_use]
+    pub fn new(path: String, interval: Duration) -> Self {
+        Self {
+            path,
+            interval,
+            timeout: interval.min(Duration::from_secs(2)),
+            healthy_threshold: NonZeroU32::MIN,
+            unhealthy_threshold: NonZeroU32::MIN,
+        }
+    }
+}
+
+/// `n`, or 1 where it is 0.
+fn nonzero(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
 }

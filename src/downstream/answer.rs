@@ -26,7 +26,8 @@ thread_local! {
 }
 
 fn take_buffer() -> Vec<u8> {
-    SPARE.with(|spare| spare.try_borrow_mut().map(|mut spare| std::mem::take(&mut *spare)).unwrap_or_default())
+    SPARE
+        .with(|spare| spare.try_borrow_mut().map(|mut spare| std::mem::take(&mut *spare)).unwrap_or_default())
 }
 
 fn give_back(mut buffer: Vec<u8>) {
@@ -62,7 +63,12 @@ pub(crate) enum Relayed {
 }
 
 /// Passes the answer of a backend on to the client.
-pub(crate) fn relay<C: Client>(answer: &mut Answer, head: &RequestHead, client: &mut C, keep_alive: bool) -> Relayed {
+pub(crate) fn relay<C: Client>(
+    answer: &mut Answer,
+    head: &RequestHead,
+    client: &mut C,
+    keep_alive: bool,
+) -> Relayed {
     let status = answer.head().status();
     let framing = match framing(&head.method, head.version, status, answer.head()) {
         Ok(framing) => framing,
@@ -188,7 +194,8 @@ fn framing<B>(
     let coding = codings.next();
     if let Some(coding) = coding {
         // Anything but one `chunked` would reach the client half decoded; in HTTP/1.0 ureq leaves even that undecoded.
-        let one_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        let one_chunked =
+            coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         if !one_chunked || response.version() == http::Version::HTTP_10 {
             return Err(Cause::BadResponse);
         }

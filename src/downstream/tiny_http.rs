@@ -38,7 +38,8 @@ impl TinyHttp {
         pool: Arc<Pool<Request>>,
         gateway: Arc<Gateway>,
     ) -> io::Result<Self> {
-        let server = Server::from_listener(listener, None).map_err(|error| io::Error::other(error.to_string()))?;
+        let server =
+            Server::from_listener(listener, None).map_err(|error| io::Error::other(error.to_string()))?;
         let server = Arc::new(server);
         let stop = StopToken::new();
         let (token, same) = (stop.clone(), Arc::clone(&server));
@@ -75,7 +76,9 @@ fn receive(server: &Server, pool: &Pool<Request>, gateway: &Gateway, stop: &Stop
             Ok(None) => {}
             Err(error) => {
                 // tiny_http's accept loop has ended; what it had accepted is still served.
-                log::error!("tiny_http accepts no further connections: {error}; restart the proxy, or use engine = \"native\"");
+                log::error!(
+                    "tiny_http accepts no further connections: {error}; restart the proxy, or use engine = \"native\""
+                );
                 if stop.sleep(Duration::from_secs(1)) {
                     return;
                 }
@@ -108,7 +111,13 @@ fn head_of(request: &Request, limits: &HeadLimits) -> Result<RequestHead, HeadEr
         .headers()
         .iter()
         .map(|header| (header.field.as_str().as_str().as_bytes(), header.value.as_str().as_bytes()));
-    RequestHead::from_parts(request.method().as_str().as_bytes(), request.url().as_bytes(), version, fields, limits)
+    RequestHead::from_parts(
+        request.method().as_str().as_bytes(),
+        request.url().as_bytes(),
+        version,
+        fields,
+        limits,
+    )
 }
 
 /// The client of one request. tiny_http gives either the request, whose body can be read, or the writer.
@@ -132,8 +141,8 @@ enum State {
 impl TinyClient {
     fn new(request: Request, framing: BodyFraming) -> Self {
         let address = request.remote_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
-        let forwarded_for =
-            HeaderValue::from_str(&address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let forwarded_for = HeaderValue::from_str(&address.to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let ended = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         Self { state: State::Request(request), address, forwarded_for, framing, read: 0, ended }
     }

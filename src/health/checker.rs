@@ -87,17 +87,7 @@ impl HealthChecker {
             })
             .collect();
         let (alive, ended) = mpsc::channel();
-        let checker = Self {
-            shared: Arc::new(Shared {
-                route,
-                check,
-                probe,
-                stop,
-            }),
-            targets,
-            alive,
-            ended,
-        };
+        let checker = Self { shared: Arc::new(Shared { route, check, probe, stop }), targets, alive, ended };
         Builder::new().name(name).spawn(move || checker.run()).map(Some)
     }
 
@@ -124,17 +114,9 @@ impl HealthChecker {
 
     /// Joins the probes that end soon, and lets go of the rest.
     fn finish(self) {
-        let Self {
-            shared,
-            targets,
-            alive,
-            ended,
-        } = self;
+        let Self { shared, targets, alive, ended } = self;
         drop(alive);
-        let all_ended = matches!(
-            ended.recv_timeout(STOP_GRACE),
-            Err(mpsc::RecvTimeoutError::Disconnected)
-        );
+        let all_ended = matches!(ended.recv_timeout(STOP_GRACE), Err(mpsc::RecvTimeoutError::Disconnected));
         let mut left = 0;
         for running in targets.into_iter().filter_map(|target| target.running) {
             if all_ended || running.is_finished() {
@@ -144,10 +126,7 @@ impl HealthChecker {
             }
         }
         if left > 0 {
-            log::debug!(
-                "stopped with probes under way route={} probes={left}",
-                shared.prefix()
-            );
+            log::debug!("stopped with probes under way route={} probes={left}", shared.prefix());
         }
     }
 }
@@ -317,18 +296,12 @@ mod tests {
 
         fn play(&self, backend: &Backend, check: &HealthCheckConfig) -> Result<StatusCode, String> {
             assert_eq!(check.path, "/ping");
-            let crate::config::BackendAddr::Tcp { port, .. } = backend.config().addr else {
-                unreachable!()
-            };
+            let crate::config::BackendAddr::Tcp { port, .. } = backend.config().addr else { unreachable!() };
             let mut state = self.state.lock().unwrap();
             *state.begun.entry(port).or_default() += 1;
-            state
-                .threads
-                .push(std::thread::current().name().unwrap().to_owned());
+            state.threads.push(std::thread::current().name().unwrap().to_owned());
             self.changed.notify_all();
-            let state = self
-                .changed
-                .wait_while(state, |state| matches!(state.scripts[&port], Script::Hang));
+            let state = self.changed.wait_while(state, |state| matches!(state.scripts[&port], Script::Hang));
             let mut state = state.unwrap();
             *state.ended.entry(port).or_default() += 1;
             let script = state.scripts[&port];
@@ -345,10 +318,8 @@ mod tests {
         #[track_caller]
         fn wait_until(&self, what: &str, condition: impl Fn(&State) -> bool) {
             let state = self.state.lock().unwrap();
-            let (_state, waited) = self
-                .changed
-                .wait_timeout_while(state, PATIENCE, |state| !condition(state))
-                .unwrap();
+            let (_state, waited) =
+                self.changed.wait_timeout_while(state, PATIENCE, |state| !condition(state)).unwrap();
             assert!(!waited.timed_out(), "{what}");
         }
     }
@@ -382,12 +353,7 @@ mod tests {
         };
         let thread = HealthChecker::start_with(Arc::clone(&route), stop.clone(), probe).unwrap();
         assert!(thread.is_some());
-        Running {
-            stage,
-            route,
-            stop,
-            thread,
-        }
+        Running { stage, route, stop, thread }
     }
 
     impl Running {
@@ -399,10 +365,7 @@ mod tests {
                 if healthy == expected {
                     return;
                 }
-                assert!(
-                    begin.elapsed() < PATIENCE,
-                    "healthy: {healthy:?}, expected: {expected:?}"
-                );
+                assert!(begin.elapsed() < PATIENCE, "healthy: {healthy:?}, expected: {expected:?}");
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -412,8 +375,7 @@ mod tests {
         fn wait_probes(&self, backend: u16, count: usize) {
             let ended = |state: &State| state.ended.get(&backend).copied().unwrap_or(0);
             let before = ended(&self.stage.state.lock().unwrap());
-            self.stage
-                .wait_until("more probes", |state| ended(state) >= before + count);
+            self.stage.wait_until("more probes", |state| ended(state) >= before + count);
         }
 
         fn stop(&mut self) {
@@ -435,11 +397,7 @@ mod tests {
 
     #[test]
     fn the_first_probe_comes_at_once() {
-        let running = run(
-            NEVER,
-            1,
-            &[Script::Status(503), Script::Status(200), Script::Refused],
-        );
+        let running = run(NEVER, 1, &[Script::Status(503), Script::Status(200), Script::Refused]);
         running.wait_healthy(&[false, true, false]);
     }
 
@@ -467,17 +425,11 @@ mod tests {
     fn a_hanging_probe_delays_nobody() {
         let running = run(OFTEN, 1, &[Script::Hang, Script::Status(503)]);
         running.wait_healthy(&[true, false]);
-        running
-            .stage
-            .wait_until("the probe hangs", |state| state.begun.contains_key(&0));
+        running.stage.wait_until("the probe hangs", |state| state.begun.contains_key(&0));
         running.wait_probes(1, 5);
         running.stage.set(1, Script::Status(200));
         running.wait_healthy(&[true, true]);
-        assert_eq!(
-            running.stage.state.lock().unwrap().begun[&0],
-            1,
-            "not probed again meanwhile"
-        );
+        assert_eq!(running.stage.state.lock().unwrap().begun[&0], 1, "not probed again meanwhile");
 
         running.stage.set(0, Script::Refused);
         running.wait_healthy(&[false, true]);
@@ -496,9 +448,7 @@ mod tests {
     #[test]
     fn stopping_waits_for_no_interval() {
         let mut running = run(NEVER, 1, &[Script::Status(200)]);
-        running
-            .stage
-            .wait_until("the first round", |state| state.ended.contains_key(&0));
+        running.stage.wait_until("the first round", |state| state.ended.contains_key(&0));
         let begin = Instant::now();
         running.stop();
         assert!(begin.elapsed() < PATIENCE);
@@ -507,9 +457,7 @@ mod tests {
     #[test]
     fn stopping_waits_for_no_hanging_probe_and_ignores_its_result() {
         let mut running = run(NEVER, 1, &[Script::Hang, Script::Hang]);
-        running
-            .stage
-            .wait_until("both hang", |state| state.begun.len() == 2);
+        running.stage.wait_until("both hang", |state| state.begun.len() == 2);
         let begin = Instant::now();
         running.stop();
         assert!(begin.elapsed() < PATIENCE);
@@ -545,17 +493,12 @@ mod tests {
             unhealthy_threshold: NonZeroU32::MIN,
         };
         let route = Route::new(
-            crate::config::RouteConfig {
-                health_check: Some(check),
-                ..route.config().clone()
-            },
+            crate::config::RouteConfig { health_check: Some(check), ..route.config().clone() },
             route.backends().to_vec(),
         );
         let (route, stop) = (Arc::new(route), StopToken::new());
         let probe: Probe = Box::new(|_, _| Ok(StatusCode::OK));
-        let thread = HealthChecker::start_with(Arc::clone(&route), stop.clone(), probe)
-            .unwrap()
-            .unwrap();
+        let thread = HealthChecker::start_with(Arc::clone(&route), stop.clone(), probe).unwrap().unwrap();
         let begin = Instant::now();
         while !route.has_healthy() {
             assert!(begin.elapsed() < PATIENCE);
@@ -574,13 +517,8 @@ mod tests {
     #[test]
     fn threads_say_what_they_do_for_whom() {
         let running = run(NEVER, 1, &[Script::Status(200), Script::Status(200)]);
-        assert_eq!(
-            running.thread.as_ref().unwrap().thread().name(),
-            Some("health /api")
-        );
-        running
-            .stage
-            .wait_until("both probed", |state| state.threads.len() == 2);
+        assert_eq!(running.thread.as_ref().unwrap().thread().name(), Some("health /api"));
+        running.stage.wait_until("both probed", |state| state.threads.len() == 2);
         let mut names = running.stage.state.lock().unwrap().threads.clone();
         names.sort_unstable();
         assert_eq!(names, ["probe 127.0.0.1:0", "probe 127.0.0.1:1"]);
@@ -596,10 +534,7 @@ mod tests {
         for bad in [100, 101, 400, 401, 404, 429, 500, 503, 999] {
             assert_eq!(verdict(bad), Err(format!("status {bad}")));
         }
-        assert_eq!(
-            super::verdict(Err("timed out after 2 s".into())),
-            Err("timed out after 2 s".into())
-        );
+        assert_eq!(super::verdict(Err("timed out after 2 s".into())), Err("timed out after 2 s".into()));
     }
 
     #[test]

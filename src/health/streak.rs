@@ -82,10 +82,7 @@ mod tests {
             Some(Transition::Failed) => 'v',
             None => '.',
         };
-        results
-            .chars()
-            .map(|result| sign(streak.record(result == '+')))
-            .collect()
+        results.chars().map(|result| sign(streak.record(result == '+'))).collect()
     }
 
     #[test]

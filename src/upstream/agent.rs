@@ -43,10 +43,11 @@ impl Upstream {
             BackendAddr::Tcp { host, port } => {
                 let authority = addr.to_string();
                 // A name without an address makes every exchange fail with a cause that says so; the others go on.
-                let addrs = (host.as_str(), *port).to_socket_addrs().map(Iterator::collect).unwrap_or_else(|error| {
-                    log::warn!("backend {authority} has no address: {error}");
-                    Vec::new()
-                });
+                let addrs =
+                    (host.as_str(), *port).to_socket_addrs().map(Iterator::collect).unwrap_or_else(|error| {
+                        log::warn!("backend {authority} has no address: {error}");
+                        Vec::new()
+                    });
                 (authority, Destination::Tcp(addrs))
             }
             // What nginx sends for a Unix-domain backend.

@@ -59,7 +59,11 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
     let mut request = Request::new(());
     *request.method_mut() = one.head.method.clone();
     *request.uri_mut() = one.upstream.uri(one.head.target.path_and_query().clone());
-    let host = if one.route.preserve_host && !one.head.host.is_empty() { &one.head.host } else { one.upstream.host() };
+    let host = if one.route.preserve_host && !one.head.host.is_empty() {
+        &one.head.host
+    } else {
+        one.upstream.host()
+    };
     let upgrade = one.head.upgrade;
     let with = Rewrite { host, client: client.forwarded_for(), trusted: one.trusted, upgrade };
     rewrite(one.head, with, request.headers_mut());

@@ -64,7 +64,8 @@ impl IdlePool {
     pub(super) fn close_expired(&self) {
         let expired = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let young = idle.iter().position(|entry| entry.since.elapsed() < self.max_age).unwrap_or(idle.len());
+            let young =
+                idle.iter().position(|entry| entry.since.elapsed() < self.max_age).unwrap_or(idle.len());
             idle.drain(..young).collect::<Vec<_>>()
         };
         drop(expired);

@@ -31,7 +31,10 @@ pub fn may_retry(method: &Method, cause: Cause, progress: Progress) -> bool {
 
 /// RFC 9110 §9.2.2. Methods we do not know are not.
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 #[cfg(test)]
@@ -43,14 +46,17 @@ mod tests {
 
     #[test]
     fn nothing_sent_is_always_safe() {
-        for cause in [Cause::ConnectRefused, Cause::ConnectTimeout, Cause::ConnectFailed, Cause::BackendClosed] {
+        for cause in
+            [Cause::ConnectRefused, Cause::ConnectTimeout, Cause::ConnectFailed, Cause::BackendClosed]
+        {
             assert!(may_retry(&Method::POST, cause, UNTOUCHED), "{cause}");
         }
     }
 
     #[test]
     fn sent_is_safe_for_idempotent_methods_alone() {
-        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE]
+        {
             assert!(may_retry(&method, Cause::BackendClosed, SENT), "{method}");
         }
         for method in [Method::POST, Method::PATCH, Method::from_bytes(b"PURGE").unwrap()] {

@@ -77,7 +77,11 @@ pub(super) struct BackendConnector {
 impl Connector for BackendConnector {
     type Out = BackendTransport;
 
-    fn connect(&self, _: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<BackendTransport>, ureq::Error> {
+    fn connect(
+        &self,
+        _: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<BackendTransport>, ureq::Error> {
         let (fresh, connect, longest_line, deadline) = with_current(|call| {
             let limits = call.limits;
             (call.fresh, limits.connect, call.longest_line, limits.deadline)
@@ -261,7 +265,9 @@ pub(super) fn notice_early_answer(call: &mut Call, socket: &Socket) {
     let mut start = [0; 10];
     match crate::socket::peek_now(socket, &mut start) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Ok(n) if start.get(..n).is_some_and(|start| start.starts_with(b"HTTP/1.1 1")) => call.only_interim = true,
+        Ok(n) if start.get(..n).is_some_and(|start| start.starts_with(b"HTTP/1.1 1")) => {
+            call.only_interim = true
+        }
         _ => call.send_broken = true,
     }
 }

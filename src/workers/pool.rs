@@ -374,7 +374,9 @@ mod tests {
             pool.submit(job).unwrap();
         }
         // All 40 workers carry a job, ten jobs wait, and that has been counted once.
-        while running.load(Ordering::SeqCst) < 40 || pool.shared.counters.pool_exhausted.load(Ordering::Relaxed) == 0 {
+        while running.load(Ordering::SeqCst) < 40
+            || pool.shared.counters.pool_exhausted.load(Ordering::Relaxed) == 0
+        {
             assert!(pool.call_reserve(), "the queue is never empty");
             thread::sleep(TICK);
         }

@@ -1,0 +1,222 @@
+//! The command line: what the program is asked to do.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where the configuration is looked for when nothing else is said.
+const DEFAULT_PATH: &str = "reverse-proxy.toml";
+
+/// The environment variable that names the configuration file; `--config` overrides it.
+pub(crate) const PATH_VARIABLE: &str = "REVERSE_PROXY_CONFIG_PATH";
+
+/// The answer to `--help`.
+pub(crate) const HELP: &str = "\
+reverse-proxy: an HTTP/1.1 reverse proxy that runs on plain threads
+
+Usage:
+  reverse-proxy [--config FILE]            run until told to stop
+  reverse-proxy [--config FILE] --check    check the configuration, do not run
+  reverse-proxy --demo                     run in front of three built-in origins; needs no file
+
+Options:
+  -c, --config FILE  the configuration file
+      --check        say whether the configuration is valid: one line on stdout if it is,
+                     one line for each error on stderr if not
+      --demo         for a first look; cannot be combined with --config or --check
+  -h, --help         print this
+  -V, --version      print the version
+
+Environment:
+  REVERSE_PROXY_CONFIG_PATH  the configuration file, unless --config names one; with neither,
+                             reverse-proxy.toml in the working directory
+  RUST_LOG                   what to log on stderr: error, warn, info, debug or off, for all or
+                             by module (default: info); debug adds a line per exchange
+
+Signals:
+  SIGINT (Ctrl-C), SIGTERM   take no new connections, finish the requests in flight within
+                             shutdown_timeout, then stop; a second signal stops at once
+  Outside Unix only Ctrl-C is heard.
+
+Exit codes:
+  0  stopped when told to; with --check: the configuration is valid
+  1  the configuration is not valid, or the proxy could not start
+  2  the command line makes no sense
+";
+
+/// What the program is asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Run with this configuration.
+    Run(PathBuf),
+    /// Check this configuration.
+    Check(PathBuf),
+    /// Run with built-in origins.
+    Demo,
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Why a command line makes no sense.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum UsageError {
+    /// Nothing we know.
+    Unknown(OsString),
+    /// `--config` without a file.
+    NoFile,
+    /// An option that takes no value has one: `--check=yes`.
+    NoValue(&'static str),
+    /// An option more than once.
+    Twice(&'static str),
+    /// `--demo` with an option about a configuration file.
+    DemoWith(&'static str),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(argument) => {
+                write!(f, "unknown argument {argument:?}")?;
+                // A file by itself is the most likely slip.
+                if !argument.as_encoded_bytes().starts_with(b"-") {
+                    write!(f, "; a configuration file is named with --config {}", argument.display())?;
+                }
+                Ok(())
+            }
+            Self::NoFile => f.write_str("--config needs a file, for example --config reverse-proxy.toml"),
+            Self::NoValue(option) => write!(f, "{option} takes no value"),
+            Self::Twice(option) => write!(f, "{option} is given twice"),
+            Self::DemoWith(option) => write!(f, "--demo needs no configuration; leave out {option}"),
+        }
+    }
+}
+
+/// Reads `arguments`, the program's own name not among them. `variable` is the value of [`PATH_VARIABLE`]; empty
+/// counts as not set. `--help` and `--version` win over everything, errors included, as people expect.
+///
+/// # Errors
+/// What is wrong with the first argument that is.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    variable: Option<OsString>,
+) -> Result<Command, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let asked =
+        |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
+    if asked("--help", "-h") {
+        return Ok(Command::Help);
+    }
+    if asked("--version", "-V") {
+        return Ok(Command::Version);
+    }
+
+    let (mut config, mut check, mut demo) = (None, None, None);
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let (name, value) = split(&argument);
+        match name.to_str() {
+            Some("--config" | "-c") => {
+                let file = value.map(OsStr::to_owned).or_else(|| arguments.next());
+                let file = file.filter(|file| !file.is_empty()).ok_or(UsageError::NoFile)?;
+                once(&mut config, PathBuf::from(file), "--config")?;
+            }
+            Some("--check") if value.is_none() => once(&mut check, (), "--check")?,
+            Some("--demo") if value.is_none() => once(&mut demo, (), "--demo")?,
+            Some("--check") => return Err(UsageError::NoValue("--check")),
+            Some("--demo") => return Err(UsageError::NoValue("--demo")),
+            _ => return Err(UsageError::Unknown(argument)),
+        }
+    }
+
+    if demo.is_some() {
+        return match (config, check) {
+            (Some(_), _) => Err(UsageError::DemoWith("--config")),
+            (_, Some(())) => Err(UsageError::DemoWith("--check")),
+            (None, None) => Ok(Command::Demo),
+        };
+    }
+    let variable = variable.filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = config.or(variable).unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
+    Ok(if check.is_some() { Command::Check(path) } else { Command::Run(path) })
+}
+
+/// `--name=value` in two. A file whose name is not Unicode has to be an argument of its own.
+fn split(argument: &OsStr) -> (&OsStr, Option<&OsStr>) {
+    match argument.to_str().and_then(|text| text.split_once('=')) {
+        Some((name, value)) if name.starts_with("--") => (OsStr::new(name), Some(OsStr::new(value))),
+        _ => (argument, None),
+    }
+}
+
+fn once<T>(place: &mut Option<T>, value: T, name: &'static str) -> Result<(), UsageError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(UsageError::Twice(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str], variable: Option<&str>) -> Result<Command, UsageError> {
+        parse(arguments.iter().map(OsString::from), variable.map(OsString::from))
+    }
+
+    #[test]
+    fn flag_over_variable_over_default() {
+        let run = |path: &str| Ok(Command::Run(path.into()));
+        assert_eq!(parsed(&[], None), run("reverse-proxy.toml"));
+        assert_eq!(parsed(&[], Some("")), run("reverse-proxy.toml"));
+        assert_eq!(parsed(&[], Some("v.toml")), run("v.toml"));
+        for flag in [&["--config", "f.toml"][..], &["--config=f.toml"], &["-c", "f.toml"]] {
+            assert_eq!(parsed(flag, Some("v.toml")), run("f.toml"));
+        }
+        assert_eq!(parsed(&["--config=a=b"], None), run("a=b"));
+        assert_eq!(parsed(&["--check"], Some("v.toml")), Ok(Command::Check("v.toml".into())));
+        assert_eq!(parsed(&["--check", "--config", "f"], None), Ok(Command::Check("f".into())));
+        assert_eq!(parsed(&["--config", "f", "--check"], None), Ok(Command::Check("f".into())));
+    }
+
+    #[test]
+    fn the_other_commands() {
+        assert_eq!(parsed(&["--demo"], Some("v.toml")), Ok(Command::Demo));
+        for help in ["--help", "-h"] {
+            assert_eq!(parsed(&["--wrong", help], None), Ok(Command::Help));
+        }
+        for version in ["--version", "-V"] {
+            assert_eq!(parsed(&[version], None), Ok(Command::Version));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense() {
+        for (arguments, expected) in [
+            (&["--wrong"][..], "unknown argument \"--wrong\""),
+            (&["--configx=f"], "unknown argument \"--configx=f\""),
+            (&["f.toml"], "unknown argument \"f.toml\"; a configuration file is named with --config f.toml"),
+            (&["--config"], "--config needs a file, for example --config reverse-proxy.toml"),
+            (&["--config="], "--config needs a file, for example --config reverse-proxy.toml"),
+            (&["--config", "a", "-c", "b"], "--config is given twice"),
+            (&["--check", "--check"], "--check is given twice"),
+            (&["--check=yes"], "--check takes no value"),
+            (&["--demo=yes"], "--demo takes no value"),
+            (&["--demo", "--check"], "--demo needs no configuration; leave out --check"),
+            (&["--config", "a", "--demo"], "--demo needs no configuration; leave out --config"),
+        ] {
+            assert_eq!(parsed(arguments, None).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn help_names_every_way_in() {
+        for word in
+            ["--config", "--check", "--demo", "--help", "--version", PATH_VARIABLE, DEFAULT_PATH, "RUST_LOG"]
+        {
+            assert!(HELP.contains(word), "{word}");
+        }
+        assert!(HELP.lines().all(|line| line.len() <= 100));
+    }
+}

@@ -1,0 +1,343 @@
+//! The TOML as people write it. Values are checked in `resolve`; here they only have their types and their places in
+//! the file.
+//!
+//! Every key is documented here, and for operators in the README and in `reverse-proxy.toml`. Defaults are those of
+//! [`ServerConfig`](super::ServerConfig), [`RouteConfig`](super::RouteConfig) and
+//! [`HealthCheckConfig`](super::HealthCheckConfig).
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
+
+/// The keys a table may have. Next to each struct below, because serde keeps the names to itself and the messages
+/// about unknown keys need those of the other tables too ("it belongs to ...").
+#[derive(Debug)]
+pub(super) struct TableKeys {
+    /// What messages call the table.
+    pub(super) name: &'static str,
+    /// What is written where something else was found.
+    pub(super) expected: &'static str,
+    /// All keys.
+    pub(super) keys: &'static [&'static str],
+    /// Those of the keys that hold tables.
+    pub(super) tables: &'static [(&'static str, Nested)],
+}
+
+/// How a key holds tables.
+#[derive(Debug)]
+pub(super) enum Nested {
+    /// One table.
+    One(&'static TableKeys),
+    /// An array of tables.
+    Many(&'static TableKeys),
+    /// An array of tables and other things.
+    Among(&'static TableKeys),
+}
+
+impl Nested {
+    /// What each of the tables may have.
+    pub(super) fn keys(&self) -> &'static TableKeys {
+        match self {
+            Self::One(keys) | Self::Many(keys) | Self::Among(keys) => keys,
+        }
+    }
+}
+
+/// Every table there is, the outer ones first.
+pub(super) const TABLES: [&TableKeys; 5] = [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &BACKEND];
+
+pub(super) static TOP: TableKeys = TableKeys {
+    name: "the top level, above the first [table]",
+    expected: "a TOML document",
+    keys: &["listen_addr", "shutdown_timeout", "server", "routes"],
+    tables: &[("server", Nested::One(&SERVER)), ("routes", Nested::Many(&ROUTE))],
+};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    /// `ip:port`, `localhost:port` (the IPv4 loopback address), or a list of them. Port 0: any free port.
+    pub(super) listen_addr: Option<Spanned<OneOrMany>>,
+    /// Seconds that requests in flight get to finish on shutdown; 0 cuts them off at once. Default 10.
+    pub(super) shutdown_timeout: Option<Spanned<Seconds>>,
+    /// Limits of the front door.
+    #[serde(default)]
+    pub(super) server: RawServer,
+    /// At least one.
+    #[serde(default)]
+    pub(super) routes: Vec<Spanned<RawRoute>>,
+}
+
+pub(super) static SERVER: TableKeys = TableKeys {
+    name: "[server]",
+    expected: "a table that begins with the line [server]",
+    keys: &[
+        "engine",
+        "workers",
+        "max_tunnels",
+        "queue_size",
+        "max_connections",
+        "max_header_bytes",
+        "max_headers",
+        "header_timeout_secs",
+        "keepalive_timeout_secs",
+        "read_timeout_secs",
+        "min_body_rate",
+        "write_timeout_secs",
+        "trusted_proxies",
+    ],
+    tables: &[],
+};
+
+/// `[server]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawServer {
+    /// `native` or `tiny_http`.
+    pub(super) engine: Option<Spanned<String>>,
+    /// Exchanges carried at once.
+    pub(super) workers: Option<Spanned<i128>>,
+    /// WebSockets and other upgrades open at once; beyond it 503. 0: none.
+    pub(super) max_tunnels: Option<Spanned<i128>>,
+    /// Complete requests waiting for a worker; beyond it 503.
+    pub(super) queue_size: Option<Spanned<i128>>,
+    /// Client connections at once; beyond it new ones wait in the kernel's backlog.
+    pub(super) max_connections: Option<Spanned<i128>>,
+    /// Request line and fields together; beyond it 431, or 414 for the line alone.
+    pub(super) max_header_bytes: Option<Spanned<i128>>,
+    /// Fields of a request; beyond it 431.
+    pub(super) max_headers: Option<Spanned<i128>>,
+    /// For the whole head, from its first byte; then 408.
+    pub(super) header_timeout_secs: Option<Spanned<Seconds>>,
+    /// Idle between requests; then closed.
+    pub(super) keepalive_timeout_secs: Option<Spanned<Seconds>>,
+    /// Between two reads of a request body; then 408.
+    pub(super) read_timeout_secs: Option<Spanned<Seconds>>,
+    /// Bytes per second a request body must keep, averaged over 20 s; else 408. 0: no minimum.
+    pub(super) min_body_rate: Option<Spanned<i128>>,
+    /// For a response write that makes no progress; then closed.
+    pub(super) write_timeout_secs: Option<Spanned<Seconds>>,
+    /// Networks whose `X-Forwarded-*` are believed. Default: none.
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<Spanned<String>>,
+}
+
+pub(super) static ROUTE: TableKeys = TableKeys {
+    name: "[[routes]]",
+    expected: "tables that each begin with the line [[routes]], in double brackets",
+    keys: &[
+        "prefix",
+        "backend_addrs",
+        "balancing_algorithm",
+        "health_check",
+        "connect_timeout_secs",
+        "response_timeout_secs",
+        "idle_timeout_secs",
+        "deadline_secs",
+        "max_body_bytes",
+        "retries",
+        "max_in_flight",
+        "preserve_host",
+    ],
+    tables: &[("backend_addrs", Nested::Among(&BACKEND)), ("health_check", Nested::One(&HEALTH_CHECK))],
+};
+
+/// One `[[routes]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    /// Whole segments: `/api` takes `/api` and `/api/x`, not `/apix`. The longest prefix wins. Required.
+    pub(super) prefix: Option<Spanned<String>>,
+    /// At least one. Required.
+    pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
+    /// `round_robin` or `least_connections`.
+    pub(super) balancing_algorithm: Option<Spanned<String>>,
+    /// Absent: all backends are taken for healthy.
+    pub(super) health_check: Option<Spanned<RawHealthCheck>>,
+    /// Until a connection to a backend stands; then another backend is tried, or the exchange fails.
+    pub(super) connect_timeout_secs: Option<Spanned<Seconds>>,
+    /// From the request being sent to the response head; then 504.
+    pub(super) response_timeout_secs: Option<Spanned<Seconds>>,
+    /// Between two reads of a response body; for tunnels, silence both ways.
+    pub(super) idle_timeout_secs: Option<Spanned<Seconds>>,
+    /// For the whole exchange, every phase. Absent: none.
+    pub(super) deadline_secs: Option<Spanned<Seconds>>,
+    /// Largest request body; beyond it 413. Absent: unlimited. 0: no body at all.
+    pub(super) max_body_bytes: Option<Spanned<i128>>,
+    /// Further tries after the first, where a second try is safe.
+    pub(super) retries: Option<Spanned<i128>>,
+    /// Exchanges of this route at once. Default: three quarters of the workers.
+    pub(super) max_in_flight: Option<Spanned<i128>>,
+    /// Send the client's `Host` instead of the backend's address.
+    pub(super) preserve_host: Option<bool>,
+}
+
+pub(super) static HEALTH_CHECK: TableKeys = TableKeys {
+    name: "health_check",
+    expected: "a table, for example { path = \"/health\", interval_secs = 10 }",
+    keys: &["path", "interval_secs", "timeout_secs", "healthy_threshold", "unhealthy_threshold"],
+    tables: &[],
+};
+
+/// `health_check` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHealthCheck {
+    /// What the probe asks for. Required.
+    pub(super) path: Option<Spanned<String>>,
+    /// From one probe to the next. Required.
+    pub(super) interval_secs: Option<Spanned<Seconds>>,
+    /// Longest a probe may take. Default: the smaller of the interval and 2 s.
+    pub(super) timeout_secs: Option<Spanned<Seconds>>,
+    /// Good probes in a row that make a backend healthy again.
+    pub(super) healthy_threshold: Option<Spanned<i128>>,
+    /// Bad probes in a row that make a backend unhealthy.
+    pub(super) unhealthy_threshold: Option<Spanned<i128>>,
+}
+
+pub(super) static BACKEND: TableKeys = TableKeys {
+    name: "an entry of backend_addrs",
+    expected: "a list, for example [\"127.0.0.1:8001\", \"127.0.0.1:8002\"]",
+    keys: &["addr", "weight"],
+    tables: &[],
+};
+
+/// An entry of `backend_addrs` as a table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBackendTable {
+    /// `host:port`, `unix:/path`. Required.
+    pub(super) addr: Option<Spanned<String>>,
+    /// Its share relative to its neighbours. Default 1.
+    pub(super) weight: Option<Spanned<i128>>,
+}
+
+/// An entry of `backend_addrs`.
+#[derive(Debug)]
+pub(super) enum RawBackend {
+    Addr(String),
+    Table(RawBackendTable),
+}
+
+// By hand, as are the two below: serde's untagged enums lose the places of what is inside them, and their message
+// ("data did not match any variant") helps nobody.
+impl<'de> Deserialize<'de> for RawBackend {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringOrTable;
+
+        impl<'de> Visitor<'de> for StringOrTable {
+            type Value = RawBackend;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"host:port\", \"unix:/path\" or { addr = \"host:port\", weight = 1 }")
+            }
+
+            fn visit_str<E: Error>(self, addr: &str) -> Result<RawBackend, E> {
+                Ok(RawBackend::Addr(addr.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawBackend, A::Error> {
+                RawBackendTable::deserialize(MapAccessDeserializer::new(map)).map(RawBackend::Table)
+            }
+        }
+
+        deserializer.deserialize_any(StringOrTable)
+    }
+}
+
+/// A string or a list of strings.
+#[derive(Debug)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringOrList;
+
+        impl<'de> Visitor<'de> for StringOrList {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: Error>(self, one: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(one.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+                let mut many = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    many.push(one);
+                }
+                Ok(OneOrMany::Many(many))
+            }
+        }
+
+        deserializer.deserialize_any(StringOrList)
+    }
+}
+
+/// Any number, whole or not, of whatever size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seconds(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        #[expect(clippy::cast_precision_loss, reason = "only numbers far out of range lose digits")]
+        impl Visitor<'_> for Number {
+            type Value = Seconds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds, for example 5 or 0.5")
+            }
+
+            fn visit_f64<E: Error>(self, n: f64) -> Result<Seconds, E> {
+                Ok(Seconds(n))
+            }
+
+            fn visit_i64<E: Error>(self, n: i64) -> Result<Seconds, E> {
+                Ok(Seconds(n as f64))
+            }
+
+            fn visit_u64<E: Error>(self, n: u64) -> Result<Seconds, E> {
+                Ok(Seconds(n as f64))
+            }
+
+            fn visit_i128<E: Error>(self, n: i128) -> Result<Seconds, E> {
+                Ok(Seconds(n as f64))
+            }
+        }
+
+        deserializer.deserialize_any(Number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys serde knows, from its message about one it does not.
+    fn keys_of<T: for<'de> Deserialize<'de> + fmt::Debug>() -> Vec<String> {
+        let error = toml::from_str::<T>("no_such_key = 1").unwrap_err().message().to_owned();
+        let (_, keys) = error.split_once("expected ").expect("a list of keys");
+        keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_lists_of_keys_agree_with_the_structs() {
+        assert_eq!(keys_of::<RawConfig>(), TOP.keys);
+        assert_eq!(keys_of::<RawServer>(), SERVER.keys);
+        assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
+        assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
+        assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
+    }
+}

@@ -1,0 +1,300 @@
+//! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::document::Document;
+use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
+use super::values::{GRACE, Resolver};
+use super::{
+    Algorithm, BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig,
+    IpNetwork, RouteConfig, ServerConfig,
+};
+use crate::routing::Prefix;
+
+/// Checks everything, and adds what it finds to `errors`.
+pub(super) fn resolve(
+    raw: RawConfig,
+    document: &Document<'_>,
+    errors: Vec<ConfigError>,
+) -> Result<Config, ConfigErrors> {
+    let mut resolver = Resolver { document, errors };
+    let mut shutdown_timeout = Duration::from_secs(10);
+    resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
+    let listen_addrs = resolver.listen_addrs(raw.listen_addr);
+    let server = resolver.server(raw.server);
+    let routes = resolver.routes(raw.routes, &server);
+    if resolver.errors.is_empty() {
+        Ok(Config { listen_addrs, shutdown_timeout, server, routes })
+    } else {
+        Err(ConfigErrors::new(resolver.errors))
+    }
+}
+
+/// The sections of the file.
+impl Resolver<'_> {
+    fn listen_addrs(&mut self, raw: Option<Spanned<OneOrMany>>) -> Vec<SocketAddr> {
+        const KEY: &str = "listen_addr";
+        let Some(raw) = raw else {
+            self.missing(None, KEY, "an address to listen on, for example \"127.0.0.1:3000\"");
+            return Vec::new();
+        };
+        let span = raw.span();
+        let texts = match raw.into_inner() {
+            OneOrMany::One(text) => vec![Spanned::new(span, text)],
+            OneOrMany::Many(texts) if texts.is_empty() => {
+                self.refuse(
+                    &span,
+                    KEY,
+                    "the list is empty; expected at least one address to listen on".to_owned(),
+                );
+                return Vec::new();
+            }
+            OneOrMany::Many(texts) => texts,
+        };
+        let mut addrs: Vec<SocketAddr> = Vec::new();
+        for text in texts {
+            match listen_addr(text.get_ref()) {
+                // Port 0 is a different port each time.
+                Some(addr) if addr.port() != 0 && addrs.contains(&addr) => {
+                    self.refuse(&text.span(), KEY, format!("{:?} is listed twice", text.get_ref()));
+                }
+                Some(addr) => addrs.push(addr),
+                None => {
+                    let problem = format!(
+                        "{:?} is not an address to listen on; expected ip:port or localhost:port, \
+                         for example \"127.0.0.1:3000\"",
+                        text.get_ref()
+                    );
+                    self.refuse(&text.span(), KEY, problem);
+                }
+            }
+        }
+        addrs
+    }
+
+    fn server(&mut self, raw: RawServer) -> ServerConfig {
+        let mut server = ServerConfig::default();
+        if let Some(word) = raw.engine {
+            self.engine(&word, &mut server.engine);
+        }
+        self.count("server.workers", raw.workers, 1..=65_536, &mut server.workers);
+        self.whole("server.max_tunnels", raw.max_tunnels, 0..=65_536, &mut server.max_tunnels);
+        self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
+        self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
+        self.count(
+            "server.max_header_bytes",
+            raw.max_header_bytes,
+            256..=1_048_576,
+            &mut server.max_header_bytes,
+        );
+        self.count("server.max_headers", raw.max_headers, 1..=10_000, &mut server.max_headers);
+        self.timeout("server.header_timeout_secs", raw.header_timeout_secs, &mut server.header_timeout);
+        self.timeout(
+            "server.keepalive_timeout_secs",
+            raw.keepalive_timeout_secs,
+            &mut server.keepalive_timeout,
+        );
+        self.timeout("server.read_timeout_secs", raw.read_timeout_secs, &mut server.read_timeout);
+        self.whole("server.min_body_rate", raw.min_body_rate, 0..=1_000_000_000, &mut server.min_body_rate);
+        self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
+        for text in raw.trusted_proxies {
+            match text.get_ref().parse::<IpNetwork>() {
+                Ok(network) => server.trusted_proxies.push(network),
+                Err(error) => self.refuse_text(&text, "server.trusted_proxies", error),
+            }
+        }
+        server
+    }
+
+    fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {
+        const KEY: &str = "server.engine";
+        if let Some(found) = self.word(word, KEY, "an engine", &[Engine::Native, Engine::TinyHttp]) {
+            if found == Engine::TinyHttp && cfg!(not(feature = "tiny-http")) {
+                let problem = "\"tiny_http\" is not part of this build; it takes the cargo feature tiny-http";
+                self.refuse(&word.span(), KEY, problem.to_owned());
+            }
+            *engine = found;
+        }
+    }
+
+    fn routes(&mut self, raw: Vec<Spanned<RawRoute>>, server: &ServerConfig) -> Vec<RouteConfig> {
+        if raw.is_empty() {
+            self.missing(None, "routes", "at least one [[routes]] table with prefix and backend_addrs");
+        }
+        let mut seen = HashMap::new();
+        let mut routes = Vec::new();
+        for (n, raw) in raw.into_iter().enumerate() {
+            let key = format!("routes[{n}]");
+            let span = raw.span();
+            let raw = raw.into_inner();
+            let prefix_span = raw.prefix.as_ref().map_or(span.clone(), Spanned::span);
+            let prefix = self.prefix(&key, &span, raw.prefix.as_ref());
+            if let Some(prefix) = &prefix {
+                let line = self.document.line(prefix_span.start);
+                if let Some((first, first_line)) = seen.get(prefix) {
+                    let problem = format!(
+                        "\"{prefix}\" is the prefix of routes[{first}] already, on line {first_line}; \
+                         expected a different one for each route"
+                    );
+                    self.refuse(&prefix_span, &format!("{key}.prefix"), problem);
+                } else {
+                    seen.insert(prefix.clone(), (n, line));
+                }
+            }
+            let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
+            let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
+            if let Some(word) = raw.balancing_algorithm {
+                let all = [Algorithm::RoundRobin, Algorithm::LeastConnections];
+                let found = self.word(&word, &format!("{key}.balancing_algorithm"), "an algorithm", &all);
+                route.algorithm = found.unwrap_or(route.algorithm);
+            }
+            if let Some(raw) = raw.health_check {
+                route.health_check = self.health_check(&format!("{key}.health_check"), raw);
+            }
+            let key = |name: &str| format!("{key}.{name}");
+            self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
+            self.timeout(
+                &key("response_timeout_secs"),
+                raw.response_timeout_secs,
+                &mut route.response_timeout,
+            );
+            self.timeout(&key("idle_timeout_secs"), raw.idle_timeout_secs, &mut route.idle_timeout);
+            if raw.deadline_secs.is_some() {
+                let deadline = route.deadline.insert(Duration::MAX);
+                self.timeout(&key("deadline_secs"), raw.deadline_secs, deadline);
+            }
+            if raw.max_body_bytes.is_some() {
+                let max = route.max_body_bytes.insert(u64::MAX);
+                self.whole(&key("max_body_bytes"), raw.max_body_bytes, 0..=i64::MAX.into(), max);
+            }
+            self.whole(&key("retries"), raw.retries, 0..=100, &mut route.retries);
+            self.count(&key("max_in_flight"), raw.max_in_flight, 1..=65_536, &mut route.max_in_flight);
+            route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
+            routes.push(route);
+        }
+        routes
+    }
+
+    fn prefix(&mut self, route: &str, at: &Range<usize>, raw: Option<&Spanned<String>>) -> Option<Prefix> {
+        let key = format!("{route}.prefix");
+        let Some(text) = raw else {
+            self.missing(Some(at), &key, "the path prefix this route serves, for example prefix = \"/\"");
+            return None;
+        };
+        Prefix::parse(text.get_ref()).map_err(|error| self.refuse_text(text, &key, error)).ok()
+    }
+
+    fn backends(
+        &mut self,
+        key: &str,
+        route: &Range<usize>,
+        raw: Option<Spanned<Vec<Spanned<RawBackend>>>>,
+    ) -> Vec<BackendConfig> {
+        let Some(raw) = raw else {
+            self.missing(Some(route), key, "at least one backend, for example [\"127.0.0.1:8001\"]");
+            return Vec::new();
+        };
+        let span = raw.span();
+        let entries = raw.into_inner();
+        if entries.is_empty() {
+            let problem =
+                "the list is empty; expected at least one backend, for example [\"127.0.0.1:8001\"]";
+            self.refuse(&span, key, problem.to_owned());
+        }
+        let mut seen = HashMap::new();
+        let mut backends = Vec::new();
+        for (n, entry) in entries.into_iter().enumerate() {
+            let span = entry.span();
+            let RawBackendTable { addr: text, weight: raw_weight } = match entry.into_inner() {
+                RawBackend::Addr(text) => {
+                    RawBackendTable { addr: Some(Spanned::new(span.clone(), text)), weight: None }
+                }
+                RawBackend::Table(table) => table,
+            };
+            let mut weight = std::num::NonZeroU32::MIN;
+            self.count(&format!("{key}[{n}].weight"), raw_weight, 1..=1_000, &mut weight);
+            let Some(text) = text else {
+                let expected = "the backend's address, for example addr = \"127.0.0.1:8001\"";
+                self.missing(Some(&span), &format!("{key}[{n}].addr"), expected);
+                continue;
+            };
+            match text.get_ref().parse::<BackendAddr>() {
+                Err(error) => self.refuse_text(&text, key, error),
+                Ok(addr) => {
+                    if let Some(line) = seen.get(&addr) {
+                        let problem = format!(
+                            "{:?} is listed already, on line {line}; for a larger share \
+                             write {{ addr = \"{addr}\", weight = 2 }}",
+                            text.get_ref()
+                        );
+                        self.refuse(&text.span(), key, problem);
+                    } else {
+                        seen.insert(addr.clone(), self.document.line(text.span().start));
+                    }
+                    backends.push(BackendConfig { addr, weight });
+                }
+            }
+        }
+        backends
+    }
+
+    fn health_check(&mut self, key: &str, raw: Spanned<RawHealthCheck>) -> Option<HealthCheckConfig> {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let path_key = format!("{key}.path");
+        match &raw.path {
+            None => self.missing(
+                Some(&span),
+                &path_key,
+                "what to ask a backend for, for example path = \"/health\"",
+            ),
+            Some(path) => {
+                if let Err(problem) = probe_path(path.get_ref()) {
+                    self.refuse_text(path, &path_key, problem);
+                }
+            }
+        }
+        let interval_key = format!("{key}.interval_secs");
+        if raw.interval_secs.is_none() {
+            let expected = "seconds from one probe to the next, for example interval_secs = 10";
+            self.missing(Some(&span), &interval_key, expected);
+        }
+        let mut interval = Duration::MAX;
+        self.timeout(&interval_key, raw.interval_secs, &mut interval);
+        let mut check = HealthCheckConfig::new(raw.path?.into_inner(), interval);
+        self.timeout(&format!("{key}.timeout_secs"), raw.timeout_secs, &mut check.timeout);
+        let threshold = 1..=1_000;
+        let healthy_key = format!("{key}.healthy_threshold");
+        self.count(&healthy_key, raw.healthy_threshold, threshold.clone(), &mut check.healthy_threshold);
+        let unhealthy_key = format!("{key}.unhealthy_threshold");
+        self.count(&unhealthy_key, raw.unhealthy_threshold, threshold, &mut check.unhealthy_threshold);
+        Some(check)
+    }
+}
+
+/// `ip:port` or `localhost:port`. Other names are not looked up: where the proxy can be reached must not depend on
+/// what a resolver says at the moment it starts.
+fn listen_addr(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+/// Whether `path` can be sent as the target of a probe. The answer is the end of a sentence.
+fn probe_path(path: &str) -> Result<(), &'static str> {
+    if !path.starts_with('/') {
+        return Err("does not begin with \"/\"; expected a path, for example \"/health\"");
+    }
+    // The parser of `http` takes a fragment and drops it, and takes bytes above 0x7f.
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if !plain || path.parse::<http::uri::PathAndQuery>().is_err() {
+        return Err("has characters no request target can have; expected them percent-encoded");
+    }
+    Ok(())
+}

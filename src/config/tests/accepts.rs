@@ -1,0 +1,178 @@
+//! What is accepted, and what it means.
+
+use super::super::*;
+use super::{accepted, refused, with_key, with_route};
+
+#[test]
+fn the_contract_file() {
+    let config = accepted(
+        r#"
+listen_addr = "127.0.0.1:3000"
+shutdown_timeout = 10
+[[routes]]
+prefix = "/"
+backend_addrs = ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"]
+health_check = { path = "/health", interval_secs = 10 }
+balancing_algorithm = "round_robin"
+[[routes]]
+prefix = "/api"
+backend_addrs = ["127.0.0.1:9001"]
+health_check = { path = "/ping", interval_secs = 5 }
+balancing_algorithm = "least_connections"
+"#,
+    );
+    let backends = |ports: &[u16]| -> Vec<BackendConfig> {
+        let addr = |&port: &u16| BackendAddr::Tcp { host: "127.0.0.1".into(), port };
+        ports.iter().map(|port| BackendConfig { addr: addr(port), weight: NonZeroU32::MIN }).collect()
+    };
+    let server = ServerConfig::default();
+    let route = |prefix, ports: &[u16], path: &str, interval, algorithm| RouteConfig {
+        health_check: Some(HealthCheckConfig::new(path.to_owned(), Duration::from_secs(interval))),
+        algorithm,
+        ..RouteConfig::new(Prefix::parse(prefix).unwrap(), backends(ports), &server)
+    };
+    assert_eq!(
+        config,
+        Config {
+            listen_addrs: vec!["127.0.0.1:3000".parse().unwrap()],
+            shutdown_timeout: Duration::from_secs(10),
+            routes: vec![
+                route("/", &[8001, 8002, 8003], "/health", 10, Algorithm::RoundRobin),
+                route("/api", &[9001], "/ping", 5, Algorithm::LeastConnections),
+            ],
+            server,
+        }
+    );
+}
+
+#[test]
+fn every_key_arrives_where_it_belongs() {
+    let config = accepted(
+        r#"
+listen_addr = ["localhost:3000", "[::1]:0", "[::1]:0"]
+shutdown_timeout = 0
+[server]
+engine = "native"
+workers = 1
+max_tunnels = 2
+queue_size = 3
+max_connections = 4
+max_header_bytes = 500
+max_headers = 6
+header_timeout_secs = 7
+keepalive_timeout_secs = 8.5
+read_timeout_secs = 9
+min_body_rate = 0
+write_timeout_secs = 0.001
+trusted_proxies = ["10.0.0.0/8", "::1"]
+[[routes]]
+prefix = "/a/"
+backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4" }]
+connect_timeout_secs = 1
+response_timeout_secs = 2
+idle_timeout_secs = 3
+deadline_secs = 4
+max_body_bytes = 0
+retries = 0
+max_in_flight = 7
+preserve_host = true
+[routes.health_check]
+path = "/p?q=1"
+interval_secs = 0.5
+timeout_secs = 10
+healthy_threshold = 2
+unhealthy_threshold = 3
+[[routes]]
+prefix = "/"
+backend_addrs = ["c:1"]
+health_check = { path = "/", interval_secs = 0.5 }
+"#,
+    );
+    let n = |n| NonZeroUsize::new(n).unwrap();
+    let secs = Duration::from_secs;
+    assert_eq!(
+        config.listen_addrs,
+        ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(|addr| addr.parse().unwrap())
+    );
+    assert_eq!(config.shutdown_timeout, Duration::ZERO);
+    let server = ServerConfig {
+        engine: Engine::Native,
+        workers: n(1),
+        max_tunnels: 2,
+        queue_size: n(3),
+        max_connections: n(4),
+        max_header_bytes: n(500),
+        max_headers: n(6),
+        header_timeout: secs(7),
+        keepalive_timeout: Duration::from_millis(8_500),
+        read_timeout: secs(9),
+        min_body_rate: 0,
+        write_timeout: Duration::from_millis(1),
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+    };
+    assert_eq!(config.server, server);
+    let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
+    let route = RouteConfig {
+        prefix: Prefix::parse("/a").unwrap(),
+        backends: weights
+            .map(|(addr, weight)| BackendConfig {
+                addr: addr.parse().unwrap(),
+                weight: NonZeroU32::new(weight).unwrap(),
+            })
+            .to_vec(),
+        algorithm: Algorithm::RoundRobin,
+        health_check: Some(HealthCheckConfig {
+            path: "/p?q=1".to_owned(),
+            interval: Duration::from_millis(500),
+            timeout: secs(10),
+            healthy_threshold: NonZeroU32::new(2).unwrap(),
+            unhealthy_threshold: NonZeroU32::new(3).unwrap(),
+        }),
+        connect_timeout: secs(1),
+        response_timeout: secs(2),
+        idle_timeout: secs(3),
+        deadline: Some(secs(4)),
+        max_body_bytes: Some(0),
+        retries: 0,
+        max_in_flight: n(7),
+        preserve_host: true,
+    };
+    assert_eq!(config.routes[0], route);
+    let second = &config.routes[1];
+    assert_eq!(second.max_in_flight, n(1), "three quarters of one worker, rounded up");
+    assert_eq!(second.health_check.as_ref().unwrap().timeout, Duration::from_millis(500));
+}
+
+#[test]
+#[cfg(feature = "tiny-http")]
+fn the_other_engine() {
+    assert_eq!(accepted(&with_route("[server]\nengine = \"tiny_http\"")).server.engine, Engine::TinyHttp);
+}
+
+#[test]
+#[cfg(not(feature = "tiny-http"))]
+fn the_other_engine() {
+    let message =
+        ":6: server.engine: \"tiny_http\" is not part of this build; it takes the cargo feature tiny-http";
+    assert_eq!(refused(&with_route("[server]\nengine = \"tiny_http\"")), [message]);
+}
+
+#[test]
+fn unix_sockets() {
+    let text = with_key("backend_addrs = [\"unix:/run/app.sock\"]");
+    if cfg!(unix) {
+        assert_eq!(accepted(&text).routes[0].backends[0].addr, BackendAddr::Unix("/run/app.sock".into()));
+    } else {
+        let message = ":3: routes[0].backend_addrs: \"unix:/run/app.sock\" is a Unix socket, which this system lacks; \
+             expected host:port";
+        assert_eq!(refused(&text), [message]);
+    }
+}
+
+#[test]
+fn three_quarters_of_the_workers() {
+    for (workers, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (100, 75), (1024, 768)] {
+        let config = accepted(&with_route(&format!("[server]\nworkers = {workers}")));
+        assert_eq!(config.routes[0].max_in_flight.get(), expected, "{workers}");
+    }
+}

@@ -1,0 +1,64 @@
+//! The file we ship: it parses, documents every key, and tells the truth about the defaults.
+
+use super::super::raw::TABLES;
+use super::accepted;
+
+pub(super) const TEXT: &str = include_str!("../../../reverse-proxy.toml");
+
+/// `key = value` where `line` is a key commented out.
+fn commented_out(line: &str) -> Option<&str> {
+    let setting = line.strip_prefix("# ")?;
+    let (key, _) = setting.split_once(" = ")?;
+    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(setting)
+}
+
+pub(super) fn uncommented(which: impl Fn(usize) -> bool) -> String {
+    let line = |(n, line)| commented_out(line).filter(|_| which(n)).unwrap_or(line);
+    TEXT.lines().enumerate().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn fits_the_demo() {
+    let config = accepted(TEXT);
+    assert_eq!(config.listen_addrs, ["127.0.0.1:3000".parse().unwrap()]);
+    assert_eq!(config.routes[0].backends[0].addr.to_string(), "127.0.0.1:8000");
+}
+
+#[test]
+fn all_of_it_uncommented_is_valid() {
+    let config = accepted(&uncommented(|_| true));
+    assert!(config.routes[0].deadline.is_some());
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let config = accepted(TEXT);
+    let mut examples = Vec::new();
+    for (n, line) in TEXT.lines().enumerate() {
+        let Some(setting) = commented_out(line) else {
+            continue;
+        };
+        let same = accepted(&uncommented(|other| other == n)) == config;
+        assert_eq!(same, !setting.ends_with("# example"), "{setting}");
+        if !same {
+            examples.push(setting.split_once(" = ").unwrap().0);
+        }
+    }
+    assert_eq!(examples, ["trusted_proxies", "deadline_secs", "max_body_bytes"]);
+}
+
+#[test]
+fn every_key_is_documented() {
+    for table in TABLES {
+        for key in table.keys {
+            let as_key = TEXT.lines().any(|line| {
+                let line = commented_out(line).unwrap_or(line);
+                line.split_once(" = ").is_some_and(|(name, _)| name == *key)
+            });
+            let as_table = TEXT.contains(&format!("[{key}]")) || TEXT.contains(&format!(".{key}]"));
+            // The tables in backend_addrs are shown in a comment.
+            let inside = TEXT.contains(&format!("{{ {key} = ")) || TEXT.contains(&format!(", {key} = "));
+            assert!(as_key || as_table || inside, "{key} of {}", table.name);
+        }
+    }
+}
