@@ -350,7 +350,7 @@ mod tests {
                     Err(error) => {
                         return Outcome {
                             data,
-                            consumed,
+                            consumed: 0,
                             end: Err(error),
                         };
                     }
