@@ -86,7 +86,7 @@ fn check(head: &RequestHead) {
             .host
             .as_bytes()
             .iter()
-            .any(|b| b" \t/?#@\\,\"<>".contains(b) && *b != b',')
+            .any(|b| b" \t/?#@\\\"<>".contains(b))
     );
 
     let target = head.target.as_str();
