@@ -81,13 +81,7 @@ fn check(head: &RequestHead) {
         .filter(|(name, _)| name.as_str() == "host")
         .count();
     assert!(hosts == 1 || (hosts == 0 && head.version == Version::Http10));
-    assert!(
-        !head
-            .host
-            .as_bytes()
-            .iter()
-            .any(|b| b" \t/?#@\\\"<>".contains(b))
-    );
+    assert!(!head.host.as_bytes().iter().any(|b| b" \t/?#@\\\"<>".contains(b)));
 
     let target = head.target.as_str();
     assert!(target.starts_with('/') || (target == "*" && head.method.as_str() == "OPTIONS"));
