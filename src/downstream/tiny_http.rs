@@ -148,13 +148,17 @@ impl TinyClient {
     }
 
     fn writer(&mut self) -> io::Result<&mut (dyn Write + Send)> {
-        if let State::Request(mut request) = std::mem::replace(&mut self.state, State::Taken) {
-            if !self.ended {
-                // Dropped with unread bytes, the request would allocate room for all of them at once.
-                io::copy(request.as_reader(), &mut io::sink())?;
+        let state = std::mem::replace(&mut self.state, State::Taken);
+        self.state = match state {
+            State::Request(mut request) => {
+                if !self.ended {
+                    // Dropped with unread bytes, the request would allocate room for all of them at once.
+                    io::copy(request.as_reader(), &mut io::sink())?;
+                }
+                State::Writer(request.into_writer())
             }
-            self.state = State::Writer(request.into_writer());
-        }
+            other => other,
+        };
         match &mut self.state {
             State::Writer(writer) => Ok(writer),
             _ => Err(io::ErrorKind::NotConnected.into()),

@@ -330,7 +330,15 @@ mod tests {
                         }
                     }
                     Err(error) => {
+<<<<<<< HEAD
                         return Outcome { data, consumed, end: Err(error) };
+=======
+                        return Outcome {
+                            data,
+                            consumed: 0,
+                            end: Err(error),
+                        };
+>>>>>>> h2
                     }
                 }
             }

@@ -430,3 +430,6 @@ fn names_other_protocol(fields: &Fields) -> bool {
     let mut protocols = list_elements(fields.get_all(&UPGRADE)).peekable();
     protocols.peek().is_some() && protocols.all(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }
+
+#[cfg(test)]
+mod tests;

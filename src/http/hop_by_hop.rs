@@ -100,3 +100,125 @@ fn is_protected(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(name, "host" | "content-length" | "via" | "forwarded") || name.starts_with("x-forwarded-")
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST};
+
+    use super::*;
+
+    fn options(lines: &[&'static str]) -> ConnectionOptions {
+        let lines: Vec<_> = lines.iter().map(|line| HeaderValue::from_static(line)).collect();
+        ConnectionOptions::from_values(lines.iter())
+    }
+
+    fn name(name: &str) -> HeaderName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn fields_of_one_connection_never_cross() {
+        let never = [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        for field in never {
+            assert!(!crosses(&name(field), &ConnectionOptions::default()), "{field}");
+        }
+        for field in [
+            "host",
+            "content-length",
+            "cookie",
+            "x-forwarded-for",
+            "via",
+            "trailers",
+            "x-te",
+            "date",
+        ] {
+            assert!(crosses(&name(field), &ConnectionOptions::default()), "{field}");
+        }
+    }
+
+    #[test]
+    fn named_fields_do_not_cross_whichever_line_names_them() {
+        let options = options(&["close, X-A", "keep-alive ,\tx-b,,", "Upgrade, cookie"]);
+        assert!(options.close() && options.keep_alive() && options.upgrade());
+        for field in ["x-a", "x-b", "cookie"] {
+            assert!(!crosses(&name(field), &options), "{field}");
+        }
+        assert!(crosses(&name("x-c"), &options));
+    }
+
+    #[test]
+    fn protected_fields_cannot_be_taken_away() {
+        let options = options(&["host, Content-Length, X-Forwarded-For, x-forwarded-proto, via, forwarded"]);
+        for field in [
+            HOST,
+            CONTENT_LENGTH,
+            name("x-forwarded-for"),
+            name("x-forwarded-proto"),
+            name("via"),
+            name("forwarded"),
+        ] {
+            assert!(crosses(&field, &options), "{field}");
+        }
+    }
+
+    #[test]
+    fn usual_options_allocate_nothing() {
+        for lines in [
+            &["keep-alive"][..],
+            &["close"],
+            &["Upgrade, HTTP2-Settings"][..1],
+            &["te, transfer-encoding"],
+            &[],
+        ] {
+            assert!(
+                options(lines).named.capacity() == 0 || lines[0].contains("HTTP2"),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn odd_options_are_skipped() {
+        let options = options(&["close;q=1, \"x\", a b, closed"]);
+        assert!(!options.close());
+        assert_eq!(options.named, [name("closed")]);
+    }
+
+    #[test]
+    fn too_many_names_are_noticed() {
+        let names: String = (0..=MAX_NAMED).map(|n| format!("x-{n},")).collect();
+        let value = HeaderValue::from_str(&names).unwrap();
+        assert!(ConnectionOptions::from_values([&value].into_iter()).is_excessive());
+        assert!(!options(&["a, b, close"]).is_excessive());
+    }
+
+    #[test]
+    fn works_for_the_map_of_a_response() {
+        let mut map = HeaderMap::new();
+        map.append(CONNECTION, HeaderValue::from_static("x-a"));
+        map.append(CONNECTION, HeaderValue::from_static("cookie"));
+        let options = ConnectionOptions::from_values(map.get_all(CONNECTION).iter());
+        assert!(!crosses(&name("x-a"), &options));
+        assert!(!crosses(&COOKIE, &options));
+    }
+
+    #[test]
+    fn trailers_are_found_among_codings() {
+        let te = |value| te_trailers(&Fields::from_iter([(TE, HeaderValue::from_static(value))]));
+        assert!(te("trailers"));
+        assert!(te("gzip;q=0.5, Trailers"));
+        assert!(!te("gzip"));
+        assert!(!te_trailers(&Fields::new()));
+    }
+}
