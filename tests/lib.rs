@@ -1,1 +1,17 @@
-//! Integration tests.
+//! Integration tests: real sockets to the real program, one file per behaviour.
+#![allow(unreachable_pub, reason = "the helpers are written like a library")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says why by printing"
+)]
+
+mod methods;
+mod request_headers;
+mod responses;
+mod routing;
+mod support;
