@@ -10,8 +10,10 @@
     reason = "a test fails by panicking and says why by printing"
 )]
 
+mod large_bodies;
 mod methods;
 mod request_headers;
 mod responses;
 mod routing;
+mod streaming;
 mod support;
