@@ -10,6 +10,9 @@
     reason = "a test fails by panicking and says why by printing"
 )]
 
+mod balancing;
+mod counters;
+mod health;
 mod large_bodies;
 mod methods;
 mod request_headers;
