@@ -11,12 +11,15 @@
 )]
 
 mod balancing;
+mod broken_answers;
 mod counters;
+mod failures;
 mod health;
 mod large_bodies;
 mod methods;
 mod request_headers;
 mod responses;
+mod reuse;
 mod routing;
 mod streaming;
 mod support;
