@@ -21,5 +21,7 @@ mod request_headers;
 mod responses;
 mod reuse;
 mod routing;
+mod shutdown;
+mod startup;
 mod streaming;
 mod support;
