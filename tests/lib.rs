@@ -16,6 +16,7 @@ mod counters;
 mod failures;
 mod health;
 mod large_bodies;
+mod load;
 mod methods;
 mod request_headers;
 mod responses;
