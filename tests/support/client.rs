@@ -1,0 +1,245 @@
+//! A client that sends any bytes in any pieces and reads answers by their framing.
+
+use std::io::{Error, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::hash::Hash;
+use super::wait::PATIENCE;
+use super::wire::{Body, Fields, Framing, Wire, text};
+
+/// A connection to the proxy. Dropping it closes it.
+#[derive(Debug)]
+pub struct Client {
+    wire: Wire,
+}
+
+/// Status line and fields of an answer, and how its body ends.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub status: u16,
+    pub fields: Fields,
+    pub framing: Framing,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response {
+    pub head: Head,
+    /// As far as it came.
+    pub body: Vec<u8>,
+    /// Why there is no more of it, when it did not come whole.
+    pub broken: Option<Error>,
+}
+
+impl Response {
+    pub fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    pub fn fields(&self) -> &Fields {
+        &self.head.fields
+    }
+
+    pub fn text(&self) -> String {
+        text(&self.body)
+    }
+
+    /// Fails unless the answer is complete and has this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert!(
+            self.broken.is_none(),
+            "the answer broke off: {:?}\n{self:?}",
+            self.broken
+        );
+        assert_eq!(self.head.status, status, "{:?}\n{}", self.head, self.text());
+        self
+    }
+
+    /// Fails unless the proxy itself made this answer, for this cause.
+    #[track_caller]
+    pub fn expect_failure(self, status: u16, cause: &str) -> Self {
+        let response = self.expect(status);
+        let proxy_status = response.fields().one("proxy-status").unwrap_or_else(|| {
+            panic!("no Proxy-Status in {:?}: {}", response.head, response.text());
+        });
+        assert!(proxy_status.contains("error="), "Proxy-Status: {proxy_status}");
+        let mut words = proxy_status.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
+        assert!(
+            words.any(|word| word == cause),
+            "expected {cause} in Proxy-Status: {proxy_status}"
+        );
+        response
+    }
+}
+
+impl Client {
+    pub fn connect(addr: SocketAddr) -> Self {
+        Self::try_connect(addr)
+            .unwrap_or_else(|error| panic!("cannot connect to the proxy at {addr}: {error}"))
+    }
+
+    pub fn try_connect(addr: SocketAddr) -> Result<Self, Error> {
+        Ok(Self {
+            wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?),
+        })
+    }
+
+    /// How long each later read may take.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.wire.set_patience(patience);
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes)
+            .unwrap_or_else(|error| panic!("cannot send to the proxy: {error}"));
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.wire.send(bytes.as_ref())
+    }
+
+    /// Closes, with RST or (unless there are bytes nobody has read) with FIN.
+    pub fn leave(self, reset: bool) {
+        if reset {
+            self.wire.reset_on_close();
+        }
+    }
+
+    /// The next head, whatever its status; `None` when the proxy closed the connection instead.
+    pub fn any_head(&mut self, method: &str) -> Result<Option<Head>, Error> {
+        let Some(lines) = self.wire.head()? else {
+            return Ok(None);
+        };
+        let line = text(&lines[0]);
+        let rest = line
+            .strip_prefix("HTTP/1.1 ")
+            .or_else(|| line.strip_prefix("HTTP/1.0 "));
+        let status = rest
+            .and_then(|rest| rest.get(..3))
+            .and_then(|digits| digits.parse().ok());
+        let status: u16 = status.unwrap_or_else(|| panic!("status line {line:?}"));
+        let fields = Fields::parse(&lines[1..]);
+        let framing = match status {
+            100..=199 | 204 | 304 => Framing::None,
+            _ if method == "HEAD" => Framing::None,
+            _ => fields.framing(Framing::UntilClose),
+        };
+        Ok(Some(Head {
+            status,
+            fields,
+            framing,
+        }))
+    }
+
+    /// The head of the final answer to a request of this method.
+    #[track_caller]
+    pub fn head(&mut self, method: &str) -> Head {
+        self.try_head(method)
+            .unwrap_or_else(|error| panic!("no answer to {method}: {error}"))
+    }
+
+    fn try_head(&mut self, method: &str) -> Result<Head, Error> {
+        loop {
+            match self.any_head(method)? {
+                Some(head) if head.status < 200 && head.status != 101 => {}
+                Some(head) => return Ok(head),
+                None => return Err(Error::new(ErrorKind::UnexpectedEof, "closed without an answer")),
+            }
+        }
+    }
+
+    /// The next bytes of a body; `None` at its end.
+    pub fn piece(&mut self, body: &mut Body) -> Result<Option<Vec<u8>>, Error> {
+        self.wire.piece(body)
+    }
+
+    /// The answer to a request of this method; a body that breaks off is part of the result.
+    #[track_caller]
+    pub fn response_to(&mut self, method: &str) -> Response {
+        self.try_response_to(method)
+            .unwrap_or_else(|error| panic!("no answer to {method}: {error}"))
+    }
+
+    pub fn try_response_to(&mut self, method: &str) -> Result<Response, Error> {
+        let head = self.try_head(method)?;
+        let mut rest = Body::new(head.framing);
+        let mut response = Response {
+            head,
+            body: Vec::new(),
+            broken: None,
+        };
+        loop {
+            match self.wire.piece(&mut rest) {
+                Ok(Some(piece)) => response.body.extend_from_slice(&piece),
+                Ok(None) => return Ok(response),
+                Err(error) => {
+                    response.broken = Some(error);
+                    return Ok(response);
+                }
+            }
+        }
+    }
+
+    /// Reads a body to its end; it ends with an error when it breaks off.
+    pub fn rest(&mut self, head: &Head) -> Result<Vec<u8>, Error> {
+        let (mut body, mut bytes) = (Body::new(head.framing), Vec::new());
+        while let Some(piece) = self.wire.piece(&mut body)? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// The answer to anything but HEAD.
+    #[track_caller]
+    pub fn response(&mut self) -> Response {
+        self.response_to("GET")
+    }
+
+    /// Sends `GET target` and reads the answer; the connection stays open.
+    #[track_caller]
+    pub fn get(&mut self, target: &str) -> Response {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: proxy.test\r\n\r\n"));
+        self.response()
+    }
+
+    /// Head and hash of an answer whose body is too large to keep.
+    #[track_caller]
+    pub fn hashed_response(&mut self) -> (Head, Hash) {
+        let head = self.head("GET");
+        let (mut rest, mut hash) = (Body::new(head.framing), Hash::new());
+        loop {
+            match self.wire.piece(&mut rest) {
+                Ok(Some(piece)) => hash.update(&piece),
+                Ok(None) => return (head, hash),
+                Err(error) => panic!("broken off after {} bytes: {error}", hash.length()),
+            }
+        }
+    }
+
+    /// How the proxy ends the connection: `Ok` = closed or reset without another byte.
+    pub fn end(&mut self) -> Result<(), Error> {
+        match self.wire.end() {
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::InvalidData) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sends these bytes on a connection of their own and reads the answer.
+#[track_caller]
+pub fn send_once(addr: SocketAddr, request: impl AsRef<[u8]>) -> Response {
+    let request = request.as_ref();
+    let mut client = Client::connect(addr);
+    client.send(request);
+    let method = request.split(|byte| *byte == b' ').next().unwrap_or_default();
+    client.response_to(&text(method))
+}
+
+/// `GET target` on a connection of its own.
+#[track_caller]
+pub fn get(addr: SocketAddr, target: &str) -> Response {
+    Client::connect(addr).get(target)
+}

@@ -1,0 +1,103 @@
+//! Every behaviour is tested on every way in.
+//!
+//! `on_both_engines!(one, two);` turns the functions `fn one(engine: Engine)` of a file into the tests `native::one`
+//! and `tiny_http::one`. A test function that is not named there is dead code, which the compiler reports.
+
+/// A way in: a value of `engine` under `[server]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Native,
+    TinyHttp,
+}
+
+impl Engine {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::TinyHttp => "tiny_http",
+        }
+    }
+}
+
+/// The one list of what cannot be had: engine, test, reason.
+const SKIPPED: &[(Engine, &str, &str)] = &[
+    (
+        Engine::TinyHttp,
+        "broken_answers::the_connection_is_closed_at_once",
+        "tiny_http cannot close a connection whose answer broke off; the client waits",
+    ),
+    (
+        Engine::TinyHttp,
+        "request_headers::bytes_beyond_ascii_pass",
+        "tiny_http closes the connection when a header value has bytes over 0x7f, without an answer",
+    ),
+    (
+        Engine::Native,
+        "streaming::a_small_request_chunk_arrives_before_the_body_ends",
+        "small bodies are collected in the waiting room, so that a slow sender holds no worker",
+    ),
+];
+
+/// Runs `test` unless the list says that it cannot pass. Called by [`on_both_engines!`].
+pub fn run(engine: Engine, module: &str, test: &str, function: fn(Engine)) {
+    let file = module.rsplit("::").nth(1).unwrap_or(module);
+    let name = format!("{file}::{test}");
+    match SKIPPED
+        .iter()
+        .find(|(skipped, test, _)| *skipped == engine && *test == name)
+    {
+        Some((_, _, reason)) => println!("{name} is skipped on {}: {reason}", engine.name()),
+        None => function(engine),
+    }
+}
+
+/// Makes a test of each function, once for every engine.
+macro_rules! on_both_engines {
+    ($($test:ident),+ $(,)?) => {
+        #[cfg(feature = "tiny-http")]
+        mod tiny_http {
+            $(
+                #[test]
+                fn $test() {
+                    use $crate::support::engines::{Engine, run};
+                    run(Engine::TinyHttp, module_path!(), stringify!($test), super::$test);
+                }
+            )+
+        }
+
+        mod native {
+            $(
+                #[test]
+                #[ignore = "the native engine does not exist yet"] // Deleting this line switches it on.
+                fn $test() {
+                    use $crate::support::engines::{Engine, run};
+                    run(Engine::Native, module_path!(), stringify!($test), super::$test);
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both_engines;
+
+/// A name in the list that no longer belongs to a test would go unnoticed otherwise.
+#[test]
+fn every_skipped_test_exists() {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program)
+        .arg("--list")
+        .output()
+        .unwrap();
+    let tests = String::from_utf8(output.stdout).unwrap();
+    for (engine, name, _) in SKIPPED {
+        if *engine == Engine::TinyHttp && !cfg!(feature = "tiny-http") {
+            continue;
+        }
+        let (file, test) = name.split_once("::").unwrap();
+        let full = format!("{file}::{}::{test}: test", engine.name());
+        assert!(
+            tests.lines().any(|line| line == full),
+            "SKIPPED names {full:?}, which is not a test"
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! A proxy inside the test process.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reverse_proxy::config::Config;
+use reverse_proxy::proxy::Proxy;
+
+use super::engines::Engine;
+use super::wait::{PATIENCE, Task, spawn, wait_for};
+
+/// A running proxy on a port of its own. Dropping it drains it.
+pub struct TestProxy {
+    addr: SocketAddr,
+    proxy: Option<Proxy>,
+    config: String,
+}
+
+/// The configuration of a [`TestProxy`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    engine: Engine,
+    shutdown_timeout: &'static str,
+    server: String,
+    routes: String,
+}
+
+/// What a route gets unless the test says otherwise.
+const ROUTE_DEFAULTS: &[(&str, &str)] = &[
+    ("connect_timeout_secs", "5"),
+    ("response_timeout_secs", "8"),
+    ("idle_timeout_secs", "8"),
+];
+
+impl Builder {
+    /// A key of `[server]`.
+    pub fn server(mut self, line: &str) -> Self {
+        self.server.push_str(line);
+        self.server.push('\n');
+        self
+    }
+
+    /// Seconds that requests in flight get on shutdown. Short unless said: proxies are dropped with whatever a
+    /// failed test left behind.
+    pub fn shutdown_timeout(mut self, seconds: &'static str) -> Self {
+        self.shutdown_timeout = seconds;
+        self
+    }
+
+    /// A route; `keys` are further lines of its table.
+    pub fn route(mut self, prefix: &str, backends: &[String], keys: &str) -> Self {
+        write!(
+            self.routes,
+            "\n[[routes]]\nprefix = {prefix:?}\nbackend_addrs = {backends:?}\n{}\n",
+            keys.trim()
+        )
+        .expect("write to a string");
+        for (key, value) in ROUTE_DEFAULTS {
+            if !keys.contains(key) {
+                writeln!(self.routes, "{key} = {value}").expect("write to a string");
+            }
+        }
+        self
+    }
+
+    /// The configuration file.
+    pub fn toml(&self) -> String {
+        format!(
+            "listen_addr = \"127.0.0.1:0\"\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
+            self.shutdown_timeout,
+            self.engine.name(),
+            self.server,
+            self.routes
+        )
+    }
+
+    pub fn start(self) -> TestProxy {
+        log_to_test_output();
+        let config = self.toml();
+        let parsed = Config::parse(&config, "test.toml")
+            .unwrap_or_else(|error| panic!("the test's configuration is refused: {error}\n{config}"));
+        let proxy = Proxy::start(parsed)
+            .unwrap_or_else(|error| panic!("the proxy does not start: {error}\n{config}"));
+        let addr = proxy.local_addrs()[0];
+        TestProxy {
+            addr,
+            proxy: Some(proxy),
+            config,
+        }
+    }
+}
+
+/// The log of a failed test is shown with it: threads inherit the test's captured output.
+fn log_to_test_output() {
+    let filter = env_logger::Env::default().default_filter_or("reverse_proxy=debug");
+    drop(env_logger::Builder::from_env(filter).is_test(true).try_init());
+}
+
+impl TestProxy {
+    pub fn builder(engine: Engine) -> Builder {
+        Builder {
+            engine,
+            shutdown_timeout: "1",
+            server: String::new(),
+            routes: String::new(),
+        }
+    }
+
+    /// A proxy with one route, `/`.
+    pub fn to(engine: Engine, backends: &[String], keys: &str) -> Self {
+        Self::builder(engine).route("/", backends, keys).start()
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Exchanges that each backend is carrying.
+    pub fn in_flight(&self) -> Vec<(String, usize)> {
+        self.proxy
+            .as_ref()
+            .map(Proxy::backend_in_flight)
+            .unwrap_or_default()
+    }
+
+    /// Waits until no backend carries an exchange. The last byte of an answer is out before it is counted off.
+    #[track_caller]
+    pub fn expect_idle(&self) {
+        wait_for("every in-flight count to be zero", || {
+            let counts = self.in_flight();
+            assert!(!counts.is_empty(), "the proxy names no backends");
+            if counts.iter().all(|(_, count)| *count == 0) {
+                Ok(())
+            } else {
+                Err(counts)
+            }
+        });
+    }
+
+    /// Begins the drain; the result is how many exchanges were cut off.
+    pub fn drain(mut self) -> Task<usize> {
+        let proxy = self.proxy.take().expect("a running proxy");
+        spawn("the drain", move || proxy.drain().cut)
+    }
+}
+
+impl Drop for TestProxy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- configuration\n{}---", self.config);
+        }
+        let Some(proxy) = self.proxy.take() else { return };
+        let drain = spawn("the drain", move || proxy.drain().cut);
+        if std::thread::panicking() {
+            // The failure that is on its way says more than this one could.
+            drop(drain);
+        } else {
+            drain.join_within(PATIENCE + Duration::from_secs(5));
+        }
+    }
+}
+
+impl std::fmt::Debug for TestProxy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TestProxy")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
