@@ -6,9 +6,7 @@ use crate::support::wait::Task;
 use crate::support::{Client, DeadPort, Echo, Engine, Origin, TestProxy, get, spawn, wait_for};
 
 fn origins(count: usize) -> (Vec<Origin>, Vec<String>) {
-    let origins: Vec<Origin> = (0..count)
-        .map(|number| Origin::named(&format!("origin-{number}")))
-        .collect();
+    let origins: Vec<Origin> = (0..count).map(|number| Origin::named(&format!("origin-{number}"))).collect();
     let addrs = origins.iter().map(Origin::addr).collect();
     (origins, addrs)
 }
@@ -27,9 +25,8 @@ fn round_robin_is_the_default_and_even(engine: Engine) {
             order.push(Echo::parse(&client.get("/").expect(200).body).origin);
         }
         assert_eq!(requests(&origins), [30, 30, 30]);
-        let in_turn = order
-            .windows(4)
-            .all(|four| four[0] == four[3] && four[0] != four[1] && four[1] != four[2]);
+        let in_turn =
+            order.windows(4).all(|four| four[0] == four[3] && four[0] != four[1] && four[1] != four[2]);
         assert!(in_turn, "not in turn: {order:?}");
     }
 }
@@ -61,19 +58,11 @@ fn a_dead_neighbour_doubles_nobodys_share(engine: Engine) {
         wait_for("the dead backend to be left out", || {
             let before = origins[dead].requests();
             (0..8).for_each(|_| drop(client.get("/").expect(200)));
-            if origins[dead].requests() == before {
-                Ok(())
-            } else {
-                Err(requests(&origins))
-            }
+            if origins[dead].requests() == before { Ok(()) } else { Err(requests(&origins)) }
         });
         let before = requests(&origins);
         (0..90).for_each(|_| drop(client.get("/").expect(200)));
-        let shares: Vec<usize> = requests(&origins)
-            .iter()
-            .zip(before)
-            .map(|(now, was)| now - was)
-            .collect();
+        let shares: Vec<usize> = requests(&origins).iter().zip(before).map(|(now, was)| now - was).collect();
         let expected: Vec<usize> = (0..4).map(|number| if number == dead { 0 } else { 30 }).collect();
         assert_eq!(shares, expected, "number {dead} is dead");
     }
@@ -85,11 +74,7 @@ fn least_connections_prefers_the_idle(engine: Engine) {
     let held = |count: usize| {
         wait_for("the held requests to arrive", || {
             let held: Vec<usize> = origins.iter().map(Origin::held).collect();
-            if held.iter().sum::<usize>() == count {
-                Ok(held)
-            } else {
-                Err(held)
-            }
+            if held.iter().sum::<usize>() == count { Ok(held) } else { Err(held) }
         })
     };
     let mut clients = Vec::new();
@@ -102,20 +87,12 @@ fn least_connections_prefers_the_idle(engine: Engine) {
     held(1);
     hold();
     let busy = held(2);
-    assert_eq!(
-        busy.iter().max(),
-        Some(&1),
-        "two requests, two backends: {busy:?}"
-    );
+    assert_eq!(busy.iter().max(), Some(&1), "two requests, two backends: {busy:?}");
     let idle = busy.iter().position(|count| *count == 0).unwrap();
     for _ in 0..10 {
         proxy_settles(&proxy, 2);
         let echo = Echo::parse(&get(proxy.addr(), "/").expect(200).body);
-        assert_eq!(
-            echo.origin,
-            format!("origin-{idle}"),
-            "the only one with nothing in flight"
-        );
+        assert_eq!(echo.origin, format!("origin-{idle}"), "the only one with nothing in flight");
     }
     (3..=6).for_each(|count| {
         hold();
@@ -123,9 +100,7 @@ fn least_connections_prefers_the_idle(engine: Engine) {
     });
     assert_eq!(held(6), [2, 2, 2], "six held requests are spread evenly");
     origins.iter().for_each(Origin::release);
-    clients
-        .iter_mut()
-        .for_each(|client| drop(client.response().expect(200)));
+    clients.iter_mut().for_each(|client| drop(client.response().expect(200)));
     proxy.expect_idle();
 }
 
@@ -152,10 +127,7 @@ fn least_connections_breaks_ties_in_rotation(engine: Engine) {
 
 fn routes_balance_independently(engine: Engine) {
     let (origins, addrs) = origins(2);
-    let proxy = TestProxy::builder(engine)
-        .route("/a", &addrs, "")
-        .route("/b", &addrs, "")
-        .start();
+    let proxy = TestProxy::builder(engine).route("/a", &addrs, "").route("/b", &addrs, "").start();
     let mut client = Client::connect(proxy.addr());
     let mut seen = Vec::new();
     for _ in 0..10 {
@@ -163,11 +135,7 @@ fn routes_balance_independently(engine: Engine) {
         client.get("/b").expect(200);
     }
     assert_eq!(requests(&origins), [10, 10]);
-    assert_eq!(
-        seen.iter().filter(|origin| *origin == "origin-0").count(),
-        5,
-        "{seen:?}"
-    );
+    assert_eq!(seen.iter().filter(|origin| *origin == "origin-0").count(), 5, "{seen:?}");
 }
 
 /// Nothing of a request is sent to a backend that refuses the connection, so another one may have it.

@@ -8,14 +8,8 @@ use crate::support::{Client, Engine, Gate, ScriptedBackend, TestProxy, get};
 
 const BEGINNINGS: &[(&str, &str)] = &[
     ("length", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nfirst"),
-    (
-        "chunked",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n",
-    ),
-    (
-        "within a chunk",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nfirst",
-    ),
+    ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"),
+    ("within a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nfirst"),
     (
         "bad chunk",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\nXYZ\r\nbad\r\n0\r\n\r\n",
@@ -40,10 +34,7 @@ fn for_each_way(engine: Engine, check: impl Fn(&str, &mut Client, &Head)) {
             let proxy = TestProxy::to(engine, &[backend.addr()], "");
             let mut client = Client::connect(proxy.addr());
             client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
-            let head = client
-                .any_head("GET")
-                .expect("the beginning")
-                .expect("the beginning");
+            let head = client.any_head("GET").expect("the beginning").expect("the beginning");
             assert_eq!(head.status, 200);
             seen.open();
             let how = if reset { "RST" } else { "FIN" };
@@ -63,11 +54,7 @@ fn a_truncated_answer_never_looks_whole(engine: Engine) {
 fn the_connection_is_closed_at_once(engine: Engine) {
     for_each_way(engine, |how, client, head| {
         let error = client.rest(head).expect_err(how);
-        assert_ne!(
-            error.kind(),
-            std::io::ErrorKind::TimedOut,
-            "{how}: the client is left waiting"
-        );
+        assert_ne!(error.kind(), std::io::ErrorKind::TimedOut, "{how}: the client is left waiting");
     });
 }
 

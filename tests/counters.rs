@@ -9,11 +9,7 @@ use crate::support::{Client, DeadPort, Engine, Gate, Origin, ScriptedBackend, Te
 fn wait_for_in_flight(proxy: &TestProxy, addr: &str, count: usize) {
     wait_for("the in-flight count", || {
         let counts = proxy.in_flight();
-        if counts.iter().any(|(name, seen)| name == addr && *seen == count) {
-            Ok(())
-        } else {
-            Err(counts)
-        }
+        if counts.iter().any(|(name, seen)| name == addr && *seen == count) { Ok(()) } else { Err(counts) }
     });
 }
 
@@ -26,9 +22,7 @@ fn success(engine: Engine) {
         wait_for_in_flight(&proxy, &origin.addr(), number + 1);
     }
     origin.release();
-    clients
-        .iter_mut()
-        .for_each(|client| drop(client.response().expect(200)));
+    clients.iter_mut().for_each(|client| drop(client.response().expect(200)));
     proxy.expect_idle();
 }
 
@@ -60,11 +54,8 @@ fn a_backend_that_breaks_off(engine: Engine) {
         let Some(request) = conn.request()? else {
             return Ok(());
         };
-        let length = if request.target == "/length" {
-            "Content-Length: 1000"
-        } else {
-            "Transfer-Encoding: chunked"
-        };
+        let length =
+            if request.target == "/length" { "Content-Length: 1000" } else { "Transfer-Encoding: chunked" };
         conn.send_head(&["HTTP/1.1 200 OK", length])?;
         conn.send(b"5\r\nhello\r\n")?;
         if request.fields.has("x-reset") {
@@ -93,11 +84,8 @@ fn a_client_that_leaves_during_the_answer(engine: Engine) {
         let Some(request) = conn.request()? else {
             return Ok(());
         };
-        let length = if request.target == "/length" {
-            "Content-Length: 99999999999"
-        } else {
-            "X-No-Length: 1"
-        };
+        let length =
+            if request.target == "/length" { "Content-Length: 99999999999" } else { "X-No-Length: 1" };
         conn.send_head(&["HTTP/1.1 200 OK", length])?;
         loop {
             conn.send(&[b'x'; 10_000])?;
@@ -114,11 +102,9 @@ fn a_client_that_leaves_during_the_answer(engine: Engine) {
             client.leave(reset);
             connections += 1;
             proxy.expect_idle();
-            wait_for("the backend's connection to be closed", || {
-                match endless.ended() {
-                    ended if ended == connections => Ok(()),
-                    ended => Err(ended),
-                }
+            wait_for("the backend's connection to be closed", || match endless.ended() {
+                ended if ended == connections => Ok(()),
+                ended => Err(ended),
             });
         }
     }
@@ -130,9 +116,7 @@ fn a_client_that_leaves_during_its_request(engine: Engine) {
     for framing in ["Content-Length: 10000000", "Transfer-Encoding: chunked"] {
         for reset in [true, false] {
             let mut client = Client::connect(proxy.addr());
-            client.send(format!(
-                "POST / HTTP/1.1\r\nHost: proxy.test\r\n{framing}\r\n\r\n"
-            ));
+            client.send(format!("POST / HTTP/1.1\r\nHost: proxy.test\r\n{framing}\r\n\r\n"));
             // More than what is collected before a backend is chosen.
             client.send(format!("30000\r\n{}\r\n", "x".repeat(0x30000)));
             wait_for_in_flight(&proxy, &origin.addr(), 1);
@@ -160,11 +144,7 @@ fn a_client_that_leaves_before_the_answer(engine: Engine) {
     proxy.expect_idle();
     let mut next = Client::connect(proxy.addr());
     next.set_patience(Duration::from_secs(5));
-    assert_eq!(
-        next.get("/").expect(200).body.len(),
-        300_000,
-        "the next client is served"
-    );
+    assert_eq!(next.get("/").expect(200).body.len(), 300_000, "the next client is served");
 }
 
 on_both_engines!(

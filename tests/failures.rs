@@ -108,9 +108,7 @@ fn a_backend_that_does_not_accept_is_504(engine: Engine) {
 
 fn no_route_is_404(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .route("/here", &[origin.addr()], "")
-        .start();
+    let proxy = TestProxy::builder(engine).route("/here", &[origin.addr()], "").start();
     let mut client = Client::connect(proxy.addr());
     client.get("/nowhere").expect_failure(404, "no_route");
     client.get("/here").expect(200);
@@ -122,25 +120,15 @@ fn no_route_is_404(engine: Engine) {
 /// Whatever becomes of its connection, a refused request's body is never taken for the next request.
 fn an_unread_body_is_no_request(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .route("/here", &[origin.addr()], "")
-        .start();
+    let proxy = TestProxy::builder(engine).route("/here", &[origin.addr()], "").start();
     let inner = "GET /here/smuggled HTTP/1.1\r\nHost: proxy.test\r\n\r\n";
     for framing in ["length", "chunked"] {
         let mut client = Client::connect(proxy.addr());
         let (field, body) = match framing {
-            "length" => (
-                format!("Content-Length: {}", inner.len()),
-                inner.as_bytes().to_vec(),
-            ),
-            _ => (
-                "Transfer-Encoding: chunked".into(),
-                [&chunk(inner.as_bytes()), LAST_CHUNK].concat(),
-            ),
+            "length" => (format!("Content-Length: {}", inner.len()), inner.as_bytes().to_vec()),
+            _ => ("Transfer-Encoding: chunked".into(), [&chunk(inner.as_bytes()), LAST_CHUNK].concat()),
         };
-        client.send(format!(
-            "POST /nowhere HTTP/1.1\r\nHost: proxy.test\r\n{field}\r\n\r\n"
-        ));
+        client.send(format!("POST /nowhere HTTP/1.1\r\nHost: proxy.test\r\n{field}\r\n\r\n"));
         client.send(body);
         client.response_to("POST").expect_failure(404, "no_route");
         let next = client.try_send("GET /here/next HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
@@ -153,10 +141,7 @@ fn an_unread_body_is_no_request(engine: Engine) {
                 "after a {framing} body"
             );
         }
-        assert!(
-            origin.requests() <= 1 + usize::from(framing == "chunked"),
-            "smuggled in a {framing} body"
-        );
+        assert!(origin.requests() <= 1 + usize::from(framing == "chunked"), "smuggled in a {framing} body");
     }
 }
 
@@ -169,11 +154,8 @@ fn a_body_that_is_too_large_is_413(engine: Engine) {
     };
     let full = [b'x'; 1000];
     post("Content-Length: 1000", &full).expect(200);
-    post(
-        "Transfer-Encoding: chunked",
-        &[&chunk(&full[..600]), &chunk(&full[..400]), LAST_CHUNK].concat(),
-    )
-    .expect(200);
+    post("Transfer-Encoding: chunked", &[&chunk(&full[..600]), &chunk(&full[..400]), LAST_CHUNK].concat())
+        .expect(200);
 
     post("Content-Length: 1001", &[&full[..], b"x"].concat()).expect_failure(413, "body_too_large");
     let too_much = [&chunk(&full[..600]), &chunk(&full[..401]), LAST_CHUNK].concat();
@@ -199,10 +181,7 @@ fn overload_is_503(engine: Engine) {
         conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 0"])
     });
     let limits = "workers = 1\nqueue_size = 1";
-    let proxy = TestProxy::builder(engine)
-        .server(limits)
-        .route("/", &[backend.addr()], "")
-        .start();
+    let proxy = TestProxy::builder(engine).server(limits).route("/", &[backend.addr()], "").start();
     let send = || {
         let mut client = Client::connect(proxy.addr());
         client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
@@ -225,12 +204,7 @@ fn overload_is_503(engine: Engine) {
         Err(())
     });
     let refused = refused.expect_failure(503, "overloaded");
-    assert!(
-        refused
-            .fields()
-            .one("retry-after")
-            .is_some_and(|value| value.parse::<u32>().is_ok())
-    );
+    assert!(refused.fields().one("retry-after").is_some_and(|value| value.parse::<u32>().is_ok()));
     released.open();
     held.response().expect(200);
 }

@@ -47,11 +47,7 @@ fn a_stopped_backend_is_left_and_found_again(engine: Engine) {
     // Until the next probe, requests may meet the stopped one.
     wait_for("the stopped backend to be left", || {
         let bad = (0..10).filter(|_| get(proxy.addr(), "/").status() != 200).count();
-        if bad == 0 && of_ten("first") == 10 {
-            Ok(())
-        } else {
-            Err(bad)
-        }
+        if bad == 0 && of_ten("first") == 10 { Ok(()) } else { Err(bad) }
     });
     second.restart();
     wait_for("the restarted backend to be used", || match of_ten("second") {
@@ -81,18 +77,11 @@ fn the_first_probe_comes_at_once(engine: Engine) {
         let response = get(proxy.addr(), "/");
         // Refused while the probe is under way, then not even tried.
         assert!(matches!(response.status(), 502 | 503), "{:?}", response.head);
-        if response.status() == 503 {
-            Ok(())
-        } else {
-            Err(response.status())
-        }
+        if response.status() == 503 { Ok(()) } else { Err(response.status()) }
     });
     let started = Instant::now();
     proxy.drain().join();
-    assert!(
-        started.elapsed() < PATIENCE / 2,
-        "the health thread slept on while told to stop"
-    );
+    assert!(started.elapsed() < PATIENCE / 2, "the health thread slept on while told to stop");
 }
 
 fn without_a_health_check_nobody_probes(engine: Engine) {
@@ -103,13 +92,12 @@ fn without_a_health_check_nobody_probes(engine: Engine) {
         .route("/", &[origin.addr()], "")
         .route("/checked", &[checked.addr()], &check("timeout_secs = 2"))
         .start();
-    wait_for("probes of the other route", || {
-        if checked.probes() > 3 {
-            Ok(())
-        } else {
-            Err(checked.probes())
-        }
-    });
+    wait_for(
+        "probes of the other route",
+        || {
+            if checked.probes() > 3 { Ok(()) } else { Err(checked.probes()) }
+        },
+    );
     get(proxy.addr(), "/").expect(200);
     assert_eq!(origin.probes(), 0);
     assert_eq!(checked.requests(), 0);
@@ -124,10 +112,7 @@ fn a_probe_is_a_plain_get(engine: Engine) {
     let keys = "health_check = { path = \"/ping?deep=1\", interval_secs = 600 }";
     let _proxy = TestProxy::to(engine, &[backend.addr()], keys);
     let probe = received.recv_timeout(PATIENCE).expect("a probe");
-    assert_eq!(
-        (probe.method.as_str(), probe.target.as_str()),
-        ("GET", "/ping?deep=1")
-    );
+    assert_eq!((probe.method.as_str(), probe.target.as_str()), ("GET", "/ping?deep=1"));
     assert_eq!(probe.fields.one("host"), Some(backend.addr()));
 }
 
@@ -141,18 +126,10 @@ fn thresholds_count_probes_in_a_row(engine: Engine) {
             assert_eq!(get(proxy.addr(), "/").status(), status, "{why}");
         }
     };
-    expect_during(
-        200,
-        [500, 500, 200, 500, 500, 200, 500, 500, 200],
-        "two bad ones are not three",
-    );
+    expect_during(200, [500, 500, 200, 500, 500, 200, 500, 500, 200], "two bad ones are not three");
     origin.set_health(500);
     wait_for_status(&proxy, 503, "the third bad probe in a row");
-    expect_during(
-        503,
-        [200, 200, 500, 200, 200, 500, 200, 200, 500],
-        "two good ones are not three",
-    );
+    expect_during(503, [200, 200, 500, 200, 200, 500, 200, 200, 500], "two good ones are not three");
     origin.set_health(200);
     wait_for_status(&proxy, 200, "the third good probe in a row");
 }
@@ -171,26 +148,14 @@ fn a_hanging_probe_delays_nobody(engine: Engine) {
         _ => Ok(()),
     });
     let before = (neighbour.probes(), elsewhere.probes());
-    wait_for_up_to(
-        Duration::from_secs(3),
-        "five more probes of each of the others",
-        || {
-            let seen = (neighbour.probes() - before.0, elsewhere.probes() - before.1);
-            if seen.0 >= 5 && seen.1 >= 5 {
-                Ok(())
-            } else {
-                Err(seen)
-            }
-        },
-    );
+    wait_for_up_to(Duration::from_secs(3), "five more probes of each of the others", || {
+        let seen = (neighbour.probes() - before.0, elsewhere.probes() - before.1);
+        if seen.0 >= 5 && seen.1 >= 5 { Ok(()) } else { Err(seen) }
+    });
     assert_eq!(hanging.ended(), 0, "the probe was to hang meanwhile");
     let started = Instant::now();
     proxy.drain().join();
-    assert!(
-        started.elapsed() < Duration::from_secs(6),
-        "the drain took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(6), "the drain took {:?}", started.elapsed());
 }
 
 fn a_hanging_backend_is_unhealthy_after_the_timeout(engine: Engine) {

@@ -58,11 +58,7 @@ fn upload_with_length(engine: Engine) {
     let echo = upload(engine, &format!("Content-Length: {SIZE}"), |client| {
         pieces().for_each(|piece| client.send(piece));
     });
-    assert_eq!(
-        echo.framing,
-        format!("length {SIZE}"),
-        "a known length stays known"
-    );
+    assert_eq!(echo.framing, format!("length {SIZE}"), "a known length stays known");
 }
 
 fn upload_in_chunks(engine: Engine) {
@@ -106,14 +102,9 @@ fn several_there_and_back(engine: Engine) {
             spawn(&format!("client-{seed}"), move || {
                 let body = pattern(seed, SIZE);
                 let mut client = Client::connect(addr);
-                client.send(format!(
-                    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n\r\n"
-                ));
+                client.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n\r\n"));
                 client.send(&body);
-                assert!(
-                    client.response_to("POST").expect(200).body == body,
-                    "the body has changed"
-                );
+                assert!(client.response_to("POST").expect(200).body == body, "the body has changed");
             })
         })
         .collect();

@@ -38,11 +38,7 @@ fn one_exchange(client: &mut Client, number: u64, request: u64) {
     let prefix = if seed.is_multiple_of(3) { "/least" } else { "/any" };
     let target = format!("{prefix}/{number}/{request}?seed={seed}");
     let length = usize::try_from(seed * 7919 % 40_000).unwrap();
-    let body = if seed.is_multiple_of(4) {
-        Vec::new()
-    } else {
-        pattern(seed, length)
-    };
+    let body = if seed.is_multiple_of(4) { Vec::new() } else { pattern(seed, length) };
     let head = |method: &str, framing: &str| {
         format!("{method} {target} HTTP/1.1\r\nHost: proxy.test\r\nX-Seed: {seed}\r\n{framing}\r\n")
     };
@@ -59,11 +55,8 @@ fn one_exchange(client: &mut Client, number: u64, request: u64) {
         }
         2 => {
             // In two pieces, cut at a place that wanders through head and body.
-            let bytes = [
-                head("PUT", &format!("Content-Length: {}\r\n", body.len())).as_bytes(),
-                &body,
-            ]
-            .concat();
+            let bytes =
+                [head("PUT", &format!("Content-Length: {}\r\n", body.len())).as_bytes(), &body].concat();
             let (first, second) = bytes.split_at(usize::try_from(seed).unwrap() % bytes.len());
             client.send(first);
             client.send(second);

@@ -8,16 +8,7 @@ fn any_method_passes(engine: Engine) {
     let origin = Origin::echo();
     let proxy = TestProxy::to(engine, &[origin.addr()], "");
     let mut client = Client::connect(proxy.addr());
-    for method in [
-        "GET",
-        "DELETE",
-        "OPTIONS",
-        "TRACE",
-        "PROPFIND",
-        "M-SEARCH",
-        "FROBNICATE",
-        "get",
-    ] {
+    for method in ["GET", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "M-SEARCH", "FROBNICATE", "get"] {
         client.send(format!("{method} /x HTTP/1.1\r\nHost: proxy.test\r\n\r\n"));
         let echo = Echo::parse(&client.response_to(method).expect(200).body);
         assert_eq!(echo.method, method);
@@ -32,23 +23,16 @@ fn any_method_may_have_a_body(engine: Engine) {
     for method in ["GET", "DELETE", "OPTIONS", "POST", "PUT", "PATCH", "REPORT"] {
         for length in [0, 1, 1000, 5000] {
             let body = pattern(length as u64, length);
-            client.send(format!(
-                "{method} / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: {length}\r\n\r\n"
-            ));
+            client
+                .send(format!("{method} / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: {length}\r\n\r\n"));
             client.send(&body);
             let echo = Echo::parse(&client.response_to(method).expect(200).body);
             assert_eq!((echo.method.as_str(), echo.hash), (method, hash_of(&body)));
             let framing = format!("length {length}");
             let none = length == 0 && echo.framing == "none" && method != "POST" && method != "PUT";
-            assert!(
-                none || echo.framing == framing,
-                "{method} of {length} bytes: {}",
-                echo.framing
-            );
+            assert!(none || echo.framing == framing, "{method} of {length} bytes: {}", echo.framing);
         }
-        client.send(format!(
-            "{method} / HTTP/1.1\r\nHost: proxy.test\r\nTransfer-Encoding: chunked\r\n\r\n"
-        ));
+        client.send(format!("{method} / HTTP/1.1\r\nHost: proxy.test\r\nTransfer-Encoding: chunked\r\n\r\n"));
         client.send([&chunk(b"one "), &chunk(b"two"), LAST_CHUNK].concat());
         let echo = Echo::parse(&client.response_to(method).expect(200).body);
         assert_eq!((echo.method.as_str(), echo.hash), (method, hash_of(b"one two")));
@@ -64,11 +48,7 @@ fn an_empty_post_stays_empty(engine: Engine) {
         client.send(format!("POST / HTTP/1.1\r\nHost: proxy.test\r\n{framing}\r\n"));
         let echo = Echo::parse(&client.response_to("POST").expect(200).body);
         assert_eq!(echo.hash, hash_of(b""));
-        assert!(
-            echo.framing == "length 0" || echo.framing == "none",
-            "{}",
-            echo.framing
-        );
+        assert!(echo.framing == "length 0" || echo.framing == "none", "{}", echo.framing);
     }
 }
 
@@ -78,11 +58,7 @@ fn head_has_fields_but_no_body(engine: Engine) {
             "/chunked" => "Transfer-Encoding: chunked",
             _ => "Content-Length: 1234",
         };
-        conn.send_head(&[
-            "HTTP/1.1 200 OK",
-            framing,
-            &format!("X-Method: {}", request.method),
-        ])?;
+        conn.send_head(&["HTTP/1.1 200 OK", framing, &format!("X-Method: {}", request.method)])?;
         match (request.method.as_str(), request.target.as_str()) {
             ("HEAD", _) => Ok(()),
             (_, "/chunked") => conn.send(b"2\r\nok\r\n0\r\n\r\n"),
@@ -107,17 +83,12 @@ fn head_has_fields_but_no_body(engine: Engine) {
             );
         }
     }
-    assert!(
-        backend.connections() < 12,
-        "backend connections are used again after HEAD"
-    );
+    assert!(backend.connections() < 12, "backend connections are used again after HEAD");
 }
 
 fn a_failed_head_has_no_body_either(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .route("/here", &[origin.addr()], "")
-        .start();
+    let proxy = TestProxy::builder(engine).route("/here", &[origin.addr()], "").start();
     let mut client = Client::connect(proxy.addr());
     client.send("HEAD /nowhere HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
     client.response_to("HEAD").expect_failure(404, "no_route");
@@ -133,11 +104,7 @@ fn a_connection_carries_one_request_after_another(engine: Engine) {
         assert_ne!(response.head.framing, Framing::UntilClose);
         assert_eq!(Echo::parse(&response.body).target, format!("/{number}"));
     }
-    assert!(
-        origin.connections() < 50,
-        "{} backend connections for 100 requests",
-        origin.connections()
-    );
+    assert!(origin.connections() < 50, "{} backend connections for 100 requests", origin.connections());
 }
 
 fn connection_close_is_honoured(engine: Engine) {
@@ -146,9 +113,7 @@ fn connection_close_is_honoured(engine: Engine) {
     let mut client = Client::connect(proxy.addr());
     client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\nConnection: close\r\n\r\n");
     client.response().expect(200);
-    client
-        .end()
-        .expect("the connection to be closed after the answer");
+    client.end().expect("the connection to be closed after the answer");
 }
 
 on_both_engines!(

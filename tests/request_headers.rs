@@ -11,17 +11,10 @@ fn forwarded_with(engine: Engine, keys: &str, server: &str, start: &str, body: &
     let backend = origin.addr();
     let builder = TestProxy::builder(engine).server(server);
     let proxy = builder.route("/", std::slice::from_ref(&backend), keys).start();
-    let head: Vec<&str> = start
-        .split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let head: Vec<&str> = start.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect();
     let request = format!("{}\r\n\r\n{body}", head.join("\r\n"));
     let response = send_once(proxy.addr(), request).expect(200);
-    Forwarded {
-        echo: Echo::parse(&response.body),
-        backend,
-    }
+    Forwarded { echo: Echo::parse(&response.body), backend }
 }
 
 #[track_caller]
@@ -37,22 +30,13 @@ struct Forwarded {
 impl Forwarded {
     #[track_caller]
     fn expect(&self, name: &str, values: &[&str]) {
-        assert_eq!(
-            self.echo.fields.all(name),
-            values,
-            "values of {name} in {}",
-            self.list()
-        );
+        assert_eq!(self.echo.fields.all(name), values, "values of {name} in {}", self.list());
     }
 
     #[track_caller]
     fn expect_none(&self, names: &[&str]) {
         for name in names {
-            assert!(
-                !self.echo.fields.has(name),
-                "{name} was forwarded: {}",
-                self.list()
-            );
+            assert!(!self.echo.fields.has(name), "{name} was forwarded: {}", self.list());
         }
     }
 
@@ -63,14 +47,7 @@ impl Forwarded {
 
 fn nothing_else_is_added(engine: Engine) {
     let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test\nX-Mine: 1");
-    let expected = [
-        "host",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-mine",
-    ];
+    let expected = ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-mine"];
     assert_eq!(seen.echo.fields.names(), expected);
     assert_eq!(seen.echo.version, "HTTP/1.1");
     assert_eq!(seen.echo.framing, "none");
@@ -140,13 +117,7 @@ fn a_client_cannot_take_away_what_matters(engine: Engine) {
     seen.expect("x-forwarded-for", &["192.0.2.1, 127.0.0.1"]);
     seen.expect("x-forwarded-host", &["proxy.test"]);
     seen.expect("x-forwarded-proto", &["http"]);
-    assert!(
-        seen.echo
-            .fields
-            .all("via")
-            .join(", ")
-            .ends_with("1.1 reverse-proxy")
-    );
+    assert!(seen.echo.fields.all("via").join(", ").ends_with("1.1 reverse-proxy"));
 }
 
 fn hop_by_hop_fields_are_removed(engine: Engine) {
@@ -189,10 +160,8 @@ fn an_upgrade_to_h2c_is_not_passed_on(engine: Engine) {
 }
 
 fn te_keeps_at_most_trailers(engine: Engine) {
-    let seen = forwarded(
-        engine,
-        "GET / HTTP/1.1\nHost: proxy.test\nTE: deflate, trailers;q=0.5\nConnection: TE",
-    );
+    let seen =
+        forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test\nTE: deflate, trailers;q=0.5\nConnection: TE");
     for value in seen.echo.fields.all("te") {
         assert_eq!(value, "trailers");
     }
@@ -209,10 +178,7 @@ fn forwarded_for_becomes_one_list(engine: Engine) {
         X-Other: 1
         x-forwarded-for: 2001:db8::1",
     );
-    seen.expect(
-        "x-forwarded-for",
-        &["192.0.2.1, 192.0.2.2, 2001:db8::1, 127.0.0.1"],
-    );
+    seen.expect("x-forwarded-for", &["192.0.2.1, 192.0.2.2, 2001:db8::1, 127.0.0.1"]);
 }
 
 const CLAIMS: &str = "GET / HTTP/1.1
@@ -240,26 +206,15 @@ fn a_trusted_proxy_is_believed(engine: Engine) {
 fn via_is_appended(engine: Engine) {
     let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test");
     assert_eq!(seen.echo.fields.all("via").join(", "), "1.1 reverse-proxy");
-    let seen = forwarded(
-        engine,
-        "GET / HTTP/1.1\nHost: proxy.test\nVia: 1.0 one\nVia: 1.1 two (x)",
-    );
-    assert_eq!(
-        seen.echo.fields.all("via").join(", "),
-        "1.0 one, 1.1 two (x), 1.1 reverse-proxy"
-    );
+    let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test\nVia: 1.0 one\nVia: 1.1 two (x)");
+    assert_eq!(seen.echo.fields.all("via").join(", "), "1.0 one, 1.1 two (x), 1.1 reverse-proxy");
 }
 
 fn host_is_the_backend_or_preserved(engine: Engine) {
     let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test:8080");
     seen.expect("host", &[&seen.backend]);
-    let seen = forwarded_with(
-        engine,
-        "preserve_host = true",
-        "",
-        "GET / HTTP/1.1\nHost: proxy.test:8080",
-        "",
-    );
+    let seen =
+        forwarded_with(engine, "preserve_host = true", "", "GET / HTTP/1.1\nHost: proxy.test:8080", "");
     seen.expect("host", &["proxy.test:8080"]);
 }
 
@@ -283,11 +238,7 @@ fn bytes_beyond_ascii_pass(engine: Engine) {
     let proxy = TestProxy::to(engine, &[origin.addr()], "");
     let request = b"GET / HTTP/1.1\r\nHost: proxy.test\r\nX-Name: J\xf6rg \xc3\xa9 \xff\r\n\r\n";
     let echo = Echo::parse(&send_once(proxy.addr(), request).expect(200).body);
-    assert_eq!(
-        echo.fields.all("x-name"),
-        ["J\u{f6}rg \u{c3}\u{a9} \u{ff}"],
-        "one character a byte"
-    );
+    assert_eq!(echo.fields.all("x-name"), ["J\u{f6}rg \u{c3}\u{a9} \u{ff}"], "one character a byte");
 }
 
 on_both_engines!(

@@ -74,15 +74,7 @@ fn hop_by_hop_fields_are_removed(engine: Engine) {
     )
     .expect(200);
     let fields = response.fields();
-    for name in [
-        "x-one",
-        "x-two",
-        "proxy-connection",
-        "proxy-authenticate",
-        "te",
-        "trailer",
-        "upgrade",
-    ] {
+    for name in ["x-one", "x-two", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade"] {
         assert!(!fields.has(name), "{name} came through: {fields:?}");
     }
     assert!(!fields.all("keep-alive").contains(&"timeout=77".to_owned()));
@@ -103,14 +95,7 @@ fn cookies_stay_separate_and_in_order(engine: Engine) {
     )
     .expect(200);
     let cookies = response.fields().all("set-cookie");
-    assert_eq!(
-        cookies,
-        [
-            "b=2; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
-            "a=1",
-            "b=3; HttpOnly"
-        ]
-    );
+    assert_eq!(cookies, ["b=2; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "a=1", "b=3; HttpOnly"]);
 }
 
 fn bytes_beyond_ascii_pass_to_the_client(engine: Engine) {
@@ -118,29 +103,21 @@ fn bytes_beyond_ascii_pass_to_the_client(engine: Engine) {
     let backend = ScriptedBackend::answering(&answer[..]);
     let proxy = TestProxy::to(engine, &[backend.addr()], "");
     let response = get(proxy.addr(), "/").expect(200);
-    assert_eq!(
-        response.fields().all("x-name"),
-        ["J\u{f6}rg \u{ff}"],
-        "one character a byte"
-    );
+    assert_eq!(response.fields().all("x-name"), ["J\u{f6}rg \u{ff}"], "one character a byte");
 }
 
 fn encoded_bodies_are_not_touched(engine: Engine) {
     // Begins like gzip and is none: whoever decodes it fails.
     let body = b"\x1f\x8b\x08\x00 not really compressed \x00\xff";
-    let head = format!(
-        "HTTP/1.1 200 OK\nContent-Encoding: gzip\nContent-Length: {}",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 200 OK\nContent-Encoding: gzip\nContent-Length: {}", body.len());
     let response = passed(engine, &head, body).expect(200);
     assert_eq!(response.body, body);
     assert_eq!(response.fields().all("content-encoding"), ["gzip"]);
 }
 
 fn every_status_passes(engine: Engine) {
-    let statuses = [
-        200, 201, 202, 206, 226, 299, 300, 400, 401, 403, 404, 410, 418, 429, 451, 500, 502, 503, 599,
-    ];
+    let statuses =
+        [200, 201, 202, 206, 226, 299, 300, 400, 401, 403, 404, 410, 418, 429, 451, 500, 502, 503, 599];
     let backend = ScriptedBackend::per_request(|conn, request| {
         let status = request.target.trim_start_matches('/').to_owned();
         conn.send_head(&[&format!("HTTP/1.1 {status} Some words"), "Content-Length: 4"])?;
@@ -151,10 +128,7 @@ fn every_status_passes(engine: Engine) {
     for status in statuses {
         let response = client.get(&format!("/{status}")).expect(status);
         assert_eq!(response.body, b"body", "of status {status}");
-        assert!(
-            !response.fields().has("proxy-status"),
-            "the backend's own {status} is not the proxy's"
-        );
+        assert!(!response.fields().has("proxy-status"), "the backend's own {status} is not the proxy's");
     }
 }
 
@@ -184,29 +158,15 @@ fn answers_without_a_body_have_none(engine: Engine) {
     for _ in 0..3 {
         let response = client.get("/204").expect(204);
         assert_eq!(response.fields().all("x-mine"), ["1"]);
-        assert!(
-            !response.fields().has("transfer-encoding"),
-            "RFC 9112 §6.1 forbids it with 204"
-        );
-        assert!(
-            !response.fields().has("content-length"),
-            "RFC 9110 §8.6 forbids it with 204"
-        );
-        assert_eq!(
-            client.get("/200").expect(200).body,
-            b"next",
-            "what follows is the next answer"
-        );
+        assert!(!response.fields().has("transfer-encoding"), "RFC 9112 §6.1 forbids it with 204");
+        assert!(!response.fields().has("content-length"), "RFC 9110 §8.6 forbids it with 204");
+        assert_eq!(client.get("/200").expect(200).body, b"next", "what follows is the next answer");
         let response = client.get("/304").expect(304);
         assert_eq!(response.fields().all("etag"), ["\"x\""]);
         assert!(!response.fields().has("transfer-encoding"));
         let lengths = response.fields().all("content-length");
         assert!(lengths.is_empty() || lengths == ["1234"], "{lengths:?}");
-        assert_eq!(
-            client.get("/200").expect(200).body,
-            b"next",
-            "what follows is the next answer"
-        );
+        assert_eq!(client.get("/200").expect(200).body, b"next", "what follows is the next answer");
     }
 }
 
@@ -236,11 +196,7 @@ fn a_body_of_unknown_length_is_framed_anew(engine: Engine) {
         for _ in 0..2 {
             let response = client.get("/").expect(200);
             assert_eq!(response.text(), "until close");
-            assert_eq!(
-                response.head.framing,
-                Framing::Chunked,
-                "the client's connection can be kept"
-            );
+            assert_eq!(response.head.framing, Framing::Chunked, "the client's connection can be kept");
         }
     }
 }
@@ -251,11 +207,7 @@ fn an_old_client_gets_no_chunks(engine: Engine) {
     );
     let proxy = TestProxy::to(engine, &[backend.addr()], "");
     let response = send_once(proxy.addr(), "GET / HTTP/1.0\r\nHost: proxy.test\r\n\r\n").expect(200);
-    assert_ne!(
-        response.head.framing,
-        Framing::Chunked,
-        "HTTP/1.0 knows no chunks"
-    );
+    assert_ne!(response.head.framing, Framing::Chunked, "HTTP/1.0 knows no chunks");
     assert_eq!(response.text(), "old");
 }
 
@@ -271,10 +223,7 @@ fn an_answer_is_the_same_in_any_pieces(engine: Engine) {
     let mut client = Client::connect(proxy.addr());
     for _ in 0..3 {
         let response = client.get("/").expect(200);
-        assert_eq!(
-            (response.text().as_str(), response.fields().all("x-mine")),
-            ("hello", vec!["1".into()])
-        );
+        assert_eq!((response.text().as_str(), response.fields().all("x-mine")), ("hello", vec!["1".into()]));
     }
 }
 

@@ -85,11 +85,7 @@ fn a_post_on_a_dying_connection_is_not(engine: Engine) {
             failed += 1;
         }
     }
-    assert_eq!(
-        backend.requests(),
-        good + failed,
-        "each POST was sent exactly once"
-    );
+    assert_eq!(backend.requests(), good + failed, "each POST was sent exactly once");
     assert!(failed > 0, "no connection was used again, so nothing is shown");
 }
 
@@ -103,11 +99,7 @@ fn a_connection_is_not_used_after_stray_bytes(engine: Engine) {
     let proxy = TestProxy::to(engine, &[backend.addr()], "");
     let mut client = Client::connect(proxy.addr());
     for _ in 0..20 {
-        assert_eq!(
-            client.get("/").expect(200).text(),
-            "ok",
-            "the answer to another request"
-        );
+        assert_eq!(client.get("/").expect(200).text(), "ok", "the answer to another request");
     }
 }
 
@@ -115,10 +107,7 @@ fn connection_close_from_a_backend_is_honoured(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
         conn.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")?;
-        assert!(
-            conn.request().ok().flatten().is_none(),
-            "a request after Connection: close"
-        );
+        assert!(conn.request().ok().flatten().is_none(), "a request after Connection: close");
         Ok(())
     });
     let proxy = TestProxy::to(engine, &[backend.addr()], "");

@@ -25,11 +25,7 @@ fn expect_routes(proxy: &TestProxy, expected: &[(&str, &str)]) {
 }
 
 fn the_longest_prefix_wins_in_any_order(engine: Engine) {
-    for prefixes in [
-        ["/", "/api", "/api/v2"],
-        ["/api/v2", "/api", "/"],
-        ["/api", "/", "/api/v2"],
-    ] {
+    for prefixes in [["/", "/api", "/api/v2"], ["/api/v2", "/api", "/"], ["/api", "/", "/api/v2"]] {
         let (proxy, _origins) = routes(engine, &prefixes);
         expect_routes(
             &proxy,
@@ -86,19 +82,10 @@ fn dot_segments_are_resolved_for_routing(engine: Engine) {
 
 fn a_path_above_the_root_is_refused(engine: Engine) {
     let (proxy, origins) = routes(engine, &["/", "/admin"]);
-    for target in [
-        "/..",
-        "/../admin",
-        "/%2e%2e/admin",
-        "/admin/../../admin",
-        "/x/%2E%2E/.%2e/admin",
-    ] {
+    for target in ["/..", "/../admin", "/%2e%2e/admin", "/admin/../../admin", "/x/%2E%2E/.%2e/admin"] {
         get(proxy.addr(), target).expect(400);
     }
-    assert!(
-        origins.iter().all(|origin| origin.requests() == 0),
-        "a refused request was forwarded"
-    );
+    assert!(origins.iter().all(|origin| origin.requests() == 0), "a refused request was forwarded");
 }
 
 fn without_a_route_it_is_404(engine: Engine) {
@@ -132,10 +119,7 @@ fn the_target_arrives_byte_for_byte(engine: Engine) {
     }
     let long = format!("/{}?{}", "p".repeat(3000), "q=%41&".repeat(500));
     let request = format!("GET {long} HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
-    assert_eq!(
-        Echo::parse(&send_once(proxy.addr(), request).expect(200).body).target,
-        long
-    );
+    assert_eq!(Echo::parse(&send_once(proxy.addr(), request).expect(200).body).target, long);
 }
 
 on_both_engines!(

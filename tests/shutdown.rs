@@ -38,10 +38,7 @@ fn wait_until_nobody_new_is_served(addr: SocketAddr) {
 
 fn requests_in_flight_finish(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .shutdown_timeout("30")
-        .route("/", &[origin.addr()], "")
-        .start();
+    let proxy = TestProxy::builder(engine).shutdown_timeout("30").route("/", &[origin.addr()], "").start();
     let addr = proxy.addr();
     let mut clients: Vec<Client> = (0..4).map(|_| hold(addr, &origin)).collect();
     let drain = proxy.drain();
@@ -56,10 +53,7 @@ fn requests_in_flight_finish(engine: Engine) {
 
 fn answers_during_the_drain_say_close(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .shutdown_timeout("30")
-        .route("/", &[origin.addr()], "")
-        .start();
+    let proxy = TestProxy::builder(engine).shutdown_timeout("30").route("/", &[origin.addr()], "").start();
     let addr = proxy.addr();
     let mut client = hold(addr, &origin);
     let drain = proxy.drain();
@@ -103,21 +97,14 @@ fn bodies_in_flight_finish(engine: Engine) {
     proceed.open();
     up.send(&body[200_000..]);
     assert_eq!(down.rest(&head).expect("the rest of the download").len(), 200_000);
-    assert_eq!(
-        Echo::parse(&up.response_to("POST").expect(200).body).hash,
-        hash_of(&body)
-    );
+    assert_eq!(Echo::parse(&up.response_to("POST").expect(200).body).hash, hash_of(&body));
     assert_eq!(drain.join(), 0, "exchanges cut off");
 }
 
 fn an_idle_proxy_stops_at_once(engine: Engine) {
     let origin = Origin::echo();
     let check = "health_check = { path = \"/health\", interval_secs = 600 }";
-    let builder = || {
-        TestProxy::builder(engine)
-            .shutdown_timeout("60")
-            .route("/", &[origin.addr()], check)
-    };
+    let builder = || TestProxy::builder(engine).shutdown_timeout("60").route("/", &[origin.addr()], check);
     let started = Instant::now();
     assert_eq!(builder().start().drain().join(), 0);
 
@@ -151,10 +138,7 @@ fn the_deadline_cuts_what_is_left(engine: Engine) {
     let started = Instant::now();
     assert_eq!(proxy.drain().join(), 3, "exchanges cut off");
     let took = started.elapsed();
-    assert!(
-        took >= Duration::from_millis(500),
-        "cut after {took:?}, before the deadline"
-    );
+    assert!(took >= Duration::from_millis(500), "cut after {took:?}, before the deadline");
     assert!(took < Duration::from_secs(6), "the drain took {took:?}");
 }
 
@@ -208,11 +192,7 @@ mod signals {
             }
             let exit = process.wait();
             assert_eq!(exit.status.code(), Some(0), "after {signal:?}\n{}", exit.output);
-            assert!(
-                !exit.output.contains("WARN"),
-                "a clean drain warns of nothing\n{}",
-                exit.output
-            );
+            assert!(!exit.output.contains("WARN"), "a clean drain warns of nothing\n{}", exit.output);
         }
     }
 
@@ -236,29 +216,17 @@ mod signals {
         process.signal(Signal::TERM);
         let exit = process.wait_up_to(Duration::from_secs(8));
         assert!(started.elapsed() >= Duration::from_millis(500), "it did not wait");
-        assert!(
-            exit.status.code().is_some(),
-            "ended by a signal: {:?}",
-            exit.status
-        );
+        assert!(exit.status.code().is_some(), "ended by a signal: {:?}", exit.status);
         let warnings: Vec<&str> = exit.output.lines().filter(|line| line.contains("WARN")).collect();
-        let [warning] = warnings[..] else {
-            panic!("not one warning: {warnings:?}\n{}", exit.output)
-        };
+        let [warning] = warnings[..] else { panic!("not one warning: {warnings:?}\n{}", exit.output) };
         let message = warning.split_once("] ").map_or(warning, |(_, message)| message);
         let mut numbers = message.split(|char: char| !char.is_ascii_digit());
-        assert!(
-            numbers.any(|number| number == "2"),
-            "the warning does not say how many: {warning}"
-        );
+        assert!(numbers.any(|number| number == "2"), "the warning does not say how many: {warning}");
     }
 
     fn a_second_signal_ends_it_immediately(engine: Engine) {
-        for signals in [
-            [Signal::TERM, Signal::TERM],
-            [Signal::INT, Signal::INT],
-            [Signal::TERM, Signal::INT],
-        ] {
+        for signals in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::INT], [Signal::TERM, Signal::INT]]
+        {
             let origin = Origin::echo();
             let (process, addr) = ProxyProcess::start(&config(engine, &origin.addr(), "60"));
             let _client = hold(addr, &origin);
@@ -266,12 +234,7 @@ mod signals {
             wait_until_nobody_new_is_served(addr);
             process.signal(signals[1]);
             let exit = process.wait_up_to(Duration::from_secs(5));
-            assert!(
-                !exit.status.success(),
-                "requests were cut: {:?}\n{}",
-                exit.status,
-                exit.output
-            );
+            assert!(!exit.status.success(), "requests were cut: {:?}\n{}", exit.status, exit.output);
         }
     }
 

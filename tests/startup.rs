@@ -35,17 +35,9 @@ fn run(command: &mut Command) -> Exit {
 #[track_caller]
 fn expect_refused(exit: &Exit, words: &[&str]) {
     assert_eq!(exit.status.code(), Some(1), "{exit:?}");
-    assert!(
-        exit.after < Duration::from_secs(5),
-        "it took {:?} to refuse",
-        exit.after
-    );
+    assert!(exit.after < Duration::from_secs(5), "it took {:?} to refuse", exit.after);
     for word in words {
-        assert!(
-            exit.output.contains(word),
-            "{word:?} is missing in:\n{}",
-            exit.output
-        );
+        assert!(exit.output.contains(word), "{word:?} is missing in:\n{}", exit.output);
     }
     assert!(!exit.output.contains("panicked"), "{}", exit.output);
 }
@@ -62,23 +54,14 @@ fn expect_config_refused(config: &str, words: &[&str]) {
 #[test]
 fn a_missing_file_is_named() {
     let directory = TempDir::new();
-    expect_refused(
-        &run(program().current_dir(directory.path())),
-        &["reverse-proxy.toml"],
-    );
+    expect_refused(&run(program().current_dir(directory.path())), &["reverse-proxy.toml"]);
     let elsewhere = directory.path().join("elsewhere.toml");
-    expect_refused(
-        &run(program().arg("--config").arg(elsewhere)),
-        &["elsewhere.toml"],
-    );
+    expect_refused(&run(program().arg("--config").arg(elsewhere)), &["elsewhere.toml"]);
 }
 
 #[test]
 fn bad_toml() {
-    expect_config_refused(
-        "listen_addr = \"127.0.0.1:0\"\nshutdown_timeout = = 1\n",
-        &["broken.toml:2"],
-    );
+    expect_config_refused("listen_addr = \"127.0.0.1:0\"\nshutdown_timeout = = 1\n", &["broken.toml:2"]);
     expect_config_refused("listen_addr = \"127.0.0.1:0\n", &["broken.toml:1"]);
 }
 
@@ -86,10 +69,7 @@ fn bad_toml() {
 fn an_unknown_key() {
     let config = format!("{TOP}{BACKEND}colour = \"red\"\n");
     expect_config_refused(&config, &["broken.toml:7", "colour", "backend_addrs"]);
-    expect_config_refused(
-        &format!("speed = 3\n{TOP}{BACKEND}"),
-        &["broken.toml:1", "speed", "listen_addr"],
-    );
+    expect_config_refused(&format!("speed = 3\n{TOP}{BACKEND}"), &["broken.toml:1", "speed", "listen_addr"]);
     let config = format!("{TOP}{BACKEND}health_check = {{ path = \"/\", interval_secs = 5, every = 2 }}\n");
     expect_config_refused(&config, &["broken.toml:7", "every", "interval_secs"]);
     let config = format!("{TOP}{BACKEND}[server]\nengines = \"native\"\n");
@@ -138,23 +118,13 @@ fn no_route() {
 
 #[test]
 fn no_backends() {
-    expect_config_refused(
-        &format!("{TOP}backend_addrs = []\n"),
-        &["broken.toml:6", "backend_addrs"],
-    );
+    expect_config_refused(&format!("{TOP}backend_addrs = []\n"), &["broken.toml:6", "backend_addrs"]);
     expect_config_refused(TOP, &["broken.toml:4", "backend_addrs"]);
 }
 
 #[test]
 fn a_bad_backend_address() {
-    for addr in [
-        "nonsense",
-        "127.0.0.1",
-        "127.0.0.1:0",
-        "127.0.0.1:99999",
-        "http://127.0.0.1:80/path",
-        "",
-    ] {
+    for addr in ["nonsense", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "http://127.0.0.1:80/path", ""] {
         let config = format!("{TOP}backend_addrs = [\"127.0.0.1:9\", {addr:?}]\n");
         expect_config_refused(&config, &["broken.toml:6", "backend_addrs", addr]);
     }
@@ -177,23 +147,14 @@ fn a_prefix_twice() {
 #[test]
 fn an_unknown_algorithm() {
     let config = format!("{TOP}{BACKEND}balancing_algorithm = \"fastest\"\n");
-    let words = [
-        "broken.toml:7",
-        "balancing_algorithm",
-        "fastest",
-        "round_robin",
-        "least_connections",
-    ];
+    let words = ["broken.toml:7", "balancing_algorithm", "fastest", "round_robin", "least_connections"];
     expect_config_refused(&config, &words);
 }
 
 #[test]
 fn an_unknown_engine() {
     let config = format!("{TOP}{BACKEND}[server]\nengine = \"warp\"\n");
-    expect_config_refused(
-        &config,
-        &["broken.toml:8", "engine", "warp", "native", "tiny_http"],
-    );
+    expect_config_refused(&config, &["broken.toml:8", "engine", "warp", "native", "tiny_http"]);
 }
 
 #[test]
@@ -224,10 +185,7 @@ fn the_file_is_found_where_it_should_be() {
         command.current_dir(directory.path());
         command
     };
-    expect_refused(
-        &run(&mut start()),
-        &["reverse-proxy.toml:1", "from_the_directory"],
-    );
+    expect_refused(&run(&mut start()), &["reverse-proxy.toml:1", "from_the_directory"]);
     let with_variable = |command: &mut Command| {
         command.env("REVERSE_PROXY_CONFIG_PATH", &variable);
     };
@@ -235,28 +193,15 @@ fn the_file_is_found_where_it_should_be() {
     with_variable(&mut command);
     expect_refused(&run(&mut command), &["variable.toml:1", "from_the_variable"]);
     with_variable(&mut command);
-    expect_refused(
-        &run(command.arg("--config").arg(flag)),
-        &["flag.toml:1", "from_the_flag"],
-    );
+    expect_refused(&run(command.arg("--config").arg(flag)), &["flag.toml:1", "from_the_flag"]);
 }
 
 #[test]
 fn help_and_version() {
     let exit = run(program().arg("--help"));
     assert_eq!(exit.status.code(), Some(0), "{exit:?}");
-    for word in [
-        "--config",
-        "--check",
-        "--demo",
-        "--version",
-        "REVERSE_PROXY_CONFIG_PATH",
-    ] {
-        assert!(
-            exit.output.contains(word),
-            "{word} is missing in:\n{}",
-            exit.output
-        );
+    for word in ["--config", "--check", "--demo", "--version", "REVERSE_PROXY_CONFIG_PATH"] {
+        assert!(exit.output.contains(word), "{word} is missing in:\n{}", exit.output);
     }
     let exit = run(program().arg("--version"));
     assert_eq!(exit.status.code(), Some(0), "{exit:?}");
@@ -275,18 +220,11 @@ fn it_says_what_it_does_and_does_it(engine: Engine) {
     let check = "health_check = { path = \"/health\", interval_secs = 60 }";
     let config = TestProxy::builder(engine)
         .route("/", &[first.addr()], check)
-        .route(
-            "/api",
-            &[second.addr()],
-            "balancing_algorithm = \"least_connections\"",
-        )
+        .route("/api", &[second.addr()], "balancing_algorithm = \"least_connections\"")
         .toml();
     let (mut process, addr) = ProxyProcess::start(&config);
     assert_eq!(Echo::parse(&get(addr, "/x").expect(200).body).origin, "first");
-    assert_eq!(
-        Echo::parse(&get(addr, "/api/x").expect(200).body).origin,
-        "second"
-    );
+    assert_eq!(Echo::parse(&get(addr, "/api/x").expect(200).body).origin, "second");
     for (prefix, words) in [
         ("/", [first.addr(), "round_robin".into(), "/health".into()]),
         ("/api", [second.addr(), "least_connections".into(), String::new()]),
@@ -301,9 +239,7 @@ fn it_says_what_it_does_and_does_it(engine: Engine) {
 fn a_port_in_use_is_named(engine: Engine) {
     let occupant = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = occupant.local_addr().unwrap().to_string();
-    let config = TestProxy::builder(engine)
-        .route("/", &["127.0.0.1:9".into()], "")
-        .toml();
+    let config = TestProxy::builder(engine).route("/", &["127.0.0.1:9".into()], "").toml();
     let directory = TempDir::new();
     let path = directory.file("reverse-proxy.toml", &config.replace("127.0.0.1:0", &addr));
     expect_refused(&run(program().arg("--config").arg(path)), &[&addr, "in use"]);
@@ -319,18 +255,10 @@ fn the_demo_answers_on_the_line_it_prints() {
     let mut process = ProxyProcess::spawn(program().arg("--demo").current_dir(directory.path()));
     let addr = process.wait_for_output("a curl line", |line| {
         let (_, url) = line.split_once("curl ")?;
-        let (_, rest) = url
-            .split_once("127.0.0.1:")
-            .or_else(|| url.split_once("localhost:"))?;
+        let (_, rest) = url.split_once("127.0.0.1:").or_else(|| url.split_once("localhost:"))?;
         let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        port.parse()
-            .ok()
-            .map(|port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port)))
+        port.parse().ok().map(|port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port)))
     });
     let answers: Vec<String> = (0..12).map(|_| get(addr, "/demo").expect(200).text()).collect();
-    assert!(
-        answers.iter().any(|answer| *answer != answers[0]),
-        "always the same origin: {}",
-        answers[0]
-    );
+    assert!(answers.iter().any(|answer| *answer != answers[0]), "always the same origin: {}", answers[0]);
 }

@@ -24,9 +24,7 @@ fn expect_streamed(engine: Engine, first: &'static str, wanted: &str, rest: &'st
     let head = client.head("GET");
     let (mut body, mut received) = (Body::new(head.framing), Vec::new());
     while received.len() < wanted.len() {
-        let piece = client
-            .piece(&mut body)
-            .expect("the first bytes before the body ends");
+        let piece = client.piece(&mut body).expect("the first bytes before the body ends");
         received.extend(piece.expect("more than the first bytes"));
     }
     assert_eq!(received, wanted.as_bytes());
@@ -58,13 +56,7 @@ fn half_a_response_of_known_length_arrives_before_the_rest(engine: Engine) {
 }
 
 fn a_response_without_length_arrives_before_it_ends(engine: Engine) {
-    expect_streamed(
-        engine,
-        "HTTP/1.1 200 OK\r\n\r\nfirst",
-        "first",
-        " rest",
-        "first rest",
-    );
+    expect_streamed(engine, "HTTP/1.1 200 OK\r\n\r\nfirst", "first", " rest", "first rest");
 }
 
 fn the_head_arrives_before_the_body(engine: Engine) {
@@ -87,17 +79,11 @@ fn expect_upload_streamed(engine: Engine, framing: &str, first: &[u8], wanted: u
             received += piece.len();
             send.send(received).unwrap_or_default();
         })?;
-        conn.send_head(&[
-            "HTTP/1.1 200 OK",
-            "Content-Length: 0",
-            &format!("X-Received: {received}"),
-        ])
+        conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 0", &format!("X-Received: {received}")])
     });
     let proxy = TestProxy::to(engine, &[backend.addr()], "");
     let mut client = Client::connect(proxy.addr());
-    client.send(format!(
-        "POST / HTTP/1.1\r\nHost: proxy.test\r\n{framing}\r\n\r\n"
-    ));
+    client.send(format!("POST / HTTP/1.1\r\nHost: proxy.test\r\n{framing}\r\n\r\n"));
     client.send(first);
     loop {
         let received = arrived.recv_timeout(PATIENCE / 2);
@@ -123,13 +109,7 @@ fn a_request_chunk_arrives_before_the_body_ends(engine: Engine) {
 
 fn a_request_of_known_length_arrives_before_it_ends(engine: Engine) {
     let framing = format!("Content-Length: {}", 2 * LARGE);
-    expect_upload_streamed(
-        engine,
-        &framing,
-        &pattern(1, LARGE),
-        LARGE / 2,
-        &pattern(2, LARGE),
-    );
+    expect_upload_streamed(engine, &framing, &pattern(1, LARGE), LARGE / 2, &pattern(2, LARGE));
 }
 
 fn a_small_request_chunk_arrives_before_the_body_ends(engine: Engine) {

@@ -22,21 +22,10 @@ impl DeadPort {
     pub fn reserve() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         // On Linux a bound socket keeps the port for us and lets our own listener bind it as well.
-        socket
-            .set_reuse_address(cfg!(target_os = "linux"))
-            .expect("SO_REUSEADDR");
-        socket
-            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-            .expect("a free port");
-        let addr = socket
-            .local_addr()
-            .expect("its address")
-            .as_socket()
-            .expect("an IPv4 address");
-        Self {
-            _socket: socket,
-            addr,
-        }
+        socket.set_reuse_address(cfg!(target_os = "linux")).expect("SO_REUSEADDR");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        let addr = socket.local_addr().expect("its address").as_socket().expect("an IPv4 address");
+        Self { _socket: socket, addr }
     }
 
     pub fn addr(&self) -> String {
@@ -56,21 +45,12 @@ impl Port {
     fn any() -> (Self, TcpListener) {
         if cfg!(target_os = "linux") {
             let reserved = DeadPort::reserve();
-            let port = Self {
-                addr: reserved.addr,
-                _reserved: Some(reserved),
-            };
+            let port = Self { addr: reserved.addr, _reserved: Some(reserved) };
             let listener = port.listen().expect("listen on a reserved port");
             (port, listener)
         } else {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            (
-                Self {
-                    addr: listener.local_addr().expect("its address"),
-                    _reserved: None,
-                },
-                listener,
-            )
+            (Self { addr: listener.local_addr().expect("its address"), _reserved: None }, listener)
         }
     }
 
@@ -113,11 +93,7 @@ impl ScriptedBackend {
         let (port, listener) = Port::any();
         let shared = Arc::default();
         let acceptor = Some(accept(listener, Arc::clone(&shared), Arc::new(script)));
-        Self {
-            port,
-            shared,
-            acceptor,
-        }
+        Self { port, shared, acceptor }
     }
 
     /// Runs `script` with every request head; the connection stays open afterwards.
@@ -210,11 +186,7 @@ fn accept(listener: TcpListener, shared: Arc<Shared>, script: Arc<Script>) -> Jo
             let Ok(second) = stream.try_clone() else { continue };
             let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
             lock(&shared.sockets).insert(number, second);
-            let conn = Conn {
-                number,
-                wire: Wire::new(stream),
-                shared: Arc::clone(&shared),
-            };
+            let conn = Conn { number, wire: Wire::new(stream), shared: Arc::clone(&shared) };
             let (script, ended) = (Arc::clone(&script), Arc::clone(&shared));
             let serve = move || {
                 let _count = Ended(ended);
@@ -225,10 +197,7 @@ fn accept(listener: TcpListener, shared: Arc<Shared>, script: Arc<Script>) -> Jo
             threads.push(thread.expect("start a thread"));
         }
     };
-    Builder::new()
-        .name("backend".into())
-        .spawn(accept)
-        .expect("start a thread")
+    Builder::new().name("backend".into()).spawn(accept).expect("start a thread")
 }
 
 /// Counts a script that has ended, by whatever way.
@@ -273,9 +242,7 @@ impl Conn {
         self.shared.requests.fetch_add(1, Ordering::SeqCst);
         let start = text(&lines[0]);
         let parts: Vec<&str> = start.split(' ').collect();
-        let [method, target, version] = parts[..] else {
-            panic!("request line {start:?}")
-        };
+        let [method, target, version] = parts[..] else { panic!("request line {start:?}") };
         Ok(Some(Request {
             method: method.into(),
             target: target.into(),
@@ -342,26 +309,16 @@ pub struct FullBacklog {
 impl FullBacklog {
     pub fn new() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        listener
-            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-            .expect("a free port");
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
         listener.listen(1).expect("listen");
-        let addr = listener
-            .local_addr()
-            .expect("its address")
-            .as_socket()
-            .expect("an IPv4 address");
+        let addr = listener.local_addr().expect("its address").as_socket().expect("an IPv4 address");
         let mut waiting = Vec::new();
         let patience = std::time::Duration::from_millis(300);
         while let Ok(stream) = TcpStream::connect_timeout(&addr, patience) {
             waiting.push(stream);
             assert!(waiting.len() < 100, "the backlog does not fill");
         }
-        Self {
-            addr,
-            _listener: listener,
-            _waiting: waiting,
-        }
+        Self { addr, _listener: listener, _waiting: waiting }
     }
 
     pub fn addr(&self) -> String {

@@ -48,11 +48,7 @@ impl Response {
     /// Fails unless the answer is complete and has this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
-        assert!(
-            self.broken.is_none(),
-            "the answer broke off: {:?}\n{self:?}",
-            self.broken
-        );
+        assert!(self.broken.is_none(), "the answer broke off: {:?}\n{self:?}", self.broken);
         assert_eq!(self.head.status, status, "{:?}\n{}", self.head, self.text());
         self
     }
@@ -66,10 +62,7 @@ impl Response {
         });
         assert!(proxy_status.contains("error="), "Proxy-Status: {proxy_status}");
         let mut words = proxy_status.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
-        assert!(
-            words.any(|word| word == cause),
-            "expected {cause} in Proxy-Status: {proxy_status}"
-        );
+        assert!(words.any(|word| word == cause), "expected {cause} in Proxy-Status: {proxy_status}");
         response
     }
 }
@@ -81,9 +74,7 @@ impl Client {
     }
 
     pub fn try_connect(addr: SocketAddr) -> Result<Self, Error> {
-        Ok(Self {
-            wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?),
-        })
+        Ok(Self { wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?) })
     }
 
     /// How long each later read may take.
@@ -93,8 +84,7 @@ impl Client {
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes)
-            .unwrap_or_else(|error| panic!("cannot send to the proxy: {error}"));
+        self.try_send(bytes).unwrap_or_else(|error| panic!("cannot send to the proxy: {error}"));
     }
 
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
@@ -114,12 +104,8 @@ impl Client {
             return Ok(None);
         };
         let line = text(&lines[0]);
-        let rest = line
-            .strip_prefix("HTTP/1.1 ")
-            .or_else(|| line.strip_prefix("HTTP/1.0 "));
-        let status = rest
-            .and_then(|rest| rest.get(..3))
-            .and_then(|digits| digits.parse().ok());
+        let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+        let status = rest.and_then(|rest| rest.get(..3)).and_then(|digits| digits.parse().ok());
         let status: u16 = status.unwrap_or_else(|| panic!("status line {line:?}"));
         let fields = Fields::parse(&lines[1..]);
         let framing = match status {
@@ -127,18 +113,13 @@ impl Client {
             _ if method == "HEAD" => Framing::None,
             _ => fields.framing(Framing::UntilClose),
         };
-        Ok(Some(Head {
-            status,
-            fields,
-            framing,
-        }))
+        Ok(Some(Head { status, fields, framing }))
     }
 
     /// The head of the final answer to a request of this method.
     #[track_caller]
     pub fn head(&mut self, method: &str) -> Head {
-        self.try_head(method)
-            .unwrap_or_else(|error| panic!("no answer to {method}: {error}"))
+        self.try_head(method).unwrap_or_else(|error| panic!("no answer to {method}: {error}"))
     }
 
     fn try_head(&mut self, method: &str) -> Result<Head, Error> {
@@ -159,18 +140,13 @@ impl Client {
     /// The answer to a request of this method; a body that breaks off is part of the result.
     #[track_caller]
     pub fn response_to(&mut self, method: &str) -> Response {
-        self.try_response_to(method)
-            .unwrap_or_else(|error| panic!("no answer to {method}: {error}"))
+        self.try_response_to(method).unwrap_or_else(|error| panic!("no answer to {method}: {error}"))
     }
 
     pub fn try_response_to(&mut self, method: &str) -> Result<Response, Error> {
         let head = self.try_head(method)?;
         let mut rest = Body::new(head.framing);
-        let mut response = Response {
-            head,
-            body: Vec::new(),
-            broken: None,
-        };
+        let mut response = Response { head, body: Vec::new(), broken: None };
         loop {
             match self.wire.piece(&mut rest) {
                 Ok(Some(piece)) => response.body.extend_from_slice(&piece),

@@ -43,10 +43,7 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
 pub fn run(engine: Engine, module: &str, test: &str, function: fn(Engine)) {
     let file = module.rsplit("::").nth(1).unwrap_or(module);
     let name = format!("{file}::{test}");
-    match SKIPPED
-        .iter()
-        .find(|(skipped, test, _)| *skipped == engine && *test == name)
-    {
+    match SKIPPED.iter().find(|(skipped, test, _)| *skipped == engine && *test == name) {
         Some((_, _, reason)) => println!("{name} is skipped on {}: {reason}", engine.name()),
         None => function(engine),
     }
@@ -84,10 +81,7 @@ pub(crate) use on_both_engines;
 #[test]
 fn every_skipped_test_exists() {
     let program = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(program)
-        .arg("--list")
-        .output()
-        .unwrap();
+    let output = std::process::Command::new(program).arg("--list").output().unwrap();
     let tests = String::from_utf8(output.stdout).unwrap();
     for (engine, name, _) in SKIPPED {
         if *engine == Engine::TinyHttp && !cfg!(feature = "tiny-http") {
@@ -95,9 +89,6 @@ fn every_skipped_test_exists() {
         }
         let (file, test) = name.split_once("::").unwrap();
         let full = format!("{file}::{}::{test}: test", engine.name());
-        assert!(
-            tests.lines().any(|line| line == full),
-            "SKIPPED names {full:?}, which is not a test"
-        );
+        assert!(tests.lines().any(|line| line == full), "SKIPPED names {full:?}, which is not a test");
     }
 }

@@ -12,12 +12,7 @@ pub struct Hash {
 
 impl Hash {
     pub fn new() -> Self {
-        Self {
-            state: 0xcbf2_9ce4_8422_2325,
-            word: [0; 8],
-            in_word: 0,
-            length: 0,
-        }
+        Self { state: 0xcbf2_9ce4_8422_2325, word: [0; 8], in_word: 0, length: 0 }
     }
 
     pub fn update(&mut self, mut bytes: &[u8]) {
@@ -43,9 +38,7 @@ impl Hash {
     }
 
     fn mix(&mut self, word: u64) {
-        self.state = (self.state ^ word)
-            .wrapping_mul(0x0000_0100_0000_01b3)
-            .rotate_left(29);
+        self.state = (self.state ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     }
 
     pub fn length(&self) -> u64 {

@@ -50,10 +50,7 @@ impl Origin {
             released: Gate::new(),
         });
         let same = Arc::clone(&state);
-        Self {
-            backend: ScriptedBackend::per_connection(move |conn| same.serve(conn)),
-            state,
-        }
+        Self { backend: ScriptedBackend::per_connection(move |conn| same.serve(conn)), state }
     }
 
     pub fn addr(&self) -> String {
@@ -67,20 +64,12 @@ impl Origin {
 
     /// The next probes get these statuses, one after the other.
     pub fn script_health(&self, statuses: impl IntoIterator<Item = u16>) {
-        self.state
-            .health_script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(statuses);
+        self.state.health_script.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
     }
 
     /// How many scripted statuses no probe has fetched yet.
     pub fn scripted_probes_left(&self) -> usize {
-        self.state
-            .health_script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.state.health_script.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Probes answered so far.
@@ -137,11 +126,7 @@ impl State {
     }
 
     fn answer_probe(&self, conn: &mut Conn) -> Result<()> {
-        let scripted = self
-            .health_script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front();
+        let scripted = self.health_script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let status = scripted.unwrap_or_else(|| self.health.load(Ordering::SeqCst));
         self.probes.fetch_add(1, Ordering::SeqCst);
         conn.send_head(&[&format!("HTTP/1.1 {status} probed"), "Content-Length: 0"])
@@ -158,11 +143,7 @@ impl State {
         let body = Echo::write(&self.name, request, &hash);
         let length = format!("Content-Length: {}", body.len());
         conn.send_head(&["HTTP/1.1 200 OK", "Content-Type: text/plain", &length])?;
-        if request.method == "HEAD" {
-            Ok(())
-        } else {
-            conn.send(&body)
-        }
+        if request.method == "HEAD" { Ok(()) } else { conn.send(&body) }
     }
 }
 
@@ -186,12 +167,7 @@ impl Echo {
             Framing::Chunked => "chunked".into(),
             Framing::None | Framing::UntilClose => "none".into(),
         };
-        let Request {
-            method,
-            target,
-            version,
-            ..
-        } = request;
+        let Request { method, target, version, .. } = request;
         let hash = hash.finish();
         let start = [origin, method, target, version, &framing, &hash].join("\n");
         let mut bytes: Vec<u8> = start.chars().map(|char| char as u8).collect();
@@ -209,14 +185,6 @@ impl Echo {
         assert!(lines.len() >= 6, "not the answer of an origin: {:?}", text(body));
         let [origin, method, target, version, framing, hash] = [0, 1, 2, 3, 4, 5].map(|at| text(&lines[at]));
         let fields = Fields::parse(&lines[6..]);
-        Self {
-            origin,
-            method,
-            target,
-            version,
-            framing,
-            hash,
-            fields,
-        }
+        Self { origin, method, target, version, framing, hash, fields }
     }
 }

@@ -44,14 +44,8 @@ impl Drop for TempDir {
 /// The program under test. Its environment is ours without what would configure it.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reverse-proxy"));
-    command
-        .env_remove("REVERSE_PROXY_CONFIG_PATH")
-        .env_remove("RUST_LOG")
-        .env("NO_COLOR", "1");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env_remove("REVERSE_PROXY_CONFIG_PATH").env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -90,16 +84,8 @@ impl ProxyProcess {
         let output = Arc::new(Mutex::new(String::new()));
         let stdout = child.stdout.take().expect("a pipe");
         let stderr = child.stderr.take().expect("a pipe");
-        let readers = vec![
-            collect("stdout", stdout, &output),
-            collect("stderr", stderr, &output),
-        ];
-        Self {
-            child,
-            output,
-            readers,
-            _directory: None,
-        }
+        let readers = vec![collect("stdout", stdout, &output), collect("stderr", stderr, &output)];
+        Self { child, output, readers, _directory: None }
     }
 
     /// What it has printed so far.
@@ -145,11 +131,7 @@ impl ProxyProcess {
         for reader in self.readers.drain(..) {
             reader.join();
         }
-        Exit {
-            status,
-            output: self.output(),
-            after,
-        }
+        Exit { status, output: self.output(), after }
     }
 }
 

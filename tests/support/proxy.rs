@@ -27,11 +27,8 @@ pub struct Builder {
 }
 
 /// What a route gets unless the test says otherwise.
-const ROUTE_DEFAULTS: &[(&str, &str)] = &[
-    ("connect_timeout_secs", "5"),
-    ("response_timeout_secs", "8"),
-    ("idle_timeout_secs", "8"),
-];
+const ROUTE_DEFAULTS: &[(&str, &str)] =
+    &[("connect_timeout_secs", "5"), ("response_timeout_secs", "8"), ("idle_timeout_secs", "8")];
 
 impl Builder {
     /// A key of `[server]`.
@@ -83,11 +80,7 @@ impl Builder {
         let proxy = Proxy::start(parsed)
             .unwrap_or_else(|error| panic!("the proxy does not start: {error}\n{config}"));
         let addr = proxy.local_addrs()[0];
-        TestProxy {
-            addr,
-            proxy: Some(proxy),
-            config,
-        }
+        TestProxy { addr, proxy: Some(proxy), config }
     }
 }
 
@@ -99,12 +92,7 @@ fn log_to_test_output() {
 
 impl TestProxy {
     pub fn builder(engine: Engine) -> Builder {
-        Builder {
-            engine,
-            shutdown_timeout: "1",
-            server: String::new(),
-            routes: String::new(),
-        }
+        Builder { engine, shutdown_timeout: "1", server: String::new(), routes: String::new() }
     }
 
     /// A proxy with one route, `/`.
@@ -118,10 +106,7 @@ impl TestProxy {
 
     /// Exchanges that each backend is carrying.
     pub fn in_flight(&self) -> Vec<(String, usize)> {
-        self.proxy
-            .as_ref()
-            .map(Proxy::backend_in_flight)
-            .unwrap_or_default()
+        self.proxy.as_ref().map(Proxy::backend_in_flight).unwrap_or_default()
     }
 
     /// Waits until no backend carries an exchange. The last byte of an answer is out before it is counted off.
@@ -130,11 +115,7 @@ impl TestProxy {
         wait_for("every in-flight count to be zero", || {
             let counts = self.in_flight();
             assert!(!counts.is_empty(), "the proxy names no backends");
-            if counts.iter().all(|(_, count)| *count == 0) {
-                Ok(())
-            } else {
-                Err(counts)
-            }
+            if counts.iter().all(|(_, count)| *count == 0) { Ok(()) } else { Err(counts) }
         });
     }
 
@@ -163,9 +144,6 @@ impl Drop for TestProxy {
 
 impl std::fmt::Debug for TestProxy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("TestProxy")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        formatter.debug_struct("TestProxy").field("addr", &self.addr).finish_non_exhaustive()
     }
 }

@@ -49,11 +49,7 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
         .name(name.to_owned())
         .spawn(move || drop(send.send(work())))
         .unwrap_or_else(|error| panic!("cannot start thread {name}: {error}"));
-    Task {
-        name: name.to_owned(),
-        result,
-        thread,
-    }
+    Task { name: name.to_owned(), result, thread }
 }
 
 impl<T> Task<T> {

@@ -41,12 +41,7 @@ impl Body {
             Framing::Length(length) => (length, length == 0),
             Framing::Chunked | Framing::UntilClose => (0, false),
         };
-        Self {
-            framing,
-            left,
-            started: false,
-            done,
-        }
+        Self { framing, left, started: false, done }
     }
 }
 
@@ -54,11 +49,7 @@ impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(PATIENCE)).expect("write time-out");
-        Self {
-            stream,
-            buffer: Vec::new(),
-            patience: PATIENCE,
-        }
+        Self { stream, buffer: Vec::new(), patience: PATIENCE }
     }
 
     /// How long each later read may take.
@@ -72,9 +63,7 @@ impl Wire {
 
     /// Makes closing send RST: nothing queued is sent any more.
     pub fn reset_on_close(&self) {
-        socket2::SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .expect("SO_LINGER");
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// Reads once into the buffer; 0 = the other side has finished.
@@ -109,19 +98,13 @@ impl Wire {
                 let mut line: Vec<u8> = self.buffer.drain(..=searched + at).collect();
                 line.pop();
                 if line.pop() != Some(b'\r') {
-                    return Err(Error::new(
-                        ErrorKind::InvalidData,
-                        "line feed without carriage return",
-                    ));
+                    return Err(Error::new(ErrorKind::InvalidData, "line feed without carriage return"));
                 }
                 return Ok(line);
             }
             searched = self.buffer.len();
             if self.fill(deadline)? == 0 {
-                return Err(Error::new(
-                    ErrorKind::UnexpectedEof,
-                    "closed in the middle of a line",
-                ));
+                return Err(Error::new(ErrorKind::UnexpectedEof, "closed in the middle of a line"));
             }
         }
     }
@@ -150,10 +133,7 @@ impl Wire {
         }
         if body.framing == Framing::Chunked && body.left == 0 {
             if body.started && !self.line(deadline)?.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::InvalidData,
-                    "chunk without CRLF at its end",
-                ));
+                return Err(Error::new(ErrorKind::InvalidData, "chunk without CRLF at its end"));
             }
             body.started = true;
             body.left = chunk_size(&self.line(deadline)?)?;
@@ -168,17 +148,12 @@ impl Wire {
                 body.done = true;
                 return Ok(None);
             }
-            return Err(Error::new(
-                ErrorKind::UnexpectedEof,
-                "closed in the middle of a body",
-            ));
+            return Err(Error::new(ErrorKind::UnexpectedEof, "closed in the middle of a body"));
         }
         if body.framing == Framing::UntilClose {
             return Ok(Some(std::mem::take(&mut self.buffer)));
         }
-        let count = usize::try_from(body.left)
-            .unwrap_or(usize::MAX)
-            .min(self.buffer.len());
+        let count = usize::try_from(body.left).unwrap_or(usize::MAX).min(self.buffer.len());
         body.left -= count as u64;
         body.done = body.framing != Framing::Chunked && body.left == 0;
         let rest = self.buffer.split_off(count);
@@ -192,10 +167,7 @@ impl Wire {
             return Ok(());
         }
         let bytes = String::from_utf8_lossy(&self.buffer).into_owned();
-        Err(Error::new(
-            ErrorKind::InvalidData,
-            format!("more bytes instead of the end: {bytes:?}"),
-        ))
+        Err(Error::new(ErrorKind::InvalidData, format!("more bytes instead of the end: {bytes:?}")))
     }
 }
 
@@ -234,11 +206,7 @@ impl Fields {
     /// The values of all lines of this name, in order.
     pub fn all(&self, name: &str) -> Vec<String> {
         let same = |other: &[u8]| other.eq_ignore_ascii_case(name.as_bytes());
-        self.0
-            .iter()
-            .filter(|(other, _)| same(other))
-            .map(|(_, value)| text(value))
-            .collect()
+        self.0.iter().filter(|(other, _)| same(other)).map(|(_, value)| text(value)).collect()
     }
 
     /// The value of the only line of this name; panics when there are more.
@@ -267,9 +235,7 @@ impl Fields {
         match (codings.as_slice(), lengths.as_slice()) {
             ([], []) => without,
             ([], [length]) => Framing::Length(
-                length
-                    .parse()
-                    .unwrap_or_else(|_| panic!("Content-Length is {length:?}: {self:?}")),
+                length.parse().unwrap_or_else(|_| panic!("Content-Length is {length:?}: {self:?}")),
             ),
             ([coding], []) if coding.eq_ignore_ascii_case("chunked") => Framing::Chunked,
             _ => panic!("ambiguous framing: transfer-encoding {codings:?}, content-length {lengths:?}"),
