@@ -119,8 +119,86 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/'))
 }
 
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a [`Prefix`]. `Display` says so as the end of a sentence that begins with the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefixError {
+    /// It does not begin with `/`.
+    NoLeadingSlash,
+    /// Two slashes in a row.
+    EmptySegment,
+    /// A `.` or `..` segment: request paths have them resolved before routing.
+    DotSegment,
+    /// Query, fragment, space, control character, or not ASCII: never part of a request path as it is sent.
+    BadCharacter(char),
+}
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeadingSlash => {
+                f.write_str("does not begin with \"/\"; expected a path, for example \"/api\"")
+            }
+            Self::EmptySegment => {
+                f.write_str("has an empty segment; expected single slashes, for example \"/api/v1\"")
+            }
+            Self::DotSegment => f.write_str("has a dot segment; expected a path without \".\" and \"..\""),
+            Self::BadCharacter(bad @ ('?' | '#')) => {
+                write!(f, "contains {bad:?}; expected a path alone, without query or fragment")
+            }
+            Self::BadCharacter(bad) => {
+                write!(f, "contains {bad:?}; expected it percent-encoded, as it is in requests")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PrefixError {}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_loses_its_trailing_slash() {
+        for (text, expected) in
+            [("/", "/"), ("/api", "/api"), ("/api/", "/api"), ("/a/b.c/", "/a/b.c"), ("/a..b", "/a..b")]
+        {
+            assert_eq!(Prefix::parse(text).unwrap().as_str(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn prefix_refuses_what_no_request_path_begins_with() {
+        use PrefixError::*;
+        for (text, expected) in [
+            ("", NoLeadingSlash),
+            ("api", NoLeadingSlash),
+            ("http://a/", NoLeadingSlash),
+            ("//", EmptySegment),
+            ("/api//", EmptySegment),
+            ("/a//b", EmptySegment),
+            ("/.", DotSegment),
+            ("/a/../b", DotSegment),
+            ("/a/%2E.", DotSegment),
+            ("/a?b", BadCharacter('?')),
+            ("/a#b", BadCharacter('#')),
+            ("/a b", BadCharacter(' ')),
+            ("/a\n", BadCharacter('\n')),
+            ("/für", BadCharacter('ü')),
+        ] {
+            assert_eq!(Prefix::parse(text), Err(expected), "{text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod prefix_tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -219,84 +297,6 @@ mod tests {
         fn finds_what_a_naive_scan_finds(prefixes in vec(paths(0..4), 0..12), path in paths(0..6)) {
             let table = RouteTable::new(prefixes.iter().map(|p| (Prefix::for_tests(p), p.clone())).collect());
             prop_assert_eq!(table.find(&path), naive(&prefixes, &path));
-        }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Why a text is not a [`Prefix`]. `Display` says so as the end of a sentence that begins with the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrefixError {
-    /// It does not begin with `/`.
-    NoLeadingSlash,
-    /// Two slashes in a row.
-    EmptySegment,
-    /// A `.` or `..` segment: request paths have them resolved before routing.
-    DotSegment,
-    /// Query, fragment, space, control character, or not ASCII: never part of a request path as it is sent.
-    BadCharacter(char),
-}
-
-impl fmt::Display for PrefixError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLeadingSlash => {
-                f.write_str("does not begin with \"/\"; expected a path, for example \"/api\"")
-            }
-            Self::EmptySegment => {
-                f.write_str("has an empty segment; expected single slashes, for example \"/api/v1\"")
-            }
-            Self::DotSegment => f.write_str("has a dot segment; expected a path without \".\" and \"..\""),
-            Self::BadCharacter(bad @ ('?' | '#')) => {
-                write!(f, "contains {bad:?}; expected a path alone, without query or fragment")
-            }
-            Self::BadCharacter(bad) => {
-                write!(f, "contains {bad:?}; expected it percent-encoded, as it is in requests")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PrefixError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefix_loses_its_trailing_slash() {
-        for (text, expected) in
-            [("/", "/"), ("/api", "/api"), ("/api/", "/api"), ("/a/b.c/", "/a/b.c"), ("/a..b", "/a..b")]
-        {
-            assert_eq!(Prefix::parse(text).unwrap().as_str(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn prefix_refuses_what_no_request_path_begins_with() {
-        use PrefixError::*;
-        for (text, expected) in [
-            ("", NoLeadingSlash),
-            ("api", NoLeadingSlash),
-            ("http://a/", NoLeadingSlash),
-            ("//", EmptySegment),
-            ("/api//", EmptySegment),
-            ("/a//b", EmptySegment),
-            ("/.", DotSegment),
-            ("/a/../b", DotSegment),
-            ("/a/%2E.", DotSegment),
-            ("/a?b", BadCharacter('?')),
-            ("/a#b", BadCharacter('#')),
-            ("/a b", BadCharacter(' ')),
-            ("/a\n", BadCharacter('\n')),
-            ("/für", BadCharacter('ü')),
-        ] {
-            assert_eq!(Prefix::parse(text), Err(expected), "{text}");
         }
     }
 }

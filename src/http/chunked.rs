@@ -176,10 +176,7 @@ impl Decoder {
                 State::Done | State::Failed(_) => break,
                 State::Data { left } => {
                     let room = output.get_mut(produced..).unwrap_or_default();
-                    let n = rest
-                        .len()
-                        .min(room.len())
-                        .min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let n = rest.len().min(room.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
                     let (Some(to), Some(from), 1..) = (room.get_mut(..n), rest.get(..n), n) else {
                         break;
                     };
@@ -202,11 +199,7 @@ impl Decoder {
         }
         match self.state {
             State::Failed(error) if produced == 0 => Err(error),
-            state => Ok(Step {
-                consumed,
-                produced,
-                done: state == State::Done,
-            }),
+            state => Ok(Step { consumed, produced, done: state == State::Done }),
         }
     }
 
@@ -223,10 +216,7 @@ impl Decoder {
                         if digits == MAX_SIZE_DIGITS {
                             return Err(ChunkError::Size);
                         }
-                        Ok(State::Size {
-                            digits: digits + 1,
-                            size: (size << 4) | u64::from(digit),
-                        })
+                        Ok(State::Size { digits: digits + 1, size: (size << 4) | u64::from(digit) })
                     }
                 }
             }
@@ -250,11 +240,7 @@ impl Decoder {
                 if self.overhead > MAX_OVERHEAD {
                     return Err(ChunkError::Overhead);
                 }
-                Ok(if size == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data { left: size }
-                })
+                Ok(if size == 0 { State::TrailerStart } else { State::Data { left: size } })
             }
             State::DataCr if byte == b'\r' => Ok(State::DataLf),
             State::DataLf if byte == b'\n' => Ok(State::Size { digits: 0, size: 0 }),
@@ -336,11 +322,7 @@ mod tests {
                         data.extend_from_slice(&output[..step.produced]);
                         consumed += step.consumed;
                         if step.done {
-                            return Outcome {
-                                data,
-                                consumed,
-                                end: Ok(true),
-                            };
+                            return Outcome { data, consumed, end: Ok(true) };
                         }
                         if step.consumed == 0 && step.produced == 0 {
                             assert_eq!(consumed, end, "stuck");
@@ -348,20 +330,12 @@ mod tests {
                         }
                     }
                     Err(error) => {
-                        return Outcome {
-                            data,
-                            consumed: 0,
-                            end: Err(error),
-                        };
+                        return Outcome { data, consumed: 0, end: Err(error) };
                     }
                 }
             }
         }
-        Outcome {
-            data,
-            consumed,
-            end: Ok(false),
-        }
+        Outcome { data, consumed, end: Ok(false) }
     }
 
     fn whole(input: &[u8]) -> Outcome {
@@ -375,30 +349,9 @@ mod tests {
     #[test]
     fn the_plain_cases() {
         let outcome = whole(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET / HTTP/1.1");
-        assert_eq!(
-            outcome,
-            Outcome {
-                data: b"hello world".to_vec(),
-                consumed: 26,
-                end: Ok(true)
-            }
-        );
-        assert_eq!(
-            whole(LAST_CHUNK),
-            Outcome {
-                data: vec![],
-                consumed: 5,
-                end: Ok(true)
-            }
-        );
-        assert_eq!(
-            whole(b"00000000000000aA\r\n"),
-            Outcome {
-                data: vec![],
-                consumed: 18,
-                end: Ok(false)
-            }
-        );
+        assert_eq!(outcome, Outcome { data: b"hello world".to_vec(), consumed: 26, end: Ok(true) });
+        assert_eq!(whole(LAST_CHUNK), Outcome { data: vec![], consumed: 5, end: Ok(true) });
+        assert_eq!(whole(b"00000000000000aA\r\n"), Outcome { data: vec![], consumed: 18, end: Ok(false) });
         assert_eq!(whole(b"ffffffffffffffff\r\nab").end, Ok(false));
         assert_eq!(whole(b"1;a=b;c=\"d e\"\r\nx\r\n0;\xff\r\n\r\n").data, b"x");
         assert_eq!(whole(b"0\r\nA: b\r\nc:\r\n\r\n").end, Ok(true));
@@ -410,38 +363,15 @@ mod tests {
         assert!(decoder.decode(LAST_CHUNK, &mut []).unwrap().done);
         assert!(decoder.is_done());
         let step = decoder.decode(LAST_CHUNK, &mut [0; 8]).unwrap();
-        assert_eq!(
-            step,
-            Step {
-                consumed: 0,
-                produced: 0,
-                done: true
-            }
-        );
+        assert_eq!(step, Step { consumed: 0, produced: 0, done: true });
     }
 
     #[test]
     fn what_is_not_data_is_taken_even_if_the_output_is_full() {
-        let step = Decoder::new()
-            .decode(b"2\r\nab\r\n0\r\n\r\n", &mut [0; 2])
-            .unwrap();
-        assert_eq!(
-            step,
-            Step {
-                consumed: 12,
-                produced: 2,
-                done: true
-            }
-        );
+        let step = Decoder::new().decode(b"2\r\nab\r\n0\r\n\r\n", &mut [0; 2]).unwrap();
+        assert_eq!(step, Step { consumed: 12, produced: 2, done: true });
         let step = Decoder::new().decode(b"2\r\nab\r\n", &mut []).unwrap();
-        assert_eq!(
-            step,
-            Step {
-                consumed: 3,
-                produced: 0,
-                done: false
-            }
-        );
+        assert_eq!(step, Step { consumed: 3, produced: 0, done: false });
     }
 
     #[test]
@@ -449,19 +379,9 @@ mod tests {
         let mut decoder = Decoder::new();
         let input = b"2\r\nabX";
         let step = decoder.decode(input, &mut [0; 8]).unwrap();
-        assert_eq!(
-            step,
-            Step {
-                consumed: 5,
-                produced: 2,
-                done: false
-            }
-        );
+        assert_eq!(step, Step { consumed: 5, produced: 2, done: false });
         assert_eq!(decoder.decode(&input[5..], &mut [0; 8]), Err(ChunkError::DataEnd));
-        assert_eq!(
-            decoder.decode(b"\r\n0\r\n\r\n", &mut [0; 8]),
-            Err(ChunkError::DataEnd)
-        );
+        assert_eq!(decoder.decode(b"\r\n0\r\n\r\n", &mut [0; 8]), Err(ChunkError::DataEnd));
     }
 
     #[test]
@@ -494,12 +414,7 @@ mod tests {
 
     #[test]
     fn malformed_ends_of_data() {
-        for input in [
-            &b"1\r\nab\r\n"[..],
-            b"1\r\na\n",
-            b"1\r\na\r\r",
-            b"1\r\na0\r\n\r\n",
-        ] {
+        for input in [&b"1\r\nab\r\n"[..], b"1\r\na\n", b"1\r\na\r\r", b"1\r\na0\r\n\r\n"] {
             assert_eq!(error(input), ChunkError::DataEnd, "{input:?}");
         }
     }
@@ -512,12 +427,7 @@ mod tests {
         assert_eq!(error(b"1;a\rb\r\nx"), ChunkError::Size);
         let longest = [b"0;", "x".repeat(MAX_EXTENSION.into()).as_bytes(), b"\r\n\r\n"].concat();
         assert_eq!(whole(&longest).end, Ok(true));
-        let too_long = [
-            b"0;",
-            "x".repeat(usize::from(MAX_EXTENSION) + 1).as_bytes(),
-            b"\r\n\r\n",
-        ]
-        .concat();
+        let too_long = [b"0;", "x".repeat(usize::from(MAX_EXTENSION) + 1).as_bytes(), b"\r\n\r\n"].concat();
         assert_eq!(error(&too_long), ChunkError::Extension);
     }
 
@@ -554,16 +464,8 @@ mod tests {
     fn too_many_trailers() {
         let lines = |n| [b"0\r\n", "a:\r\n".repeat(n).as_bytes(), b"\r\n"].concat();
         assert_eq!(whole(&lines(MAX_TRAILER_LINES.into())).end, Ok(true));
-        assert_eq!(
-            error(&lines(usize::from(MAX_TRAILER_LINES) + 1)),
-            ChunkError::TrailersTooLarge
-        );
-        let long = [
-            b"0\r\na:",
-            "x".repeat(MAX_TRAILER_BYTES.into()).as_bytes(),
-            b"\r\n\r\n",
-        ]
-        .concat();
+        assert_eq!(error(&lines(usize::from(MAX_TRAILER_LINES) + 1)), ChunkError::TrailersTooLarge);
+        let long = [b"0\r\na:", "x".repeat(MAX_TRAILER_BYTES.into()).as_bytes(), b"\r\n\r\n"].concat();
         assert_eq!(error(&long), ChunkError::TrailersTooLarge);
     }
 

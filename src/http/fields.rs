@@ -32,10 +32,7 @@ impl Fields {
 
     /// The values of all lines of that name, in order.
     pub fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
-        self.0
-            .iter()
-            .filter(move |(n, _)| n == name)
-            .map(|(_, value)| value)
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value)
     }
 
     /// Whether there is a line of that name.
@@ -92,10 +89,7 @@ mod tests {
     use super::*;
 
     fn fields(lines: &[(HeaderName, &'static str)]) -> Fields {
-        lines
-            .iter()
-            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
-            .collect()
+        lines.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
@@ -115,12 +109,8 @@ mod tests {
 
     #[test]
     fn list_elements_cross_lines_and_skip_empty_ones() {
-        let fields = fields(&[
-            (CONNECTION, " close ,,\tx-a\t"),
-            (HOST, "h"),
-            (CONNECTION, ""),
-            (CONNECTION, ",b"),
-        ]);
+        let fields =
+            fields(&[(CONNECTION, " close ,,\tx-a\t"), (HOST, "h"), (CONNECTION, ""), (CONNECTION, ",b")]);
         let elements: Vec<_> = list_elements(fields.get_all(&CONNECTION)).collect();
         assert_eq!(elements, [&b"close"[..], b"x-a", b"b"]);
     }

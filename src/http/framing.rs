@@ -45,9 +45,7 @@ pub fn request_framing(version: Version, fields: &Fields) -> Result<BodyFraming,
     decide(
         version,
         fields.get_all(&CONTENT_LENGTH).map(http::HeaderValue::as_bytes),
-        fields
-            .get_all(&TRANSFER_ENCODING)
-            .map(http::HeaderValue::as_bytes),
+        fields.get_all(&TRANSFER_ENCODING).map(http::HeaderValue::as_bytes),
     )
 }
 
@@ -81,12 +79,7 @@ pub fn peek_framing(head: &[u8]) -> Option<BodyFraming> {
             .filter(move |field| field.name.eq_ignore_ascii_case(name))
             .map(|field| field.value)
     };
-    decide(
-        version,
-        values_of("content-length"),
-        values_of("transfer-encoding"),
-    )
-    .ok()
+    decide(version, values_of("content-length"), values_of("transfer-encoding")).ok()
 }
 
 /// The rules, over the values of all `Content-Length` and all `Transfer-Encoding` lines.
@@ -143,15 +136,9 @@ fn only_chunked(value: &[u8]) -> Result<BodyFraming, HeadError> {
     // as the final transfer coding" (RFC 9112 §6.1). Without it the length is unknown all the same.
     let chunked = codings().filter(|coding| is_chunked(coding)).count();
     if chunked > 1 || (chunked == 1 && !codings().next_back().is_some_and(is_chunked)) {
-        return Err(bad_framing(
-            "chunked is not the last transfer coding, or applied twice",
-        ));
+        return Err(bad_framing("chunked is not the last transfer coding, or applied twice"));
     }
-    Err(HeadError::new(
-        501,
-        "unknown_transfer_coding",
-        "transfer coding other than chunked",
-    ))
+    Err(HeadError::new(501, "unknown_transfer_coding", "transfer coding other than chunked"))
 }
 
 /// A character of a token (RFC 9110 §5.6.2).
@@ -197,27 +184,12 @@ mod tests {
     #[test]
     fn the_plain_cases() {
         assert_eq!(framing(Version::Http11, &[]), Ok(BodyFraming::None));
-        assert_eq!(
-            framing(Version::Http11, &[(CONTENT_LENGTH, "0")]),
-            Ok(BodyFraming::Length(0))
-        );
-        assert_eq!(
-            framing(Version::Http10, &[(CONTENT_LENGTH, "12")]),
-            Ok(BodyFraming::Length(12))
-        );
-        assert_eq!(
-            framing(Version::Http11, &[(TRANSFER_ENCODING, "chunked")]),
-            Ok(BodyFraming::Chunked)
-        );
-        assert_eq!(
-            framing(Version::Http11, &[(TRANSFER_ENCODING, "ChUnKeD")]),
-            Ok(BodyFraming::Chunked)
-        );
+        assert_eq!(framing(Version::Http11, &[(CONTENT_LENGTH, "0")]), Ok(BodyFraming::Length(0)));
+        assert_eq!(framing(Version::Http10, &[(CONTENT_LENGTH, "12")]), Ok(BodyFraming::Length(12)));
+        assert_eq!(framing(Version::Http11, &[(TRANSFER_ENCODING, "chunked")]), Ok(BodyFraming::Chunked));
+        assert_eq!(framing(Version::Http11, &[(TRANSFER_ENCODING, "ChUnKeD")]), Ok(BodyFraming::Chunked));
         let max = u64::MAX.to_string();
-        assert_eq!(
-            framing(Version::Http11, &[(CONTENT_LENGTH, &max)]),
-            Ok(BodyFraming::Length(u64::MAX))
-        );
+        assert_eq!(framing(Version::Http11, &[(CONTENT_LENGTH, &max)]), Ok(BodyFraming::Length(u64::MAX)));
         assert!(!BodyFraming::Length(0).has_body());
         assert!(BodyFraming::Length(1).has_body());
         assert!(BodyFraming::Chunked.has_body());
@@ -246,28 +218,15 @@ mod tests {
             "\"5\"",
         ];
         for value in bad {
-            assert_eq!(
-                framing(Version::Http11, &[(CONTENT_LENGTH, value)]),
-                BAD,
-                "{value:?}"
-            );
+            assert_eq!(framing(Version::Http11, &[(CONTENT_LENGTH, value)]), BAD, "{value:?}");
         }
     }
 
     #[test]
     fn repeated_lengths() {
-        assert_eq!(
-            framing(Version::Http11, &[(CONTENT_LENGTH, "5"), (CONTENT_LENGTH, "6")]),
-            BAD
-        );
-        assert_eq!(
-            framing(Version::Http11, &[(CONTENT_LENGTH, "5"), (CONTENT_LENGTH, "5")]),
-            BAD
-        );
-        assert_eq!(
-            framing(Version::Http11, &[(CONTENT_LENGTH, "5"), (CONTENT_LENGTH, "")]),
-            BAD
-        );
+        assert_eq!(framing(Version::Http11, &[(CONTENT_LENGTH, "5"), (CONTENT_LENGTH, "6")]), BAD);
+        assert_eq!(framing(Version::Http11, &[(CONTENT_LENGTH, "5"), (CONTENT_LENGTH, "5")]), BAD);
+        assert_eq!(framing(Version::Http11, &[(CONTENT_LENGTH, "5"), (CONTENT_LENGTH, "")]), BAD);
     }
 
     #[test]
@@ -295,11 +254,7 @@ mod tests {
             "gzip, chunked, chunked",
         ];
         for value in bad {
-            assert_eq!(
-                framing(Version::Http11, &[(TRANSFER_ENCODING, value)]),
-                BAD,
-                "{value:?}"
-            );
+            assert_eq!(framing(Version::Http11, &[(TRANSFER_ENCODING, value)]), BAD, "{value:?}");
         }
         let twice = [(TRANSFER_ENCODING, "chunked"), (TRANSFER_ENCODING, "chunked")];
         assert_eq!(framing(Version::Http11, &twice), BAD);
@@ -309,19 +264,8 @@ mod tests {
 
     #[test]
     fn unknown_codings() {
-        for value in [
-            "gzip",
-            "gzip, chunked",
-            "identity",
-            "xchunked",
-            "chunkedx",
-            "x, y ,\tchunked",
-        ] {
-            assert_eq!(
-                framing(Version::Http11, &[(TRANSFER_ENCODING, value)]),
-                UNKNOWN,
-                "{value:?}"
-            );
+        for value in ["gzip", "gzip, chunked", "identity", "xchunked", "chunkedx", "x, y ,\tchunked"] {
+            assert_eq!(framing(Version::Http11, &[(TRANSFER_ENCODING, value)]), UNKNOWN, "{value:?}");
         }
     }
 

@@ -159,22 +159,14 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
         }
         at = end + 2;
     }
-    if is_full {
-        Scan::Bad(too_large(window, start))
-    } else {
-        Scan::Incomplete { scanned: at }
-    }
+    if is_full { Scan::Bad(too_large(window, start)) } else { Scan::Incomplete { scanned: at } }
 }
 
 /// Where the request line begins: behind at most [`MAX_EMPTY_LINES`].
 fn skip_empty_lines(buf: &[u8]) -> usize {
     (0..MAX_EMPTY_LINES).fold(0, |start, _| {
         let rest = buf.get(start..).unwrap_or_default();
-        if rest.starts_with(b"\r\n") {
-            start + 2
-        } else {
-            start
-        }
+        if rest.starts_with(b"\r\n") { start + 2 } else { start }
     })
 }
 
@@ -184,15 +176,10 @@ fn find_control(buf: &[u8], at: usize) -> Option<usize> {
     let rest = buf.get(at..)?;
     let (blocks, _) = rest.as_chunks::<16>();
     // Without a branch per byte this becomes a few vector instructions per block.
-    let clean = blocks
-        .iter()
-        .take_while(|block| !block.iter().fold(false, |any, b| any | is_control(b)))
-        .count()
-        * 16;
-    rest.get(clean..)?
-        .iter()
-        .position(is_control)
-        .map(|position| at + clean + position)
+    let clean =
+        blocks.iter().take_while(|block| !block.iter().fold(false, |any, b| any | is_control(b))).count()
+            * 16;
+    rest.get(clean..)?.iter().position(is_control).map(|position| at + clean + position)
 }
 
 fn too_large(window: &[u8], start: usize) -> HeadError {
@@ -210,11 +197,9 @@ fn check_version(line: &[u8]) -> Result<(), HeadError> {
     }
     let last_word = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
     Err(match last_word {
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..] => HeadError::new(
-            505,
-            "version_not_supported",
-            "HTTP version other than 1.0 and 1.1",
-        ),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..] => {
+            HeadError::new(505, "version_not_supported", "HTTP version other than 1.0 and 1.1")
+        }
         _ => bad_request("request line without an HTTP version"),
     })
 }
@@ -303,11 +288,7 @@ impl RequestHead {
         else {
             return Err(bad_request("head without a request line"));
         };
-        let version = if version == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
+        let version = if version == 0 { Version::Http10 } else { Version::Http11 };
 
         let mut fields = Fields::with_capacity(request.headers.len());
         for field in request.headers.iter() {
@@ -316,12 +297,7 @@ impl RequestHead {
                 HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| INVALID_VALUE)?;
             fields.push(name, value);
         }
-        Self::build(
-            method.as_bytes(),
-            &bytes.slice_ref(target.as_bytes()),
-            version,
-            fields,
-        )
+        Self::build(method.as_bytes(), &bytes.slice_ref(target.as_bytes()), version, fields)
     }
 
     /// From parts that another parser took apart, by the same rules; names and values are copied.
@@ -339,26 +315,15 @@ impl RequestHead {
         // What the head takes on the wire: two spaces, the version and CRLF; a colon and CRLF per line; CRLF.
         let mut len = method.len().saturating_add(target.len()).saturating_add(12);
         if len > limits.max_header_bytes {
-            return Err(HeadError::new(
-                414,
-                "uri_too_long",
-                "request line longer than max_header_bytes",
-            ));
+            return Err(HeadError::new(414, "uri_too_long", "request line longer than max_header_bytes"));
         }
         len = len.saturating_add(2);
         let mut list = Fields::new();
         for (name, value) in fields {
             let value = trim_ows(value);
-            len = len
-                .saturating_add(name.len())
-                .saturating_add(value.len())
-                .saturating_add(3);
+            len = len.saturating_add(name.len()).saturating_add(value.len()).saturating_add(3);
             if len > limits.max_header_bytes {
-                return Err(HeadError::new(
-                    431,
-                    "head_too_large",
-                    "head longer than max_header_bytes",
-                ));
+                return Err(HeadError::new(431, "head_too_large", "head longer than max_header_bytes"));
             }
             if list.len() == limits.max_headers {
                 return Err(TOO_MANY_FIELDS);
@@ -367,9 +332,7 @@ impl RequestHead {
             list.push(name, HeaderValue::from_bytes(value).map_err(|_| INVALID_VALUE)?);
         }
         if target.iter().any(|&b| b <= b' ' || b == 0x7f) {
-            return Err(bad_request(
-                "whitespace or control character in the request target",
-            ));
+            return Err(bad_request("whitespace or control character in the request target"));
         }
         Self::build(method, &Bytes::copy_from_slice(target), version, list)
     }
@@ -377,19 +340,11 @@ impl RequestHead {
     /// The rules that go beyond the syntax.
     fn build(method: &[u8], target: &Bytes, version: Version, fields: Fields) -> Result<Self, HeadError> {
         if method.len() > MAX_METHOD_LEN {
-            return Err(HeadError::new(
-                501,
-                "unknown_method",
-                "method longer than 32 characters",
-            ));
+            return Err(HeadError::new(501, "unknown_method", "method longer than 32 characters"));
         }
         let method = Method::from_bytes(method).map_err(|_| bad_request("invalid method"))?;
         if method == Method::CONNECT {
-            return Err(HeadError::new(
-                405,
-                "method_not_allowed",
-                "CONNECT to a reverse proxy",
-            ));
+            return Err(HeadError::new(405, "method_not_allowed", "CONNECT to a reverse proxy"));
         }
         let framing = request_framing(version, &fields)?;
         let (target, authority) = RequestTarget::parse(&method, target)?;
@@ -465,11 +420,7 @@ fn expects_continue(version: Version, fields: &Fields) -> Result<bool, HeadError
         if expectation.eq_ignore_ascii_case(b"100-continue") {
             Ok(true)
         } else {
-            Err(HeadError::new(
-                417,
-                "unknown_expectation",
-                "expectation other than 100-continue",
-            ))
+            Err(HeadError::new(417, "unknown_expectation", "expectation other than 100-continue"))
         }
     })
 }

@@ -133,16 +133,9 @@ mod tests {
         for field in never {
             assert!(!crosses(&name(field), &ConnectionOptions::default()), "{field}");
         }
-        for field in [
-            "host",
-            "content-length",
-            "cookie",
-            "x-forwarded-for",
-            "via",
-            "trailers",
-            "x-te",
-            "date",
-        ] {
+        for field in
+            ["host", "content-length", "cookie", "x-forwarded-for", "via", "trailers", "x-te", "date"]
+        {
             assert!(crosses(&name(field), &ConnectionOptions::default()), "{field}");
         }
     }
@@ -181,10 +174,7 @@ mod tests {
             &["te, transfer-encoding"],
             &[],
         ] {
-            assert!(
-                options(lines).named.capacity() == 0 || lines[0].contains("HTTP2"),
-                "{lines:?}"
-            );
+            assert!(options(lines).named.capacity() == 0 || lines[0].contains("HTTP2"), "{lines:?}");
         }
     }
 

@@ -37,11 +37,7 @@ impl RequestTarget {
     /// - a path that climbs above the root.
     pub fn parse(method: &Method, target: &Bytes) -> Result<(Self, Option<Bytes>), HeadError> {
         if target.len() > MAX_LEN {
-            return Err(HeadError::new(
-                414,
-                "uri_too_long",
-                "request target longer than 65,534 bytes",
-            ));
+            return Err(HeadError::new(414, "uri_too_long", "request target longer than 65,534 bytes"));
         }
         match target.as_ref() {
             [b'/', ..] => Ok((Self::origin_form(target)?, None)),
@@ -68,9 +64,7 @@ impl RequestTarget {
     /// The path to choose a route by: dot segments resolved, unreserved characters not percent-encoded; see
     /// [`normalize_path`]. `/` for `OPTIONS *`, so that it reaches the backends that serve everything.
     pub fn routing_path(&self) -> &str {
-        self.routing_path
-            .as_deref()
-            .unwrap_or_else(|| self.path_and_query.path())
+        self.routing_path.as_deref().unwrap_or_else(|| self.path_and_query.path())
     }
 
     fn origin_form(target: &Bytes) -> Result<Self, HeadError> {
@@ -88,17 +82,11 @@ impl RequestTarget {
             Some(Cow::Owned(path)) => Some(path.into_boxed_str()),
             None => return Err(bad_target("path climbs above the root")),
         };
-        Ok(Self {
-            path_and_query,
-            routing_path,
-        })
+        Ok(Self { path_and_query, routing_path })
     }
 
     fn asterisk() -> Self {
-        Self {
-            path_and_query: PathAndQuery::from_static("*"),
-            routing_path: Some("/".into()),
-        }
+        Self { path_and_query: PathAndQuery::from_static("*"), routing_path: Some("/".into()) }
     }
 
     /// `http://authority/path?query`, sent to proxies; servers must take it as well (RFC 9112 §3.2.2).
@@ -110,26 +98,16 @@ impl RequestTarget {
         if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
             return Err(bad_target("neither a path nor an http URI"));
         }
-        let rest = rest
-            .strip_prefix(b"://")
-            .ok_or(bad_target("neither a path nor an http URI"))?;
-        let end = rest
-            .iter()
-            .position(|b| matches!(b, b'/' | b'?' | b'#'))
-            .unwrap_or(rest.len());
-        let (authority, path) = rest
-            .split_at_checked(end)
-            .ok_or(bad_target("malformed absolute URI"))?;
+        let rest = rest.strip_prefix(b"://").ok_or(bad_target("neither a path nor an http URI"))?;
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end).ok_or(bad_target("malformed absolute URI"))?;
         if authority.is_empty() || !is_host_and_port(authority) {
             return Err(bad_target("malformed authority in the request target"));
         }
         let parsed = match path {
             // "If the target's path is empty, the last proxy sends * for OPTIONS" (RFC 9112 §3.2.4).
             [] if *method == Method::OPTIONS => Self::asterisk(),
-            [] => Self {
-                path_and_query: PathAndQuery::from_static("/"),
-                routing_path: None,
-            },
+            [] => Self { path_and_query: PathAndQuery::from_static("/"), routing_path: None },
             [b'/', ..] => Self::origin_form(&target.slice_ref(path))?,
             query => Self::origin_form(&[b"/", query].concat().into())?,
         };
@@ -149,20 +127,12 @@ impl RequestTarget {
 ///
 /// Prefixes of routes compare equal to it when they have gone through it as well.
 pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
-    let decoded = if path.contains('%') {
-        decode_unreserved(path)
-    } else {
-        Cow::Borrowed(path)
-    };
+    let decoded = if path.contains('%') { decode_unreserved(path) } else { Cow::Borrowed(path) };
     if !decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Some(decoded);
     }
     let mut output = String::with_capacity(decoded.len());
-    let mut segments = decoded
-        .strip_prefix('/')
-        .unwrap_or(&decoded)
-        .split('/')
-        .peekable();
+    let mut segments = decoded.strip_prefix('/').unwrap_or(&decoded).split('/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
         match segment {
@@ -186,9 +156,7 @@ fn decode_unreserved(path: &str) -> Cow<'_, str> {
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {
         output.push_str(before);
-        let hex = after
-            .get(..2)
-            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let hex = after.get(..2).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
         let Some(hex) = hex else {
             // Not an escape at all; it is sent on as it is, and routed as it is.
             output.push('%');
@@ -205,11 +173,7 @@ fn decode_unreserved(path: &str) -> Cow<'_, str> {
         rest = after.get(2..).unwrap_or_default();
     }
     output.push_str(rest);
-    if output == path {
-        Cow::Borrowed(path)
-    } else {
-        Cow::Owned(output)
-    }
+    if output == path { Cow::Borrowed(path) } else { Cow::Owned(output) }
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that isn't empty: no user information, no path, no
@@ -220,9 +184,7 @@ pub(crate) fn is_host_and_port(value: &[u8]) -> bool {
             return false;
         };
         let (address, rest) = literal.split_at_checked(end).unwrap_or_default();
-        let address = std::str::from_utf8(address)
-            .ok()
-            .and_then(|text| text.parse::<Ipv6Addr>().ok());
+        let address = std::str::from_utf8(address).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
         (address.is_some(), rest.strip_prefix(b"]").unwrap_or_default())
     } else {
         let end = value.iter().position(|&b| b == b':').unwrap_or(value.len());
@@ -246,10 +208,7 @@ fn is_reg_name(mut name: &[u8]) -> bool {
         name = match name {
             [] => return true,
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [
-                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=',
-                rest @ ..,
-            ] => rest,
+            [b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=', rest @ ..] => rest,
             [b, rest @ ..] if is_unreserved(*b) => rest,
             _ => return false,
         };
@@ -280,11 +239,7 @@ mod tests {
     fn get(target: &str) -> (String, String, Option<String>) {
         let (target, authority) = parse(&Method::GET, target).unwrap();
         assert_eq!(target.as_str(), target.path_and_query().as_str());
-        (
-            target.as_str().to_owned(),
-            target.routing_path().to_owned(),
-            authority,
-        )
+        (target.as_str().to_owned(), target.routing_path().to_owned(), authority)
     }
 
     const BAD: Option<(u16, &str)> = Some((400, "bad_target"));
@@ -332,10 +287,7 @@ mod tests {
     #[test]
     fn asterisk_form_is_for_options() {
         let (target, authority) = parse(&Method::OPTIONS, "*").unwrap();
-        assert_eq!(
-            (target.as_str(), target.routing_path(), authority),
-            ("*", "/", None)
-        );
+        assert_eq!((target.as_str(), target.routing_path(), authority), ("*", "/", None));
         assert_eq!(parse(&Method::GET, "*").err(), BAD);
     }
 
@@ -399,10 +351,7 @@ mod tests {
     fn length_is_bounded_by_what_a_uri_can_hold() {
         let longest = format!("/{}", "a".repeat(MAX_LEN - 1));
         assert_eq!(get(&longest).0.len(), MAX_LEN);
-        assert_eq!(
-            parse(&Method::GET, &format!("{longest}a")).err(),
-            Some((414, "uri_too_long"))
-        );
+        assert_eq!(parse(&Method::GET, &format!("{longest}a")).err(), Some((414, "uri_too_long")));
     }
 
     #[test]
@@ -422,10 +371,7 @@ mod tests {
             "/%",
         ];
         for path in same {
-            assert!(
-                matches!(normalize_path(path), Some(Cow::Borrowed(p)) if p == path),
-                "{path:?}"
-            );
+            assert!(matches!(normalize_path(path), Some(Cow::Borrowed(p)) if p == path), "{path:?}");
         }
         let changed = [
             ("/public/../admin", "/admin"),
@@ -460,17 +406,9 @@ mod tests {
 
     #[test]
     fn a_path_that_climbs_above_the_root_is_refused() {
-        for path in [
-            "/..",
-            "/../",
-            "/../x",
-            "/a/../..",
-            "/a/../../b",
-            "/%2e%2e",
-            "/.%2E/x",
-            "/./..",
-            "http://h/..",
-        ] {
+        for path in
+            ["/..", "/../", "/../x", "/a/../..", "/a/../../b", "/%2e%2e", "/.%2E/x", "/./..", "http://h/.."]
+        {
             assert_eq!(parse(&Method::GET, path).err(), BAD, "{path:?}");
         }
     }

@@ -6,10 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::framing::peek_framing;
 
-const LIMITS: HeadLimits = HeadLimits {
-    max_header_bytes: 8192,
-    max_headers: 100,
-};
+const LIMITS: HeadLimits = HeadLimits { max_header_bytes: 8192, max_headers: 100 };
 
 fn parse(head: impl AsRef<[u8]>) -> Result<RequestHead, (u16, &'static str)> {
     RequestHead::parse(Bytes::copy_from_slice(head.as_ref()), &LIMITS).map_err(|e| (e.status(), e.word()))
@@ -37,18 +34,8 @@ fn an_ordinary_request() {
     assert_eq!(head.framing, BodyFraming::None);
     assert_eq!(head.host, "example.com:80");
     assert!(head.keep_alive && !head.expect_continue && !head.upgrade);
-    let lines: Vec<_> = head
-        .fields
-        .iter()
-        .map(|(n, v)| (n.as_str(), v.to_str().unwrap()))
-        .collect();
-    let expected = [
-        ("host", "example.com:80"),
-        ("x-a", "1"),
-        ("accept", "*/*"),
-        ("x-a", "2"),
-        ("empty", ""),
-    ];
+    let lines: Vec<_> = head.fields.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+    let expected = [("host", "example.com:80"), ("x-a", "1"), ("accept", "*/*"), ("x-a", "2"), ("empty", "")];
     assert_eq!(lines, expected);
 }
 
@@ -65,9 +52,7 @@ fn values_are_slices_of_the_buffer() {
 #[test]
 fn whether_the_connection_is_kept() {
     let keep = |version: &str, connection: &str| {
-        parse(format!("GET / HTTP/{version}\r\nHost: h\r\n{connection}\r\n"))
-            .unwrap()
-            .keep_alive
+        parse(format!("GET / HTTP/{version}\r\nHost: h\r\n{connection}\r\n")).unwrap().keep_alive
     };
     assert!(keep("1.1", ""));
     assert!(keep("1.1", "Connection: keep-alive\r\n"));
@@ -83,29 +68,13 @@ fn whether_the_connection_is_kept() {
 #[test]
 fn expectations() {
     assert!(parse(with("Expect: 100-Continue\r\n")).unwrap().expect_continue);
-    assert!(
-        parse(with("Expect: ,100-continue,\r\nExpect: 100-continue\r\n"))
-            .unwrap()
-            .expect_continue
-    );
+    assert!(parse(with("Expect: ,100-continue,\r\nExpect: 100-continue\r\n")).unwrap().expect_continue);
     assert!(!parse(with("Expect:\r\n")).unwrap().expect_continue);
     for value in ["x", "100-continue, x", "100-continue=1", "100"] {
-        assert_eq!(
-            refused(with(&format!("Expect: {value}\r\n"))),
-            (417, "unknown_expectation"),
-            "{value}"
-        );
+        assert_eq!(refused(with(&format!("Expect: {value}\r\n"))), (417, "unknown_expectation"), "{value}");
     }
-    assert!(
-        !parse("GET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n")
-            .unwrap()
-            .expect_continue
-    );
-    assert!(
-        !parse("GET / HTTP/1.0\r\nExpect: x\r\n\r\n")
-            .unwrap()
-            .expect_continue
-    );
+    assert!(!parse("GET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").unwrap().expect_continue);
+    assert!(!parse("GET / HTTP/1.0\r\nExpect: x\r\n\r\n").unwrap().expect_continue);
 }
 
 #[test]
@@ -116,9 +85,7 @@ fn upgrades() {
     assert!(!upgrade("Upgrade: websocket\r\n"));
     assert!(!upgrade("Connection: upgrade\r\n"));
     assert!(!upgrade("Connection: upgrade\r\nUpgrade: ,\r\n"));
-    assert!(!upgrade(
-        "Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
-    ));
+    assert!(!upgrade("Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"));
     assert!(!upgrade("Connection: upgrade\r\nUpgrade: websocket, H2C\r\n"));
     let old = "GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert!(!parse(old).unwrap().upgrade);
@@ -142,9 +109,7 @@ fn bad_hosts() {
     assert_eq!(refused(with("host: h\r\n")), BAD_HOST);
     assert_eq!(refused("GET / HTTP/1.0\r\nHost: h\r\nHost: h\r\n\r\n"), BAD_HOST);
     assert_eq!(refused("GET / HTTP/1.0\r\nHost: a b\r\n\r\n"), BAD_HOST);
-    for host in [
-        "u@h", "a b", "a/b", "h?", "h#", "h:x", "h, h", "[::1", "h\t", "\u{e4}",
-    ] {
+    for host in ["u@h", "a b", "a/b", "h?", "h#", "h:x", "h, h", "[::1", "h\t", "\u{e4}"] {
         let head = format!("GET / HTTP/1.1\r\nHost: {host}x\r\n\r\n");
         assert_eq!(refused(head), BAD_HOST, "{host:?}");
     }
@@ -153,20 +118,11 @@ fn bad_hosts() {
 #[test]
 fn methods() {
     for method in ["get", "PROPFIND", "M-SEARCH", "X!#$%&'*+-.^_`|~9", "QUERY"] {
-        assert_eq!(
-            parse(format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n"))
-                .unwrap()
-                .method
-                .as_str(),
-            method
-        );
+        assert_eq!(parse(format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n")).unwrap().method.as_str(), method);
     }
     let long = "A".repeat(MAX_METHOD_LEN);
     assert!(parse(format!("{long} / HTTP/1.1\r\nHost: h\r\n\r\n")).is_ok());
-    assert_eq!(
-        refused(format!("{long}A / HTTP/1.1\r\nHost: h\r\n\r\n")),
-        (501, "unknown_method")
-    );
+    assert_eq!(refused(format!("{long}A / HTTP/1.1\r\nHost: h\r\n\r\n")), (501, "unknown_method"));
     let connect = (405, "method_not_allowed");
     assert_eq!(refused("CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n"), connect);
     assert_eq!(refused("CONNECT / HTTP/1.1\r\nHost: h:443\r\n\r\n"), connect);
@@ -195,47 +151,24 @@ fn malformed_request_lines() {
         "GET /\u{7f} HTTP/1.1",
     ];
     for line in bad {
-        assert_eq!(
-            refused(format!("{line}\r\nHost: h\r\n\r\n")),
-            BAD_REQUEST,
-            "{line:?}"
-        );
+        assert_eq!(refused(format!("{line}\r\nHost: h\r\n\r\n")), BAD_REQUEST, "{line:?}");
     }
     assert_eq!(refused(b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n"), BAD_REQUEST);
-    assert_eq!(
-        refused("GET h:80 HTTP/1.1\r\nHost: h\r\n\r\n"),
-        (400, "bad_target")
-    );
-    assert_eq!(
-        refused("GET /.. HTTP/1.1\r\nHost: h\r\n\r\n"),
-        (400, "bad_target")
-    );
+    assert_eq!(refused("GET h:80 HTTP/1.1\r\nHost: h\r\n\r\n"), (400, "bad_target"));
+    assert_eq!(refused("GET /.. HTTP/1.1\r\nHost: h\r\n\r\n"), (400, "bad_target"));
     assert_eq!(refused("GET * HTTP/1.1\r\nHost: h\r\n\r\n"), (400, "bad_target"));
-    assert_eq!(
-        refused("GET /#f HTTP/1.1\r\nHost: h\r\n\r\n"),
-        (400, "bad_target")
-    );
+    assert_eq!(refused("GET /#f HTTP/1.1\r\nHost: h\r\n\r\n"), (400, "bad_target"));
 }
 
 #[test]
 fn other_versions() {
-    for version in [
-        "HTTP/2.0",
-        "HTTP/2",
-        "HTTP/0.9",
-        "HTTP/1.2",
-        "HTTP/3.0",
-        "HTTP/1.10",
-        "HTTP/1.",
-        "HTTP/11",
-    ] {
+    for version in
+        ["HTTP/2.0", "HTTP/2", "HTTP/0.9", "HTTP/1.2", "HTTP/3.0", "HTTP/1.10", "HTTP/1.", "HTTP/11"]
+    {
         let head = format!("GET / {version}\r\nHost: h\r\n\r\n");
         assert_eq!(refused(head), (505, "version_not_supported"), "{version}");
     }
-    assert_eq!(
-        refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        (505, "version_not_supported")
-    );
+    assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), (505, "version_not_supported"));
 }
 
 #[test]
@@ -261,10 +194,7 @@ fn malformed_fields() {
     }
     // Whitespace before the first field.
     assert_eq!(refused("GET / HTTP/1.1\r\n Host: h\r\n\r\n"), BAD_REQUEST);
-    assert_eq!(
-        refused("GET / HTTP/1.1\r\n\tX: y\r\nHost: h\r\n\r\n"),
-        BAD_REQUEST
-    );
+    assert_eq!(refused("GET / HTTP/1.1\r\n\tX: y\r\nHost: h\r\n\r\n"), BAD_REQUEST);
 }
 
 #[test]
@@ -276,11 +206,9 @@ fn control_characters_anywhere() {
             assert_eq!(refused(&head), BAD_REQUEST, "{b:#x} at {place}");
         }
     }
-    for head in [
-        "GET / HTTP/1.1\nHost: h\n\n",
-        "GET / HTTP/1.1\r\nHost: h\n\r\n",
-        "GET / HTTP/1.1\r\nHost: h\r\n\n",
-    ] {
+    for head in
+        ["GET / HTTP/1.1\nHost: h\n\n", "GET / HTTP/1.1\r\nHost: h\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\n"]
+    {
         assert_eq!(refused(head), BAD_REQUEST, "{head:?}");
     }
     assert_eq!(refused("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), BAD_REQUEST);
@@ -291,35 +219,17 @@ fn control_characters_anywhere() {
 #[test]
 fn bytes_above_ascii_pass_in_values() {
     let head = b"GET / HTTP/1.1\r\nHost: h\r\nA: \x80\xff\tz\r\n\r\n";
-    assert_eq!(
-        parse(head).unwrap().fields.iter().last().unwrap().1.as_bytes(),
-        b"\x80\xff\tz"
-    );
+    assert_eq!(parse(head).unwrap().fields.iter().last().unwrap().1.as_bytes(), b"\x80\xff\tz");
 }
 
 #[test]
 fn framing_is_decided_by_its_own_rules() {
-    assert_eq!(
-        parse(with("Content-Length: 5\r\n")).unwrap().framing,
-        BodyFraming::Length(5)
-    );
-    assert_eq!(
-        parse(with("Transfer-Encoding: chunked\r\n")).unwrap().framing,
-        BodyFraming::Chunked
-    );
-    assert_eq!(
-        refused(with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")),
-        (400, "bad_framing")
-    );
-    assert_eq!(
-        refused(with("Content-Length: 5\r\ncontent-length: 6\r\n")),
-        (400, "bad_framing")
-    );
+    assert_eq!(parse(with("Content-Length: 5\r\n")).unwrap().framing, BodyFraming::Length(5));
+    assert_eq!(parse(with("Transfer-Encoding: chunked\r\n")).unwrap().framing, BodyFraming::Chunked);
+    assert_eq!(refused(with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")), (400, "bad_framing"));
+    assert_eq!(refused(with("Content-Length: 5\r\ncontent-length: 6\r\n")), (400, "bad_framing"));
     assert_eq!(refused(with("Content-Length:\r\n")), (400, "bad_framing"));
-    assert_eq!(
-        refused(with("Transfer-Encoding: gzip\r\n")),
-        (501, "unknown_transfer_coding")
-    );
+    assert_eq!(refused(with("Transfer-Encoding: gzip\r\n")), (501, "unknown_transfer_coding"));
     // Neither a name that isn't one nor a folded line hides a length.
     assert_eq!(refused(with("Content-Length : 5\r\n")), BAD_REQUEST);
     assert_eq!(refused(with("Content-Length: 5\r\n 6\r\n")), BAD_REQUEST);
@@ -337,21 +247,11 @@ fn only_a_whole_head_and_nothing_else() {
 #[test]
 fn fields_are_counted() {
     for max_headers in [0, 1, 2, 127, 128, 129, 1000] {
-        let limits = HeadLimits {
-            max_headers,
-            max_header_bytes: 1 << 16,
-        };
+        let limits = HeadLimits { max_headers, max_header_bytes: 1 << 16 };
         let head = |n: usize| Bytes::from(format!("GET / HTTP/1.0\r\n{}\r\n", "A: b\r\n".repeat(n)));
-        assert!(
-            RequestHead::parse(head(max_headers), &limits).is_ok(),
-            "{max_headers}"
-        );
+        assert!(RequestHead::parse(head(max_headers), &limits).is_ok(), "{max_headers}");
         let error = RequestHead::parse(head(max_headers + 1), &limits).unwrap_err();
-        assert_eq!(
-            (error.status(), error.word()),
-            (431, "head_too_large"),
-            "{max_headers}"
-        );
+        assert_eq!((error.status(), error.word()), (431, "head_too_large"), "{max_headers}");
     }
 }
 
@@ -370,10 +270,7 @@ fn from_parts_obeys_the_same_rules() {
     };
     let host = ("Host", " h ");
     let head = parts("POST", "/a", Version::Http11, &[host, ("Content-Length", "3")]).unwrap();
-    assert_eq!(
-        (head.host.as_bytes(), head.framing),
-        (&b"h"[..], BodyFraming::Length(3))
-    );
+    assert_eq!((head.host.as_bytes(), head.framing), (&b"h"[..], BodyFraming::Length(3)));
     let bad =
         |method, target, fields: &[(&str, &str)]| parts(method, target, Version::Http11, fields).unwrap_err();
     assert_eq!(bad("GET", "/", &[]), BAD_HOST);
@@ -388,10 +285,7 @@ fn from_parts_obeys_the_same_rules() {
     assert_eq!(bad("GET", "/", &[host, ("A", "\0")]), BAD_REQUEST);
     assert_eq!(bad("GET", "/", &[host; 2]), BAD_HOST);
     assert_eq!(bad("GET", "/", &[("a", "b"); 101]), (431, "head_too_large"));
-    assert_eq!(
-        bad("GET", "/", &[("a", &"b".repeat(8192))]),
-        (431, "head_too_large")
-    );
+    assert_eq!(bad("GET", "/", &[("a", &"b".repeat(8192))]), (431, "head_too_large"));
     assert_eq!(bad("GET", &"/".repeat(8192), &[host]), (414, "uri_too_long"));
 }
 
@@ -405,10 +299,7 @@ fn scan_pieces(input: &[u8], cuts: &[usize], limits: &HeadLimits) -> Scan {
     for end in ends {
         match scan(&input[..end], from, limits) {
             Scan::Incomplete { scanned } => {
-                assert!(
-                    (from..=end).contains(&scanned) && end - scanned <= 1,
-                    "{from} {scanned} {end}"
-                );
+                assert!((from..=end).contains(&scanned) && end - scanned <= 1, "{from} {scanned} {end}");
                 from = scanned;
             }
             found => return found,
@@ -436,21 +327,10 @@ fn scan_error(input: impl AsRef<[u8]>) -> (u16, &'static str) {
 fn the_end_is_found() {
     let head = with("A: b\r\n");
     assert_eq!(scan_all(&head), Scan::Complete { len: head.len() });
-    assert_eq!(
-        scan_all(format!("{head}body\0\n")),
-        Scan::Complete { len: head.len() }
-    );
-    assert_eq!(
-        scan_all(format!("\r\n\r\n{head}")),
-        Scan::Complete { len: head.len() + 4 }
-    );
+    assert_eq!(scan_all(format!("{head}body\0\n")), Scan::Complete { len: head.len() });
+    assert_eq!(scan_all(format!("\r\n\r\n{head}")), Scan::Complete { len: head.len() + 4 });
     assert_eq!(scan_all("GET / HTTP/1.0\r\n\r\n"), Scan::Complete { len: 18 });
-    assert_eq!(
-        scan_all(&head[..head.len() - 1]),
-        Scan::Incomplete {
-            scanned: head.len() - 2
-        }
-    );
+    assert_eq!(scan_all(&head[..head.len() - 1]), Scan::Incomplete { scanned: head.len() - 2 });
     assert_eq!(scan_all("GET / HTT"), Scan::Incomplete { scanned: 9 });
     assert_eq!(scan_all(""), Scan::Incomplete { scanned: 0 });
     assert_eq!(scan_all("\r"), Scan::Incomplete { scanned: 0 });
@@ -460,23 +340,13 @@ fn the_end_is_found() {
 #[test]
 fn what_cannot_become_a_request_is_refused_at_once() {
     // A TLS ClientHello, its SSL 2 form, the PROXY protocol v2, whitespace, a fourth empty line.
-    for input in [
-        &b"\x16"[..],
-        b"\x80\x2e",
-        b"\r\n\r\n\0",
-        b" ",
-        b"\t",
-        b"\n",
-        b"\r\n\r\n\r\n",
-        b"\x16\x03\x01\x02",
-    ] {
+    for input in
+        [&b"\x16"[..], b"\x80\x2e", b"\r\n\r\n\0", b" ", b"\t", b"\n", b"\r\n\r\n\r\n", b"\x16\x03\x01\x02"]
+    {
         assert_eq!(scan_error(input), BAD_REQUEST, "{input:?}");
     }
     assert_eq!(scan_error("PRI * HTTP/2.0\r\n"), (505, "version_not_supported"));
-    assert_eq!(
-        scan_error("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        (505, "version_not_supported")
-    );
+    assert_eq!(scan_error("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), (505, "version_not_supported"));
     assert_eq!(scan_error("SSH-2.0-OpenSSH_9.6\r\n"), BAD_REQUEST);
     assert_eq!(scan_error("GET /\r\n"), BAD_REQUEST);
     assert_eq!(scan_error("GET / HTTP/1.1\rX"), BAD_REQUEST);
@@ -494,27 +364,11 @@ fn size_is_bounded() {
     assert_eq!(scan_error(head(limit + 1)), (431, "head_too_large"));
     assert_eq!(scan_error(head(limit + 1000)), (431, "head_too_large"));
     assert_eq!(scan_error("a".repeat(limit)), (414, "uri_too_long"));
-    assert_eq!(
-        scan_all("a".repeat(limit - 1)),
-        Scan::Incomplete { scanned: limit - 1 }
-    );
-    assert_eq!(
-        scan_error(format!("\r\nGET {} HTTP/1.1\r\n\r\n", "/".repeat(limit))),
-        (414, "uri_too_long")
-    );
+    assert_eq!(scan_all("a".repeat(limit - 1)), Scan::Incomplete { scanned: limit - 1 });
+    assert_eq!(scan_error(format!("\r\nGET {} HTTP/1.1\r\n\r\n", "/".repeat(limit))), (414, "uri_too_long"));
     for max_header_bytes in 0..20 {
-        let limits = HeadLimits {
-            max_header_bytes,
-            max_headers: 1,
-        };
-        for input in [
-            "",
-            "\r",
-            "\r\n",
-            "\r\n\r\n",
-            "\r\n\r\nG",
-            "GET / HTTP/1.0\r\n\r\n",
-        ] {
+        let limits = HeadLimits { max_header_bytes, max_headers: 1 };
+        for input in ["", "\r", "\r\n", "\r\n\r\n", "\r\n\r\nG", "GET / HTTP/1.0\r\n\r\n"] {
             let every_byte: Vec<usize> = (0..input.len()).collect();
             assert_eq!(
                 scan(input.as_bytes(), 0, &limits),
@@ -563,11 +417,7 @@ fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
 fn shuffled_case(text: &'static str) -> impl Strategy<Value = String> {
     vec(any::<bool>(), text.len()).prop_map(move |upper| {
         let case = |(c, upper): (char, bool)| {
-            if upper {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            }
+            if upper { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
         };
         text.chars().zip(upper).map(case).collect()
     })
@@ -582,10 +432,7 @@ fn framing_line() -> impl Strategy<Value = (String, String)> {
         3 => shuffled_case("chunked"),
         1 => "(chunked|gzip|,| |;){0,4}",
     ];
-    prop_oneof![
-        (shuffled_case("content-length"), length),
-        (shuffled_case("transfer-encoding"), coding),
-    ]
+    prop_oneof![(shuffled_case("content-length"), length), (shuffled_case("transfer-encoding"), coding),]
 }
 
 const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}";
