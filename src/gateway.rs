@@ -134,7 +134,7 @@ impl Gateway {
     }
 
     /// Answers in place of a backend.
-    pub(crate) fn refuse<C: Client>(&self, cause: Cause, head: &RequestHead, client: &mut C) -> Outcome {
+    fn refuse<C: Client>(&self, cause: Cause, head: &RequestHead, client: &mut C) -> Outcome {
         let keep_alive = head.keep_alive && !self.is_draining() && client.can_keep_alive();
         // Overload is answered and over: the client is to come back on another day, not on this connection.
         let keep_alive = keep_alive && cause.blame() != Blame::Downstream;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::balance::Backend;
-use crate::config::{Config, Engine, RouteConfig};
+use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
-#[cfg(feature = "tiny-http")]
-use crate::downstream::tiny_http::{self, TinyHttp};
+use crate::downstream::front::Front;
+use crate::downstream::listener;
 use crate::gateway::Gateway;
 use crate::health::checker::HealthChecker;
-use crate::http::head::HeadLimits;
 use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::signals::Signals;
 use crate::stop::StopToken;
 use crate::upstream::agent::Upstream;
-use crate::workers::pool::Pool;
 
 /// Why the proxy could not start.
 #[derive(Debug)]
@@ -33,8 +31,6 @@ pub enum StartError {
     Backend(io::Error),
     /// A thread could not be started.
     Thread(io::Error),
-    /// The configured engine is not part of this build.
-    Engine(&'static str),
     /// Signals could not be taken over.
     Signals(io::Error),
 }
@@ -56,7 +52,6 @@ impl fmt::Display for StartError {
             }
             Self::Backend(error) => write!(f, "cannot use a backend address: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Engine(reason) => f.write_str(reason),
             Self::Signals(error) => write!(f, "cannot take over signals: {error}"),
         }
     }
@@ -74,18 +69,6 @@ pub struct Proxy {
     front: Front,
     stop: StopToken,
     health: Vec<JoinHandle<()>>,
-}
-
-/// The way in, and the workers it feeds.
-enum Front {
-    #[cfg(feature = "tiny-http")]
-    TinyHttp { engines: Vec<TinyHttp>, pool: Arc<Pool<::tiny_http::Request>> },
-}
-
-impl fmt::Debug for Front {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Front")
-    }
 }
 
 /// How a drain ended.
@@ -110,13 +93,11 @@ impl Proxy {
             counters,
             draining: AtomicBool::new(false),
         });
-        let listeners = config.listen_addrs.iter().map(|addr| bind(*addr)).collect::<Result<Vec<_>, _>>()?;
-        let local_addrs: Vec<SocketAddr> = listeners
-            .iter()
-            .zip(&config.listen_addrs)
-            .map(|(l, addr)| l.local_addr().unwrap_or(*addr))
-            .collect();
-        let front = Front::start(&config, listeners, &gateway)?;
+        listener::raise_file_limit(config.server.max_connections.get(), config.server.workers.get());
+        let listeners =
+            listener::open(&config.listen_addrs).map_err(|(addr, error)| StartError::Listen(addr, error))?;
+        let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
+        let front = Front::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
         let stop = StopToken::new();
         let mut health = Vec::new();
         for route in &routes {
@@ -175,55 +156,6 @@ impl Proxy {
     }
 }
 
-impl Front {
-    fn start(
-        config: &Config,
-        listeners: Vec<TcpListener>,
-        gateway: &Arc<Gateway>,
-    ) -> Result<Self, StartError> {
-        let limits = HeadLimits {
-            max_header_bytes: config.server.max_header_bytes.get(),
-            max_headers: config.server.max_headers.get(),
-        };
-        match config.server.engine {
-            #[cfg(feature = "tiny-http")]
-            _ => {
-                let (shared, counters) = (Arc::clone(gateway), Arc::clone(&gateway.counters));
-                let pool = Pool::start(
-                    config.server.workers.get(),
-                    config.server.queue_size.get(),
-                    counters,
-                    Arc::new(move |request, _| tiny_http::serve(request, &shared, &limits)),
-                );
-                let pool = Arc::new(pool.map_err(StartError::Thread)?);
-                let engines = listeners
-                    .into_iter()
-                    .map(|listener| TinyHttp::start(listener, Arc::clone(&pool), Arc::clone(gateway)))
-                    .collect::<Result<_, _>>()
-                    .map_err(StartError::Thread)?;
-                Ok(Self::TinyHttp { engines, pool })
-            }
-            #[cfg(not(feature = "tiny-http"))]
-            Engine::TinyHttp => {
-                Err(StartError::Engine("engine = \"tiny_http\" is not part of this build: use \"native\""))
-            }
-        }
-    }
-
-    /// Whether every exchange ended before `deadline`.
-    fn drain(self, deadline: Instant) -> bool {
-        match self {
-            #[cfg(feature = "tiny-http")]
-            Self::TinyHttp { engines, pool } => {
-                for engine in engines {
-                    engine.stop();
-                }
-                Arc::into_inner(pool).is_none_or(|pool| pool.join(deadline))
-            }
-        }
-    }
-}
-
 fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
     let backend = |entry: &crate::config::BackendConfig| {
         let upstream = Upstream::new(&entry.addr, config).map_err(StartError::Backend)?;
@@ -231,10 +163,6 @@ fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
     };
     let backends = config.backends.iter().map(backend).collect::<Result<_, _>>()?;
     Ok(Arc::new(Route::new(config.clone(), backends)))
-}
-
-fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr).map_err(|error| StartError::Listen(addr, error))
 }
 
 fn log_route(route: &RouteConfig) {

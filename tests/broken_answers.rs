@@ -6,19 +6,21 @@ use crate::support::client::Head;
 use crate::support::engines::on_both_engines;
 use crate::support::{Client, Engine, Gate, ScriptedBackend, TestProxy, get};
 
-const BEGINNINGS: &[(&str, &str)] = &[
-    ("length", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nfirst"),
-    ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"),
-    ("within a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nfirst"),
+/// A name, the beginning of an answer, and what comes when the client has received it.
+const BEGINNINGS: &[(&str, &str, &str)] = &[
+    ("length", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nfirst", ""),
+    ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", ""),
+    ("within a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nfirst", ""),
     (
         "bad chunk",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\nXYZ\r\nbad\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+        "XYZ\r\nbad\r\n0\r\n\r\n",
     ),
 ];
 
 /// Calls `check` with a client that has received `first` of an answer that will have no end.
 fn for_each_way(engine: Engine, check: impl Fn(&str, &mut Client, &Head)) {
-    for (name, beginning) in BEGINNINGS {
+    for (name, beginning, then) in BEGINNINGS {
         for reset in [true, false] {
             let seen = Gate::new();
             let gate = seen.clone();
@@ -26,6 +28,7 @@ fn for_each_way(engine: Engine, check: impl Fn(&str, &mut Client, &Head)) {
                 conn.request()?;
                 conn.send(beginning.as_bytes())?;
                 gate.wait("the client to receive the beginning");
+                conn.send(then.as_bytes())?;
                 if reset {
                     conn.reset();
                 }

@@ -2,5 +2,21 @@
 
 pub(crate) mod answer;
 pub mod exchange;
+pub(crate) mod front;
+pub(crate) mod listener;
 #[cfg(feature = "tiny-http")]
-pub(crate) mod tiny_http;
+mod tiny_http;
+
+// The native engine stands on epoll.
+#[cfg(target_os = "linux")]
+mod body;
+#[cfg(target_os = "linux")]
+mod connection;
+#[cfg(target_os = "linux")]
+mod deadlines;
+#[cfg(target_os = "linux")]
+mod native;
+#[cfg(target_os = "linux")]
+mod poller;
+#[cfg(target_os = "linux")]
+mod waiting_room;

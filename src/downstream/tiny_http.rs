@@ -2,7 +2,7 @@
 //! trusted networks only: it limits neither the time nor the size of a head, it can't close a connection, and a
 //! request that is dropped with a large part of its body unread allocates that part.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

@@ -1,0 +1,266 @@
+//! The body of one request as it comes in: up to 64 KiB are collected before a worker is asked, the rest is read by the
+//! worker as the backend takes it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::error::Cause;
+use crate::http::chunked::Decoder;
+use crate::http::framing::BodyFraming;
+use crate::socket::recv_now;
+
+/// What is collected before a worker is asked. A body that fits can be sent again when a backend fails.
+pub(super) const COLLECT: usize = 64 * 1024;
+/// `min_body_rate` is kept over this long.
+const RATE_WINDOW: Duration = Duration::from_secs(20);
+/// One read of a chunked body from the socket.
+const RAW_READ: usize = 16 * 1024;
+
+/// A request body.
+#[derive(Debug)]
+pub(super) struct Body {
+    rest: Rest,
+    /// The beginning of the body, its coding removed.
+    collected: Vec<u8>,
+    /// How much of `collected` was read.
+    pos: usize,
+    /// Bytes were read that are not in `collected`.
+    streamed: bool,
+    pub(super) pace: Pace,
+}
+
+/// What has not been taken from the connection yet.
+#[derive(Debug)]
+enum Rest {
+    Length(u64),
+    Chunked(Decoder),
+}
+
+/// How fast a body comes in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    last: Instant,
+    window: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { last: now, window: now, bytes: 0 }
+    }
+
+    fn received(&mut self, n: usize, now: Instant) {
+        self.last = now;
+        self.bytes += n as u64;
+    }
+
+    /// When the sender is too slow, if it goes on like this.
+    pub(super) fn due(&self, read_timeout: Duration, min_rate: u64) -> Instant {
+        let silent = self.last + read_timeout;
+        if min_rate == 0 { silent } else { silent.min(self.window + RATE_WINDOW) }
+    }
+
+    /// Whether the sender is too slow. Begins a new window where one is over.
+    pub(super) fn is_too_slow(&mut self, now: Instant, read_timeout: Duration, min_rate: u64) -> bool {
+        if now >= self.last + read_timeout {
+            return true;
+        }
+        if min_rate > 0 && now >= self.window + RATE_WINDOW {
+            let seconds = now.duration_since(self.window).as_secs().max(1);
+            let slow = self.bytes / seconds < min_rate;
+            (self.window, self.bytes) = (now, 0);
+            return slow;
+        }
+        false
+    }
+
+    /// The sender is waited for from now on: the time since it was last read from was spent on others.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.window += now.saturating_duration_since(self.last);
+        self.last = now;
+    }
+}
+
+impl Body {
+    pub(super) fn new(framing: BodyFraming, now: Instant) -> Self {
+        let rest = match framing {
+            BodyFraming::None => Rest::Length(0),
+            BodyFraming::Length(length) => Rest::Length(length),
+            BodyFraming::Chunked => Rest::Chunked(Decoder::new()),
+        };
+        Self { rest, collected: Vec::new(), pos: 0, streamed: false, pace: Pace::new(now) }
+    }
+
+    /// Nothing more of it will come from the connection.
+    pub(super) fn is_all_received(&self) -> bool {
+        match &self.rest {
+            Rest::Length(left) => *left == 0,
+            Rest::Chunked(decoder) => decoder.is_done(),
+        }
+    }
+
+    /// Its length is not known.
+    pub(super) fn is_chunked(&self) -> bool {
+        matches!(self.rest, Rest::Chunked(_))
+    }
+
+    /// Nothing of it has come.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.collected.is_empty() && !self.streamed && !self.is_all_received()
+    }
+
+    /// As much as is collected before a worker is asked.
+    pub(super) fn is_full(&self) -> bool {
+        self.collected.len() >= COLLECT
+    }
+
+    /// Takes what belongs to the body from `input`, up to [`COLLECT`] bytes.
+    pub(super) fn collect(&mut self, input: &mut Vec<u8>, now: Instant) -> Result<(), Cause> {
+        let room = COLLECT.saturating_sub(self.collected.len());
+        let (consumed, _) = match &mut self.rest {
+            Rest::Length(left) => {
+                let n = input.len().min(room).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                self.collected.extend_from_slice(input.get(..n).unwrap_or_default());
+                *left -= n as u64;
+                (n, n)
+            }
+            Rest::Chunked(decoder) => {
+                let begin = self.collected.len();
+                self.collected.resize(begin + room.min(input.len()), 0);
+                let output = self.collected.get_mut(begin..).unwrap_or_default();
+                let step = decoder.decode(input, output);
+                let step = step.map_err(|_| Cause::BadBody)?;
+                self.collected.truncate(begin + step.produced);
+                (step.consumed, step.produced)
+            }
+        };
+        input.drain(..consumed);
+        self.pace.received(consumed, now);
+        Ok(())
+    }
+
+    /// Reads without waiting, from what is collected, then from `input`, then from the socket. `Some(0)` is the end,
+    /// `None` that the client has to be waited for.
+    pub(super) fn read(
+        &mut self,
+        buf: &mut [u8],
+        input: &mut Vec<u8>,
+        socket: &Socket,
+    ) -> Result<Option<usize>, Cause> {
+        let collected = self.collected.get(self.pos..).unwrap_or_default();
+        if !collected.is_empty() {
+            let n = collected.len().min(buf.len());
+            copy(collected, buf, n);
+            self.pos += n;
+            return Ok(Some(n));
+        }
+        if self.is_all_received() {
+            return Ok(Some(0));
+        }
+        self.streamed = true;
+        let read = match &mut self.rest {
+            Rest::Length(left) => {
+                let most = buf.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let read = if input.is_empty() {
+                    receive(socket, buf.get_mut(..most).unwrap_or_default())?
+                } else {
+                    let n = most.min(input.len());
+                    copy(input, buf, n);
+                    input.drain(..n);
+                    Some(n)
+                };
+                *left -= read.unwrap_or(0) as u64;
+                read
+            }
+            Rest::Chunked(decoder) => loop {
+                if input.is_empty() {
+                    input.resize(RAW_READ, 0);
+                    let received = receive(socket, input);
+                    input.truncate(received.unwrap_or_default().unwrap_or(0));
+                    if received?.is_none() {
+                        break None;
+                    }
+                }
+                let step = decoder.decode(input, buf).map_err(|_| Cause::BadBody)?;
+                input.drain(..step.consumed);
+                if step.produced > 0 || step.done {
+                    break Some(step.produced);
+                }
+            },
+        };
+        self.pace.received(read.unwrap_or(0), Instant::now());
+        Ok(read)
+    }
+
+    /// Goes back to the beginning, if all that was read is still here.
+    pub(super) fn rewind(&mut self) -> bool {
+        if self.streamed {
+            return false;
+        }
+        self.pos = 0;
+        true
+    }
+}
+
+fn copy(from: &[u8], to: &mut [u8], n: usize) {
+    if let (Some(from), Some(to)) = (from.get(..n), to.get_mut(..n)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Bytes from the socket; `None` when there are none yet.
+fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+    loop {
+        return match recv_now(socket, buf) {
+            Ok(0) => Err(Cause::ClientLeft),
+            Ok(n) => Ok(Some(n)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(_) => Err(Cause::ClientLeft),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_or_dribbling_sender_is_too_slow() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let read_timeout = Duration::from_secs(30);
+        let mut silent = Pace::new(start);
+        assert!(!silent.is_too_slow(at(19), read_timeout, 500));
+        assert!(silent.is_too_slow(at(20), read_timeout, 500));
+        assert!(Pace::new(start).is_too_slow(at(30), read_timeout, 0));
+        let mut dribbling = Pace::new(start);
+        for second in 1..20 {
+            dribbling.received(100, at(second));
+        }
+        assert!(dribbling.is_too_slow(at(20), read_timeout, 500));
+        let mut steady = Pace::new(start);
+        steady.received(11_000, at(19));
+        assert!(!steady.is_too_slow(at(20), read_timeout, 500));
+        assert_eq!(steady.due(read_timeout, 500), at(40));
+        assert!(steady.is_too_slow(at(40), read_timeout, 500), "each window counts for itself");
+    }
+
+    #[test]
+    fn collects_no_more_than_belongs_to_the_body() {
+        let now = Instant::now();
+        let mut input = b"helloGET / HTTP/1.1".to_vec();
+        let mut body = Body::new(BodyFraming::Length(5), now);
+        body.collect(&mut input, now).unwrap();
+        assert!(body.is_all_received());
+        assert_eq!((body.collected.as_slice(), input.as_slice()), (&b"hello"[..], &b"GET / HTTP/1.1"[..]));
+
+        let mut input = b"5\r\nhello\r\n0\r\n\r\nGET".to_vec();
+        let mut body = Body::new(BodyFraming::Chunked, now);
+        body.collect(&mut input, now).unwrap();
+        assert!(body.is_all_received());
+        assert_eq!((body.collected.as_slice(), input.as_slice()), (&b"hello"[..], &b"GET"[..]));
+    }
+}

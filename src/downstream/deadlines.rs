@@ -1,0 +1,59 @@
+//! Which connection is due next. Pure: `now` is an argument.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+/// A heap of points in time. An entry is never taken out early: a connection that got more time is found not to be due
+/// when its entry comes up, and enters again. So a request on a kept-alive connection costs the heap nothing, and each
+/// wake-up looks at what is due, not at all connections.
+#[derive(Debug)]
+pub(super) struct Deadlines<T> {
+    heap: BinaryHeap<Reverse<(Instant, T)>>,
+}
+
+impl<T: Ord + Copy> Deadlines<T> {
+    pub(super) fn new() -> Self {
+        Self { heap: BinaryHeap::new() }
+    }
+
+    pub(super) fn insert(&mut self, at: Instant, what: T) {
+        self.heap.push(Reverse((at, what)));
+    }
+
+    /// When the next entry comes up.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Takes one entry that is due at `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(Instant, T)> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn comes_up_in_order_and_not_before_its_time() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut deadlines = Deadlines::new();
+        deadlines.insert(at(30), 'c');
+        deadlines.insert(at(10), 'a');
+        deadlines.insert(at(20), 'b');
+        assert_eq!(deadlines.next(), Some(at(10)));
+        assert_eq!(deadlines.pop_due(at(9)), None);
+        assert_eq!(deadlines.pop_due(at(20)), Some((at(10), 'a')));
+        assert_eq!(deadlines.pop_due(at(20)), Some((at(20), 'b')));
+        assert_eq!(deadlines.pop_due(at(20)), None);
+        assert_eq!(deadlines.pop_due(at(99)), Some((at(30), 'c')));
+        assert_eq!(deadlines.next(), None);
+    }
+}

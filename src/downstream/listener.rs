@@ -1,0 +1,130 @@
+//! Listening: sockets with a long backlog, those a service manager passed, and the limit of open files.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+/// What is asked for; the kernel grants at most `net.core.somaxconn`. std asks for 128, with which a burst of 5,000
+/// connections takes twenty seconds instead of one.
+const BACKLOG: i32 = 4096;
+
+/// A socket that listens, and the address it really has.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub socket: Socket,
+    pub addr: SocketAddr,
+}
+
+/// The listeners for `addrs`: sockets passed in `LISTEN_FDS` where one fits, newly bound ones elsewhere. Passed sockets
+/// that fit no address are served too: whoever passed them wants that.
+///
+/// # Errors
+/// The address that can't be bound, and why.
+pub(crate) fn open(addrs: &[SocketAddr]) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
+    let mut passed = passed_sockets();
+    let mut listeners = Vec::new();
+    for addr in addrs {
+        let listener = match passed.iter().position(|listener| listener.addr == *addr) {
+            Some(place) => passed.swap_remove(place),
+            None => bind(*addr).map_err(|error| (*addr, error))?,
+        };
+        listeners.push(listener);
+    }
+    listeners.append(&mut passed);
+    Ok(listeners)
+}
+
+fn bind(addr: SocketAddr) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    // On Windows the option means something else: that somebody may take over the port.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        // As in nginx: 0.0.0.0 and :: are two listeners.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    with_address(socket)
+}
+
+fn with_address(socket: Socket) -> io::Result<Listener> {
+    socket.set_tcp_nodelay(true)?;
+    let addr = socket.local_addr()?.as_socket();
+    let addr = addr.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a TCP socket"))?;
+    Ok(Listener { socket, addr })
+}
+
+/// Sockets passed by systemd or the like.
+#[cfg(unix)]
+fn passed_sockets() -> Vec<Listener> {
+    let mut fds = listenfd::ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..fds.len() {
+        let listener = match fds.take_tcp_listener(index) {
+            Ok(None) => continue,
+            Ok(Some(listener)) => with_address(Socket::from(listener)),
+            Err(error) => Err(error),
+        };
+        match listener {
+            Ok(listener) => {
+                log::info!("using the socket passed in LISTEN_FDS addr={}", listener.addr);
+                listeners.push(listener);
+            }
+            Err(error) => log::warn!("socket {index} passed in LISTEN_FDS is not used: {error}"),
+        }
+    }
+    listeners
+}
+
+#[cfg(not(unix))]
+fn passed_sockets() -> Vec<Listener> {
+    Vec::new()
+}
+
+impl Listener {
+    /// For an engine of std.
+    pub(crate) fn into_std(self) -> TcpListener {
+        self.socket.into()
+    }
+
+    /// Prepares it for the waiting room: never blocks itself; what is set here its connections inherit, which saves
+    /// three system calls for each.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn into_polled(self, read: Duration, write: Duration) -> io::Result<Socket> {
+        self.socket.set_nonblocking(true)?;
+        self.socket.set_read_timeout(Some(read))?;
+        self.socket.set_write_timeout(Some(write))?;
+        Ok(self.socket)
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, and says so if `max_connections` does not fit.
+pub(crate) fn raise_file_limit(max_connections: usize, workers: usize) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+            if let Err(error) = setrlimit(Resource::Nofile, raised) {
+                log::warn!("the limit of open files could not be raised: {error}");
+            }
+        }
+        // A worker has at most one connection to a backend; the rest is for listeners, logs and probes.
+        let needed = (max_connections + workers + 64) as u64;
+        if let Some(allowed) = getrlimit(Resource::Nofile).current
+            && allowed < needed
+        {
+            log::warn!(
+                "max_connections = {max_connections} does not fit the limit of {allowed} open files, {needed} would be \
+                 needed: raise it (ulimit -Hn, LimitNOFILE=) or lower max_connections; beyond it clients wait in the \
+                 backlog"
+            );
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (max_connections, workers);
+}

@@ -1,0 +1,183 @@
+//! The native way in: what a worker does with a connection from the waiting room.
+
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method};
+use socket2::Socket;
+
+use super::answer;
+use super::connection::{Connection, Step};
+use super::exchange::{Client, End};
+use crate::error::Cause;
+use crate::gateway::Gateway;
+use crate::http::head::Version;
+use crate::upstream::call::SLICE;
+use crate::upstream::forward::{BodyWait, wait_for_body};
+use crate::workers::pool::Worker;
+
+/// How long a worker waits for the next request on a connection when there is nothing else to do. Set as the receive
+/// time-out of the listener, which connections inherit.
+pub(super) const LINGER: Duration = Duration::from_millis(1);
+/// One read while lingering: a head, or the beginning of a body.
+const LINGER_READ: usize = 8 * 1024;
+
+/// Serves the request that is ready on `connection`, and those that follow at once; then parks it.
+pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway: &Gateway) {
+    let room = Arc::clone(connection.place.room());
+    loop {
+        let end = serve_one(&mut connection, gateway);
+        connection.place.end_stream();
+        let now = Instant::now();
+        match end {
+            End::KeepAlive => {}
+            End::Close if connection.can_close_at_once() => return,
+            End::Close => {
+                connection.begin_linger(now);
+                room.park(connection);
+                return;
+            }
+            // Closed at once, so that the client sees the answer break off.
+            End::Broken => return,
+        }
+        connection.next_request(now);
+        let mut step =
+            if connection.input.is_empty() { Step::Wait } else { connection.advance(&room.limits, now) };
+        if step == Step::Wait && connection.input.is_empty() && worker.may_linger() && !room.is_draining() {
+            step = linger(&mut connection, now);
+        }
+        match step {
+            Step::Ready => worker.begin_exchange(),
+            Step::Wait => {
+                room.park(connection);
+                return;
+            }
+            Step::Close => return,
+            Step::Refuse(cause) => {
+                gateway.counters.count(cause);
+                connection.refuse(cause, now);
+                room.park(connection);
+                return;
+            }
+        }
+    }
+}
+
+/// Waits a moment for the next request: cheaper than to park and be called again, if it comes soon.
+fn linger(connection: &mut Connection, now: Instant) -> Step {
+    let mut buf = [0; LINGER_READ];
+    let read = (&mut &**connection.socket()).read(&mut buf);
+    let limits = connection.place.room().limits;
+    match read {
+        Ok(0) => Step::Close,
+        Ok(n) => connection.received(buf.get(..n).unwrap_or_default(), &limits, now),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Step::Wait
+        }
+        Err(_) => Step::Close,
+    }
+}
+
+fn serve_one(connection: &mut Connection, gateway: &Gateway) -> End {
+    let limits = connection.place.room().limits;
+    match connection.take_head(&limits.head, Instant::now()) {
+        Ok(head) => {
+            let mut client = NativeClient { connection, owes_continue: head.expect_continue, wrote: false };
+            // A panic is caught here, where the client can still be answered, if it was not yet.
+            let served =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gateway.serve(&head, &mut client)));
+            match served {
+                Ok(end) => end,
+                Err(panic) => {
+                    if !client.wrote {
+                        let is_head = head.method == Method::HEAD;
+                        drop(client.write(&answer::refusal(Cause::Internal, head.version, is_head, false)));
+                    }
+                    // The connection is dropped, and the pool counts and reports.
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+        Err(error) => {
+            let cause = Cause::Head(error);
+            gateway.counters.count(cause);
+            log::debug!("refused client={} cause={cause}", connection.address());
+            let bytes = answer::refusal(cause, Version::Http11, false, false);
+            match (&mut &**connection.socket()).write_all(&bytes) {
+                Ok(()) => End::Close,
+                Err(_) => End::Broken,
+            }
+        }
+    }
+}
+
+/// The client of one exchange.
+struct NativeClient<'a> {
+    connection: &'a mut Connection,
+    /// It waits for `100 Continue`.
+    owes_continue: bool,
+    /// Bytes of an answer were written.
+    wrote: bool,
+}
+
+impl Client for NativeClient<'_> {
+    fn address(&self) -> IpAddr {
+        self.connection.address()
+    }
+
+    fn forwarded_for(&self) -> &HeaderValue {
+        self.connection.forwarded_for()
+    }
+
+    fn socket(&self) -> Option<&Arc<Socket>> {
+        Some(self.connection.socket())
+    }
+
+    fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+        let limits = self.connection.place.room().limits;
+        if self.owes_continue && self.connection.body.is_untouched() {
+            let socket = self.connection.socket();
+            (&mut &**socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Cause::ClientLeft)?;
+        }
+        self.owes_continue = false;
+        let connection = &mut *self.connection;
+        let socket = Arc::clone(connection.socket());
+        connection.body.pace.resume(Instant::now());
+        loop {
+            if let Some(n) = connection.body.read(buf, &mut connection.input, &socket)? {
+                return Ok(Some(n));
+            }
+            let now = Instant::now();
+            if connection.body.pace.is_too_slow(now, limits.read_timeout, limits.min_body_rate) {
+                return Err(Cause::BodyTimeout);
+            }
+            let due = connection.body.pace.due(limits.read_timeout, limits.min_body_rate);
+            let limit = due.saturating_duration_since(now).clamp(Duration::from_millis(1), SLICE);
+            match wait_for_body(&socket, limit) {
+                Ok(BodyWait::EarlyAnswer) => return Ok(None),
+                Ok(BodyWait::Client | BodyWait::TimedOut) => {}
+                Err(_) => return Err(Cause::ClientLeft),
+            }
+        }
+    }
+
+    fn rewind_body(&mut self) -> bool {
+        self.connection.body.rewind()
+    }
+
+    fn can_keep_alive(&self) -> bool {
+        self.connection.body.is_all_received()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wrote = true;
+        (&mut &**self.connection.socket()).write_all(bytes)
+    }
+}
