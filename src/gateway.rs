@@ -42,6 +42,19 @@ impl Gateway {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether the body of a request is of any use: it has a route, and one that takes a body of that length.
+    pub(crate) fn wants_body(&self, head: &RequestHead) -> bool {
+        self.route(head).is_ok()
+    }
+
+    fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
+        let route = self.routes.find(head.target.routing_path()).ok_or(Cause::NoRoute)?;
+        match (head.framing, route.config().max_body_bytes) {
+            (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
+            _ => Ok(route),
+        }
+    }
+
     /// Carries one exchange from its head to the end of its answer.
     pub(crate) fn serve<C: Client>(&self, head: &RequestHead, client: &mut C) -> End {
         let _in_flight = InFlight::enter(&self.counters);
@@ -63,13 +76,8 @@ impl Gateway {
         client: &mut C,
         started: Instant,
     ) -> Result<Outcome, Cause> {
-        let route = self.routes.find(head.target.routing_path()).ok_or(Cause::NoRoute)?;
+        let route = self.route(head)?;
         let config = route.config();
-        if let (BodyFraming::Length(length), Some(max)) = (head.framing, config.max_body_bytes)
-            && length > max
-        {
-            return Err(Cause::BodyTooLarge);
-        }
         let _held = route.enter().ok_or(Cause::RouteFull)?;
         let deadline = config.deadline.and_then(|limit| started.checked_add(limit));
         let trusted = self.trusted.iter().any(|network| network.contains(client.address()));

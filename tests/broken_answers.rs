@@ -97,7 +97,9 @@ fn the_next_answer_is_whole(engine: Engine) {
     let mut client = Client::connect(proxy.addr());
     client.set_patience(Duration::from_millis(500));
     client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
-    assert!(client.response().broken.is_some(), "the first answer is cut");
+    // Whether the end was noticed before the beginning was passed on depends on the hour.
+    let first = client.response();
+    assert!(first.broken.is_some() || first.status() == 502, "the first answer is cut");
     for _ in 0..5 {
         assert_eq!(get(proxy.addr(), "/").expect(200).text(), "whole");
     }

@@ -75,6 +75,8 @@ pub(crate) struct Connection {
     /// A head that was parsed because a body follows it.
     head: Option<RequestHead>,
     pub(super) body: Body,
+    /// The request will be refused, whatever its body is.
+    is_unwanted: bool,
     /// The client has said that it will send no further request.
     is_last: bool,
     pub(super) phase: Phase,
@@ -97,6 +99,7 @@ impl Connection {
             head_len: None,
             head: None,
             body: Body::new(BodyFraming::None, now),
+            is_unwanted: false,
             is_last: false,
             phase: Phase::Idle { since: now },
             registered: false,
@@ -170,6 +173,7 @@ impl Connection {
                 match self.parse_head(&limits.head) {
                     Ok(head) => {
                         self.body = Body::new(head.framing, now);
+                        self.is_unwanted = !self.place.room().gateway.wants_body(&head);
                         self.head = Some(head);
                         self.phase = Phase::Body { since: now };
                         self.advance_body(now)
@@ -187,7 +191,7 @@ impl Connection {
         // A client that waits for 100 sends nothing before; whether it gets one is for the worker to find out.
         let waits_for_100 =
             self.head.as_ref().is_some_and(|head| head.expect_continue) && self.body.is_untouched();
-        if self.body.is_all_received() || self.body.is_full() || waits_for_100 {
+        if self.body.is_all_received() || self.body.is_full() || waits_for_100 || self.is_unwanted {
             Step::Ready
         } else {
             Step::Wait

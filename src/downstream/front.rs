@@ -72,7 +72,7 @@ impl Front {
             min_body_rate: config.min_body_rate,
         };
         let (workers, counters) = (config.workers.get(), &gateway.counters);
-        let room = Room::new(config.max_connections.get(), workers, limits, Arc::clone(counters))?;
+        let room = Room::new(config.max_connections.get(), workers, limits, Arc::clone(gateway))?;
         let room = Arc::new(room);
         let shared = Arc::clone(gateway);
         let work = Arc::new(move |connection, worker: crate::workers::pool::Worker<'_>| {

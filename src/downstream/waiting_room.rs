@@ -14,8 +14,8 @@ use socket2::Socket;
 use super::connection::{Connection, Limits, Phase, Step};
 use super::deadlines::Deadlines;
 use super::poller::{Events, Poller, Token};
-use crate::counters::Counters;
 use crate::error::Cause;
+use crate::gateway::Gateway;
 use crate::workers::pool::{Pool, TICK};
 
 /// One read of the waiting room: a head, or a good part of a body.
@@ -48,7 +48,7 @@ pub(super) struct Room {
     streaming: AtomicUsize,
     max_streaming: usize,
     pub(super) limits: Limits,
-    counters: Arc<Counters>,
+    pub(super) gateway: Arc<Gateway>,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ impl Room {
         max_connections: usize,
         workers: usize,
         limits: Limits,
-        counters: Arc<Counters>,
+        gateway: Arc<Gateway>,
     ) -> io::Result<Self> {
         Ok(Self {
             places: (0..max_connections).map(|_| Mutex::default()).collect(),
@@ -143,7 +143,7 @@ impl Room {
             streaming: AtomicUsize::new(0),
             max_streaming: (workers / 4).max(1),
             limits,
-            counters,
+            gateway,
         })
     }
 
@@ -409,14 +409,14 @@ impl Keeper {
             Step::Wait => self.settle(connection),
             Step::Close => drop(connection),
             Step::Refuse(cause) => {
-                self.room.counters.count(cause);
+                self.room.gateway.counters.count(cause);
                 log::debug!("refused client={} cause={cause}", connection.address());
                 connection.refuse(cause, now);
                 self.settle(connection);
             }
             Step::Ready => {
                 if let Err(mut connection) = self.pool.submit(connection) {
-                    self.room.counters.count(Cause::Overloaded);
+                    self.room.gateway.counters.count(Cause::Overloaded);
                     connection.refuse(Cause::Overloaded, now);
                     self.settle(connection);
                 }
