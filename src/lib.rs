@@ -4,6 +4,8 @@
 pub mod balance;
 pub mod config;
 pub mod counters;
+#[cfg(feature = "tiny-http")]
+pub mod demo;
 pub mod downstream;
 pub mod error;
 mod gateway;

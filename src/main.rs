@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Run(path) => run(&path),
         Command::Demo => {
             start_logging();
-            proxy::demo()
+            demo()
         }
     }
 }
@@ -67,6 +67,17 @@ fn run(path: &Path) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+#[cfg(feature = "tiny-http")]
+fn demo() -> ExitCode {
+    reverse_proxy::demo::run()
+}
+
+#[cfg(not(feature = "tiny-http"))]
+fn demo() -> ExitCode {
+    log::error!("the demo is not part of this build; its origins take the cargo feature tiny-http");
+    ExitCode::from(FAILED)
 }
 
 fn start_logging() {

@@ -181,7 +181,12 @@ fn log_route(route: &RouteConfig) {
 /// Runs the proxy until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
-    match run_until_signal(config) {
+    exit_code(run_until_signal(|| Proxy::start(config)))
+}
+
+/// Says why the proxy did not run, if it did not.
+pub(crate) fn exit_code<E: fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -190,10 +195,11 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn run_until_signal(config: Config) -> Result<(), StartError> {
+/// Starts a proxy, and drains it at the first signal. Signals are taken over before, so that none is missed.
+pub(crate) fn run_until_signal(start: impl FnOnce() -> Result<Proxy, StartError>) -> Result<(), StartError> {
     let mut signals = Signals::register().map_err(StartError::Signals)?;
-    let timeout = config.shutdown_timeout;
-    let proxy = Proxy::start(config)?;
+    let proxy = start()?;
+    let timeout = proxy.shutdown_timeout;
     let signal = signals.wait();
     let in_flight = proxy.counters().in_flight.load(Ordering::Relaxed);
     log::info!(
@@ -211,11 +217,4 @@ fn run_until_signal(config: Config) -> Result<(), StartError> {
         log::info!("stopped");
     }
     Ok(())
-}
-
-/// Runs the proxy in front of built-in origins.
-#[must_use]
-pub fn demo() -> ExitCode {
-    log::error!("not part of this build");
-    ExitCode::FAILURE
 }
