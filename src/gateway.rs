@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::balance::{Backend, BackendGuard};
 use crate::config::IpNetwork;
@@ -18,6 +18,7 @@ use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::upstream::forward::{self, Answer, Failed, Try};
 use crate::upstream::retry::may_retry;
+use crate::upstream::tunnel::{Permit, Tunnel, Tunnels};
 
 /// Everything an exchange needs, shared by all workers and never changed while they run.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Gateway {
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
     pub counters: Arc<Counters>,
+    pub tunnels: Tunnels,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.
     pub draining: AtomicBool,
 }
@@ -82,16 +84,24 @@ impl Gateway {
         let deadline = config.deadline.and_then(|limit| started.checked_add(limit));
         let trusted = self.trusted.iter().any(|network| network.contains(client.address()));
 
+        // An engine that keeps its sockets to itself can't join them.
+        let mut permit = None;
+        let upgrade = head.upgrade && client.socket().is_some();
+        if upgrade {
+            permit = Some(self.tunnels.permit().ok_or(Cause::TunnelsFull)?);
+        }
+
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut last = None;
         loop {
             let fresh = !tried.is_empty();
             let guard = route.pick_or_repeat(&tried).ok_or(last.unwrap_or(Cause::NoHealthyBackend))?;
             let upstream = guard.upstream();
-            let failed = match forward::send(
-                Try { head, route: config, upstream, fresh, deadline, trusted },
-                client,
-            ) {
+            let one = Try { head, route: config, upstream, fresh, deadline, trusted, upgrade };
+            let failed = match forward::send(one, client) {
+                Ok(answer) if upgrade && answer.head().status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return switch(answer, guard, permit.take(), config.idle_timeout, client);
+                }
                 Ok(answer) => match self.relay(answer, &guard, head, client) {
                     Ok(outcome) => return Ok(outcome),
                     Err(cause) => {
@@ -154,6 +164,29 @@ impl Gateway {
             Err(_) => End::Broken,
         };
         Outcome { end, status: cause.status(), cause: Some(cause), backend: None }
+    }
+}
+
+/// Joins the client and the backend that has agreed to switch protocols.
+fn switch<C: Client>(
+    answer: Answer,
+    guard: BackendGuard,
+    permit: Option<Permit>,
+    idle: Duration,
+    client: &mut C,
+) -> Result<Outcome, Cause> {
+    let backend = Some(Arc::clone(guard.backend()));
+    let told = answer::switch_protocols(&answer, client);
+    let broken = |cause, backend| Outcome { end: End::Broken, status: 101, cause: Some(cause), backend };
+    if told.is_err() {
+        return Ok(broken(Cause::ClientLeft, backend));
+    }
+    match (answer.into_upgraded(), permit) {
+        (Some((conn, early)), Some(permit)) => {
+            let tunnel = Tunnel { backend: Arc::clone(conn.socket()), early, idle, guard, permit };
+            Ok(Outcome { end: End::Tunnel(Box::new(tunnel)), status: 101, cause: None, backend })
+        }
+        _ => Ok(broken(Cause::Internal, backend)),
     }
 }
 

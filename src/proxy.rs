@@ -21,6 +21,7 @@ use crate::routing::RouteTable;
 use crate::signals::Signals;
 use crate::stop::StopToken;
 use crate::upstream::agent::Upstream;
+use crate::upstream::tunnel::Tunnels;
 
 /// Why the proxy could not start.
 #[derive(Debug)]
@@ -91,6 +92,7 @@ impl Proxy {
             routes: RouteTable::new(table),
             trusted: config.server.trusted_proxies.clone(),
             counters,
+            tunnels: Tunnels::new(config.server.max_tunnels),
             draining: AtomicBool::new(false),
         });
         listener::raise_file_limit(config.server.max_connections.get(), config.server.workers.get());
@@ -147,6 +149,7 @@ impl Proxy {
         self.stop.stop();
         let ended = self.front.drain(deadline);
         let cut = if ended { 0 } else { self.gateway.counters.in_flight.load(Ordering::Relaxed) };
+        let cut = cut + self.gateway.tunnels.drain(deadline);
         for thread in self.health {
             if thread.join().is_err() {
                 log::error!("a health thread had panicked");

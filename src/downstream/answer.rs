@@ -52,7 +52,7 @@ enum Framing {
 }
 
 /// How passing on an answer ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Relayed {
     /// The client has all of it.
     Whole(End),
@@ -94,6 +94,21 @@ pub(crate) fn relay<C: Client>(
     };
     give_back(out);
     relayed
+}
+
+/// Tells the client that the backend switches protocols (RFC 9110 §15.2.2).
+pub(crate) fn switch_protocols<C: Client>(answer: &Answer, client: &mut C) -> io::Result<()> {
+    let headers = answer.head().headers();
+    let options = ConnectionOptions::from_values(headers.get_all(header::CONNECTION).iter());
+    let mut out = Vec::with_capacity(512);
+    write_status_line(&mut out, StatusCode::SWITCHING_PROTOCOLS);
+    for (name, value) in headers {
+        if *name == header::UPGRADE || (*name != header::CONTENT_LENGTH && crosses(name, &options)) {
+            write_field(&mut out, name.as_str(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"connection: upgrade\r\n\r\n");
+    client.write(&out)
 }
 
 enum Interrupted {

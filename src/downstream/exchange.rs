@@ -43,12 +43,14 @@ pub trait Client {
 }
 
 /// What becomes of the client's connection after an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum End {
     /// It can carry the next request.
     KeepAlive,
     /// The answer is complete and said that the connection closes.
     Close,
+    /// The backend has switched protocols, and the client was told so: join the two.
+    Tunnel(Box<crate::upstream::tunnel::Tunnel>),
     /// The answer broke off, or there was nobody to answer: close so that the client sees it.
     Broken,
 }

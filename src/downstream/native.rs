@@ -16,6 +16,7 @@ use crate::gateway::Gateway;
 use crate::http::head::Version;
 use crate::upstream::call::SLICE;
 use crate::upstream::forward::{BodyWait, wait_for_body};
+use crate::upstream::tunnel::Tunnel;
 use crate::workers::pool::Worker;
 
 /// How long a worker waits for the next request on a connection when there is nothing else to do. Set as the receive
@@ -37,6 +38,10 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
             End::Close => {
                 connection.begin_linger(now);
                 room.park(connection);
+                return;
+            }
+            End::Tunnel(tunnel) => {
+                start_tunnel(connection, *tunnel, gateway);
                 return;
             }
             // Closed at once, so that the client sees the answer break off.
@@ -62,6 +67,15 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
                 return;
             }
         }
+    }
+}
+
+/// Hands the connection over to a thread of its own. What came behind the client's head goes with it.
+fn start_tunnel(mut connection: Box<Connection>, tunnel: Tunnel, gateway: &Gateway) {
+    let client = Arc::clone(connection.socket());
+    let early = std::mem::take(&mut connection.input);
+    if let Err(error) = gateway.tunnels.start(tunnel, client, early, connection) {
+        log::warn!("a tunnel was closed because its thread cannot be started: {error}");
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Try<'a> {
     pub deadline: Option<Instant>,
     /// The client is one of `trusted_proxies`.
     pub trusted: bool,
+    /// Ask the backend to switch protocols, as the client does.
+    pub upgrade: bool,
 }
 
 /// A response head, and its body still to be read.
@@ -64,7 +66,7 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
     } else {
         one.upstream.host()
     };
-    let upgrade = one.head.upgrade;
+    let upgrade = one.upgrade;
     let with = Rewrite { host, client: client.forwarded_for(), trusted: one.trusted, upgrade };
     rewrite(one.head, with, request.headers_mut());
 

@@ -11,3 +11,4 @@ pub mod headers;
 mod pool;
 pub mod retry;
 mod transport;
+pub mod tunnel;

@@ -1,0 +1,287 @@
+//! After a 101: two sockets joined, bytes both ways, each tunnel on a thread of its own.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use socket2::Socket;
+
+use super::call::SLICE;
+use crate::balance::BackendGuard;
+use crate::socket::{Ready, recv_now, send_now, wait};
+use crate::stop::StopToken;
+
+/// Bytes under way in one direction.
+const BUFFER: usize = 16 * 1024;
+
+/// What the gateway hands on when a backend has switched protocols.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub(crate) backend: Arc<Socket>,
+    /// What came behind the backend's head.
+    pub(crate) early: Vec<u8>,
+    /// Neither side has sent anything for so long: the tunnel ends.
+    pub(crate) idle: Duration,
+    /// The tunnel counts as an exchange in flight on its backend.
+    pub(crate) guard: BackendGuard,
+    pub(crate) permit: Permit,
+}
+
+/// All tunnels: how many there may be, and how they end.
+#[derive(Debug)]
+pub(crate) struct Tunnels {
+    max: usize,
+    /// Permits given out. Each guards one tunnel, nothing else: `Relaxed`.
+    open: Arc<AtomicUsize>,
+    started: AtomicUsize,
+    stop: StopToken,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    alive: Mutex<Option<Sender<()>>>,
+    /// Disconnected once `alive` and the last tunnel are gone.
+    ended: Receiver<()>,
+}
+
+/// One of `max_tunnels`. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Tunnels {
+    pub(crate) fn new(max: usize) -> Self {
+        let (alive, ended) = bounded(0);
+        Self {
+            max,
+            open: Arc::default(),
+            started: AtomicUsize::new(0),
+            stop: StopToken::new(),
+            threads: Mutex::default(),
+            alive: Mutex::new(Some(alive)),
+            ended,
+        }
+    }
+
+    /// A place for one more tunnel. `None` beyond `max_tunnels`.
+    pub(crate) fn permit(&self) -> Option<Permit> {
+        let count = |open| (open < self.max).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).ok()?;
+        Some(Permit(Arc::clone(&self.open)))
+    }
+
+    /// Tunnels open now.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Joins `client` and the backend of `tunnel` until one of them ends it. `early`: what the client sent behind its
+    /// head. `owner` is kept as long as the tunnel lives.
+    pub(crate) fn start<T: Send + 'static>(
+        &self,
+        tunnel: Tunnel,
+        client: Arc<Socket>,
+        early: Vec<u8>,
+        owner: T,
+    ) -> io::Result<()> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stop = self.stop.clone();
+        let thread = thread::Builder::new().name(format!("tunnel-{number}")).spawn(move || {
+            let _owned = (alive, owner);
+            let Tunnel { backend, early: from_backend, idle, guard, permit } = tunnel;
+            let _counted = (guard, permit);
+            let result = join(&client, early, &backend, from_backend, idle, &stop);
+            log::debug!(
+                "tunnel ended reason={:?}",
+                result.map_or_else(|error| error.to_string(), str::to_owned)
+            );
+            // The other holders of the sockets, if any, must not keep the connections open.
+            drop((client.shutdown(Shutdown::Both), backend.shutdown(Shutdown::Both)));
+        })?;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        Ok(())
+    }
+
+    /// Waits for the tunnels until `deadline`, then ends those that are left. How many those were.
+    pub(crate) fn drain(&self, deadline: Instant) -> usize {
+        drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let all_ended =
+            self.ended.recv_deadline(deadline) != Err(crossbeam_channel::RecvTimeoutError::Timeout);
+        let cut = if all_ended { 0 } else { self.open() };
+        self.stop.stop();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                log::error!("a tunnel had panicked");
+            }
+        }
+        cut
+    }
+}
+
+/// One direction.
+struct Pipe {
+    buf: Vec<u8>,
+    /// `buf[start..]` is still to be sent.
+    start: usize,
+    /// The source has no more.
+    ended: bool,
+    /// The end was passed on.
+    closed: bool,
+}
+
+impl Pipe {
+    fn new(early: Vec<u8>) -> Self {
+        Self { buf: early, start: 0, ended: false, closed: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start >= self.buf.len()
+    }
+
+    fn wants_input(&self) -> bool {
+        self.is_empty() && !self.ended
+    }
+
+    /// Moves what can be moved without waiting. Whether anything was.
+    fn pump(&mut self, from: &Socket, to: &Socket) -> io::Result<bool> {
+        let mut moved = false;
+        if self.wants_input() {
+            self.buf.resize(BUFFER, 0);
+            self.start = 0;
+            match recv_now(from, &mut self.buf) {
+                Ok(n) => {
+                    self.buf.truncate(n);
+                    self.ended = n == 0;
+                    moved = true;
+                }
+                Err(error) if is_again(&error) => self.buf.clear(),
+                Err(error) => return Err(error),
+            }
+        }
+        while let Some(rest) = self.buf.get(self.start..).filter(|rest| !rest.is_empty()) {
+            match send_now(to, rest, false) {
+                Ok(n) => {
+                    self.start += n;
+                    moved = true;
+                }
+                Err(error) if is_again(&error) => return Ok(moved),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.ended && !self.closed {
+            self.closed = true;
+            to.shutdown(Shutdown::Write)?;
+        }
+        Ok(moved)
+    }
+}
+
+fn is_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Copies both ways until both sides have ended, one breaks, nothing moves for `idle`, or told to stop. Says why it ended.
+fn join(
+    client: &Socket,
+    from_client: Vec<u8>,
+    backend: &Socket,
+    from_backend: Vec<u8>,
+    idle: Duration,
+    stop: &StopToken,
+) -> io::Result<&'static str> {
+    let mut up = Pipe::new(from_client);
+    let mut down = Pipe::new(from_backend);
+    let mut moved_at = Instant::now();
+    loop {
+        let moved_up = up.pump(client, backend)?;
+        let moved_down = down.pump(backend, client)?;
+        if up.closed && down.closed {
+            return Ok("both sides ended");
+        }
+        let now = Instant::now();
+        if moved_up || moved_down {
+            moved_at = now;
+        } else if now.duration_since(moved_at) >= idle {
+            return Ok("idle");
+        }
+        if stop.is_stopped() {
+            return Ok("drain deadline");
+        }
+        let client_wants = Ready { readable: up.wants_input(), writable: !down.is_empty(), hung_up: false };
+        let backend_wants = Ready { readable: down.wants_input(), writable: !up.is_empty(), hung_up: false };
+        let mut state = [(client, client_wants), (backend, backend_wants)];
+        wait(&mut state, SLICE.min(idle))?;
+        let [(_, client_is), (_, backend_is)] = state;
+        // A side that is gone while nothing is wanted of it would be reported for ever.
+        if (client_is.hung_up && !up.wants_input()) || (backend_is.hung_up && !down.wants_input()) {
+            return Ok("connection broken");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        (ours, Socket::from(listener.accept().unwrap().0))
+    }
+
+    #[test]
+    fn early_bytes_half_close_and_large_volumes_pass_both_ways() {
+        let (mut client, client_side) = pair();
+        let (mut backend, backend_side) = pair();
+        let tunnel = thread::Builder::new()
+            .spawn(move || {
+                let idle = Duration::from_secs(60);
+                let stop = StopToken::new();
+                join(&client_side, b"up".to_vec(), &backend_side, b"down".to_vec(), idle, &stop).unwrap()
+            })
+            .unwrap();
+        let mut four = [0; 4];
+        client.read_exact(&mut four).unwrap();
+        assert_eq!(&four, b"down");
+        client.write_all(b"!").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut all = String::new();
+        backend.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "up!");
+        // The other direction is open still, and carries more than all buffers hold.
+        let sender = thread::Builder::new()
+            .spawn(move || {
+                let data = vec![7; 5_000_000];
+                backend.write_all(&data).unwrap();
+                drop(backend);
+            })
+            .unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), 5_000_000);
+        sender.join().unwrap();
+        assert_eq!(tunnel.join().unwrap(), "both sides ended");
+    }
+
+    #[test]
+    fn silence_ends_it() {
+        let (_client, client_side) = pair();
+        let (_backend, backend_side) = pair();
+        let idle = Duration::from_millis(20);
+        let ended = join(&client_side, Vec::new(), &backend_side, Vec::new(), idle, &StopToken::new());
+        assert_eq!(ended.unwrap(), "idle");
+    }
+}
