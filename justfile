@@ -107,3 +107,7 @@ fuzz TARGET *OPTIONS:
     [ ! -d "fuzz/seeds/{{ TARGET }}" ] || folders+=("fuzz/seeds/{{ TARGET }}")
     [ ! -f "fuzz/{{ TARGET }}.dict" ] || options+=("-dict=fuzz/{{ TARGET }}.dict")
     cargo fuzz run "{{ TARGET }}" "${folders[@]}" -- "${options[@]}" {{ OPTIONS }}
+
+# The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64
+bench *ARGUMENTS:
+    benches/run {{ ARGUMENTS }}
