@@ -1,7 +1,7 @@
 //! Every behaviour is tested on every way in.
 //!
 //! `on_both_engines!(one, two);` turns the functions `fn one(engine: Engine)` of a file into the tests `native::one`
-//! and `tiny_http::one`. A test function that is not named there is dead code, which the compiler reports.
+//! and `tiny_http::one`; `on_native!(one, two);` is for files about what tiny_http does not have. A test function that is not named there is dead code, which the compiler reports.
 
 /// A way in: a value of `engine` under `[server]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,19 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
     ),
 ];
 
+/// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
+const NATIVE_ONLY: &[(&str, &str)] = &[(
+    "strict",
+    "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
+)];
+
+/// Runs `test` on the native engine; its file has to be in the list. Called by [`on_native!`].
+pub fn run_native(module: &str, function: fn(Engine)) {
+    let file = module.rsplit("::").nth(1).unwrap_or(module);
+    assert!(NATIVE_ONLY.iter().any(|(listed, _)| *listed == file), "{file} is not in NATIVE_ONLY");
+    function(Engine::Native);
+}
+
 /// Runs `test` unless the list says that it cannot pass. Called by [`on_both_engines!`].
 pub fn run(engine: Engine, module: &str, test: &str, function: fn(Engine)) {
     let file = module.rsplit("::").nth(1).unwrap_or(module);
@@ -81,6 +94,21 @@ macro_rules! on_both_engines {
 }
 pub(crate) use on_both_engines;
 
+/// Makes a test of each function, for the native engine only.
+macro_rules! on_native {
+    ($($test:ident),+ $(,)?) => {
+        mod native {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::support::engines::run_native(module_path!(), super::$test);
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_native;
+
 /// A name in the list that no longer belongs to a test would go unnoticed otherwise.
 #[test]
 fn every_skipped_test_exists() {
@@ -94,5 +122,9 @@ fn every_skipped_test_exists() {
         let (file, test) = name.split_once("::").unwrap();
         let full = format!("{file}::{}::{test}: test", engine.name());
         assert!(tests.lines().any(|line| line == full), "SKIPPED names {full:?}, which is not a test");
+    }
+    for (file, _) in NATIVE_ONLY {
+        let prefix = format!("{file}::native::");
+        assert!(tests.lines().any(|line| line.starts_with(&prefix)), "NATIVE_ONLY names {file}, without tests");
     }
 }
