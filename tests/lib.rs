@@ -12,18 +12,22 @@
 
 mod balancing;
 mod broken_answers;
+mod closing;
 mod counters;
+mod expect;
 mod failures;
 mod forms;
 mod health;
 mod large_bodies;
 mod load;
 mod methods;
+mod pipelining;
 mod request_headers;
 mod responses;
 mod reuse;
 mod routing;
 mod shutdown;
+mod slow_clients;
 mod startup;
 mod streaming;
 mod strict;

@@ -94,14 +94,23 @@ impl Client {
 
     /// Whether the other side has closed, as far as is known here without waiting. Bytes that wait are no end.
     pub fn is_closed(&self) -> bool {
+        match self.peek() {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Whether bytes or the end have arrived and were not read.
+    pub fn has_input(&self) -> bool {
+        !matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn peek(&self) -> Result<usize, Error> {
         let stream = &self.wire.stream;
         stream.set_nonblocking(true).expect("a socket that does not block");
         let peeked = stream.peek(&mut [0]);
         stream.set_nonblocking(false).expect("a socket that blocks");
-        match peeked {
-            Ok(count) => count == 0,
-            Err(error) => error.kind() != ErrorKind::WouldBlock,
-        }
+        peeked
     }
 
     /// How long each later read may take.
