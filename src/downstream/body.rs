@@ -199,7 +199,10 @@ impl Body {
                 }
             },
         };
-        self.pace.received(read.unwrap_or(0), Instant::now());
+        // To have looked in vain is no progress of the sender.
+        if let Some(n) = read {
+            self.pace.received(n, Instant::now());
+        }
         Ok(read)
     }
 
