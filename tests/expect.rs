@@ -2,7 +2,7 @@
 
 use crate::support::engines::on_both_engines;
 use crate::support::wire::{LAST_CHUNK, chunk};
-use crate::support::{Client, DeadPort, Echo, Engine, Origin, TestProxy, hash_of, pattern};
+use crate::support::{Client, DeadPort, Echo, Engine, Origin, TestProxy, get, hash_of, pattern, wait_for};
 
 fn head(version: &str, target: &str, framing: &str) -> String {
     format!("POST {target} HTTP/{version}\r\nHost: proxy.test\r\nExpect: 100-continue\r\n{framing}\r\n\r\n")
@@ -49,10 +49,14 @@ fn a_refused_request_is_not_told_to_continue(engine: Engine) {
     let dead = DeadPort::reserve();
     let proxy = TestProxy::builder(engine)
         .route("/here", &[origin.addr()], "max_body_bytes = 1000")
-        .route("/dead", &[dead.addr()], "retries = 0")
+        .route("/dead", &[dead.addr()], "health_check = { path = \"/\", interval_secs = 60 }")
         .start();
+    wait_for("the dead backend to be found out", || match get(proxy.addr(), "/dead").status() {
+        503 => Ok(()),
+        status => Err(status),
+    });
     for (target, length, status) in
-        [("/nowhere", 10, 404), ("/here", 1001, 413), ("/here/..", 10, 404), ("/dead", 10, 502)]
+        [("/nowhere", 10, 404), ("/here", 1001, 413), ("/here/..", 10, 404), ("/dead", 10, 503)]
     {
         let mut client = Client::connect(proxy.addr());
         client.send(head("1.1", target, &format!("Content-Length: {length}")));

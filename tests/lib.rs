@@ -12,8 +12,10 @@
 
 mod balancing;
 mod broken_answers;
+mod client_leaves;
 mod closing;
 mod counters;
+mod early_answers;
 mod expect;
 mod failures;
 mod forms;

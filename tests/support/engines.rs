@@ -66,7 +66,9 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
 
 /// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
 const NATIVE_ONLY: &[(&str, &str)] = &[
+    ("client_leaves", "tiny_http keeps the sockets to itself, so nobody can see that a client left"),
     ("closing", "tiny_http does not let us close a connection"),
+    ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
     ("strict", "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection"),
 ];
