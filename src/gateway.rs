@@ -49,6 +49,11 @@ impl Gateway {
         self.route(head).is_ok()
     }
 
+    /// Whether a client that asks before it sends its body may be told to go on: somebody is there to take it.
+    pub(crate) fn may_continue(&self, head: &RequestHead) -> bool {
+        self.route(head).is_ok_and(|route| route.has_healthy())
+    }
+
     fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
         let route = self.routes.find(head.target.routing_path()).ok_or(Cause::NoRoute)?;
         match (head.framing, route.config().max_body_bytes) {
