@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::balance::{Backend, BackendGuard, LoadBalancer, balancer};
+use crate::balance::{Backend, BackendGuard, LoadBalancer, PickRequest, balancer};
 use crate::config::RouteConfig;
 
 /// One `[[routes]]` table at work.
@@ -26,7 +26,7 @@ impl Route {
     /// counts may have a history.
     #[must_use]
     pub fn new(config: RouteConfig, backends: Vec<Arc<Backend>>) -> Self {
-        let balancer = balancer(config.algorithm, &backends);
+        let balancer = balancer(&config, &backends);
         let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
         Self { config, backends, balancer, in_flight: AtomicUsize::new(0), known_healthy }
     }
@@ -69,16 +69,16 @@ impl Route {
     /// Picks a healthy backend that is not among `tried`, and counts the exchange on it. `None` when there is none:
     /// all are unhealthy (see [`has_healthy`](Self::has_healthy)), or the healthy ones have been tried.
     #[must_use]
-    pub fn pick(&self, tried: &[Arc<Backend>]) -> Option<BackendGuard> {
-        self.balancer.pick(&|backend| {
+    pub fn pick(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Option<BackendGuard> {
+        self.balancer.pick(request, &|backend| {
             backend.is_healthy() && !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend))
         })
     }
 
     /// Like [`pick`](Self::pick), but when all healthy ones have been tried, picks one of them again.
     #[must_use]
-    pub fn pick_or_repeat(&self, tried: &[Arc<Backend>]) -> Option<BackendGuard> {
-        self.pick(tried).or_else(|| self.pick(&[]))
+    pub fn pick_or_repeat(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Option<BackendGuard> {
+        self.pick(request, tried).or_else(|| self.pick(request, &[]))
     }
 
     /// Tells the log when the last healthy backend is gone, once until one is back. Whoever changes the health of a
@@ -106,6 +106,7 @@ impl Route {
             prefix: crate::routing::Prefix::for_tests("/api"),
             backends: backends.iter().map(|backend| backend.config().clone()).collect(),
             algorithm: crate::config::Algorithm::RoundRobin,
+            sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
@@ -147,7 +148,7 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
-    use crate::config::Algorithm;
+    use crate::config::{Algorithm, HashOn};
 
     fn limited(max_in_flight: usize) -> Arc<Route> {
         Route::for_tests(1, |config| {
@@ -204,18 +205,24 @@ mod tests {
 
     #[test]
     fn pick_avoids_the_tried_and_the_unhealthy() {
-        for algorithm in [Algorithm::RoundRobin, Algorithm::LeastConnections] {
+        for algorithm in [
+            Algorithm::RoundRobin,
+            Algorithm::LeastConnections,
+            Algorithm::RandomTwoChoices,
+            Algorithm::WeightedRoundRobin,
+            Algorithm::ConsistentHash(HashOn::ClientAddress),
+        ] {
             let route = Route::for_tests(4, |config| config.algorithm = algorithm);
             route.backends()[1].set_healthy(false);
             let mut tried = Vec::new();
-            while let Some(picked) = route.pick(&tried) {
+            while let Some(picked) = route.pick(&PickRequest::ANYONE, &tried) {
                 assert!(picked.is_healthy());
                 assert_eq!(picked.in_flight(), 1);
                 tried.push(Arc::clone(picked.backend()));
             }
             assert_eq!(tried.len(), 3);
             assert!(route.has_healthy());
-            assert!(route.pick_or_repeat(&tried).is_some());
+            assert!(route.pick_or_repeat(&PickRequest::ANYONE, &tried).is_some());
             assert!(route.backends().iter().all(|backend| backend.in_flight() == 0));
         }
     }
@@ -224,8 +231,8 @@ mod tests {
     fn pick_or_repeat_prefers_the_untried() {
         let route = Route::for_tests(2, |_| ());
         for _ in 0..10 {
-            let first = route.pick(&[]).unwrap();
-            let second = route.pick_or_repeat(&[Arc::clone(first.backend())]).unwrap();
+            let first = route.pick(&PickRequest::ANYONE, &[]).unwrap();
+            let second = route.pick_or_repeat(&PickRequest::ANYONE, &[Arc::clone(first.backend())]).unwrap();
             assert!(!Arc::ptr_eq(first.backend(), second.backend()));
         }
     }
@@ -237,8 +244,8 @@ mod tests {
             backend.set_healthy(false);
         }
         assert!(!route.has_healthy());
-        assert!(route.pick(&[]).is_none());
-        assert!(route.pick_or_repeat(&[]).is_none());
+        assert!(route.pick(&PickRequest::ANYONE, &[]).is_none());
+        assert!(route.pick_or_repeat(&PickRequest::ANYONE, &[]).is_none());
     }
 
     #[test]

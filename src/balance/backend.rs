@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::hash::hash;
 use crate::config::BackendConfig;
 use crate::upstream::agent::Upstream;
 
@@ -9,6 +10,7 @@ use crate::upstream::agent::Upstream;
 #[derive(Debug)]
 pub struct Backend {
     config: BackendConfig,
+    id: u64,
     upstream: Upstream,
     /// Written by the health thread of the route, read by the balancers. A hint: nothing else depends on it, so
     /// `Relaxed`.
@@ -24,6 +26,7 @@ impl Backend {
     #[must_use]
     pub fn new(config: BackendConfig, upstream: Upstream) -> Self {
         Self {
+            id: hash(config.addr.to_string().as_bytes()),
             config,
             upstream,
             healthy: AtomicBool::new(true),
@@ -36,6 +39,13 @@ impl Backend {
     #[must_use]
     pub fn config(&self) -> &BackendConfig {
         &self.config
+    }
+
+    /// What stands for its address in sticky cookies and on the ring of consistent hashing. The same after a restart, in
+    /// other proxies, and wherever its entry stands.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The client that speaks to it.

@@ -42,8 +42,8 @@ fn not_toml() {
 
 #[test]
 fn unknown_keys() {
-    let route_keys = "prefix, backend_addrs, balancing_algorithm, health_check, connect_timeout_secs, \
-                      response_timeout_secs, idle_timeout_secs, deadline_secs, max_body_bytes, retries, \
+    let route_keys = "prefix, backend_addrs, balancing_algorithm, hash_on, sticky_cookie, health_check, \
+                      connect_timeout_secs, response_timeout_secs, idle_timeout_secs, deadline_secs, max_body_bytes, retries, \
                       max_in_flight, preserve_host";
     for (text, message) in [
         (
@@ -295,12 +295,14 @@ fn values_of_strings() {
         (
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"; did you mean \"round_robin\"?",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",
