@@ -5,6 +5,7 @@
 //! [`ConfigErrors`] shows everything there is to mend.
 
 mod addr;
+mod balancing;
 mod document;
 mod error;
 mod network;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use crate::routing::Prefix;
 
 pub use addr::BackendAddrError;
+pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use network::IpNetworkError;
 
@@ -167,6 +169,8 @@ pub struct RouteConfig {
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// Absent: clients are not bound to backends.
+    pub sticky_cookie: Option<StickyCookieConfig>,
     /// Absent: backends are taken for healthy.
     pub health_check: Option<HealthCheckConfig>,
     /// Until a connection to a backend stands.
@@ -211,6 +215,7 @@ impl RouteConfig {
             prefix,
             backends,
             algorithm: Algorithm::RoundRobin,
+            sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
@@ -253,25 +258,6 @@ pub enum BackendAddr {
     },
     /// `unix:/path`.
     Unix(PathBuf),
-}
-
-/// How a backend is chosen among the eligible ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// One after the other.
-    RoundRobin,
-    /// The one with the fewest exchanges in flight.
-    LeastConnections,
-}
-
-/// The word in the configuration.
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastConnections => "least_connections",
-        })
-    }
 }
 
 /// `health_check = { ... }` of a route.

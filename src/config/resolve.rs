@@ -11,8 +11,8 @@ use super::document::Document;
 use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
-    Algorithm, BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig,
-    IpNetwork, RouteConfig, ServerConfig,
+    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
+    RouteConfig, ServerConfig,
 };
 use crate::routing::Prefix;
 
@@ -148,10 +148,9 @@ impl Resolver<'_> {
             }
             let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
-            if let Some(word) = raw.balancing_algorithm {
-                let all = [Algorithm::RoundRobin, Algorithm::LeastConnections];
-                let found = self.word(&word, &format!("{key}.balancing_algorithm"), "an algorithm", &all);
-                route.algorithm = found.unwrap_or(route.algorithm);
+            self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
+            if let Some(raw) = raw.sticky_cookie {
+                route.sticky_cookie = self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.prefix);
             }
             if let Some(raw) = raw.health_check {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);

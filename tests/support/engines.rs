@@ -70,7 +70,10 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ("closing", "tiny_http does not let us close a connection"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
-    ("strict", "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection"),
+    (
+        "strict",
+        "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
+    ),
 ];
 
 /// Runs `test` on the native engine; its file has to be in the list. Called by [`on_native!`].
@@ -148,6 +151,9 @@ fn every_skipped_test_exists() {
     }
     for (file, _) in NATIVE_ONLY {
         let prefix = format!("{file}::native::");
-        assert!(tests.lines().any(|line| line.starts_with(&prefix)), "NATIVE_ONLY names {file}, without tests");
+        assert!(
+            tests.lines().any(|line| line.starts_with(&prefix)),
+            "NATIVE_ONLY names {file}, without tests"
+        );
     }
 }

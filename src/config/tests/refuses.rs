@@ -294,12 +294,14 @@ fn values_of_strings() {
         (
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"; did you mean \"round_robin\"?",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",
