@@ -253,7 +253,7 @@ pub(super) fn notice_early_answer(call: &mut Call, socket: &Socket) {
     match crate::socket::peek_now(socket, &mut start) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Ok(n) if start.get(..n).is_some_and(|start| start.starts_with(b"HTTP/1.1 1")) => {
-            call.only_interim = true
+            call.only_interim = true;
         }
         _ => call.send_broken = true,
     }
