@@ -60,8 +60,7 @@ fn while_the_answer_pauses(engine: Engine) {
 /// Nobody is left for whom the other requests in the queue would be carried out.
 fn while_waiting_for_a_worker(engine: Engine) {
     let origin = Origin::echo();
-    let proxy =
-        TestProxy::builder(engine).server("workers = 1").route("/", &[origin.addr()], "").start();
+    let proxy = TestProxy::builder(engine).server("workers = 1").route("/", &[origin.addr()], "").start();
     let mut held = Client::connect(proxy.addr());
     held.send("GET /hold HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
     wait_for("the only worker to be held", || if origin.held() == 1 { Ok(()) } else { Err(()) });

@@ -82,10 +82,8 @@ fn a_refused_head_can_be_followed_by_anything(engine: Engine) {
 /// Two seconds, and no more, whether the client goes on sending a little, or stays without a word.
 fn lingering_ends(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .server("max_connections = 1")
-        .route("/here", &[origin.addr()], "")
-        .start();
+    let proxy =
+        TestProxy::builder(engine).server("max_connections = 1").route("/here", &[origin.addr()], "").start();
     for sends_on in [true, false] {
         let mut client = Client::connect(proxy.addr());
         client.send("POST /nowhere HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 1000000\r\n\r\n");

@@ -111,7 +111,11 @@ fn a_waiting_client_is_told_at_once(engine: Engine) {
             client.send(format!("POST / HTTP/1.1\r\nHost: proxy.test\r\n{field}\r\n\r\n"));
             client.send(&bytes[..SIZE / 4]);
             let response = client.response_to("POST").expect(413);
-            assert_eq!(response.fields().all("connection"), ["close"], "the rest of the upload is not wanted");
+            assert_eq!(
+                response.fields().all("connection"),
+                ["close"],
+                "the rest of the upload is not wanted"
+            );
             assert!(started.elapsed() < Duration::from_secs(5), "told after {:?}", started.elapsed());
             proxy.expect_idle();
         }
@@ -162,7 +166,9 @@ fn a_client_that_stops_is_ended(engine: Engine) {
         client.response_to("POST").expect_failure(408, "body_timeout");
         assert!(started.elapsed() < Duration::from_secs(5), "ended after {:?}", started.elapsed());
         proxy.expect_idle();
-        wait_for("the backend's connection to be closed", || if backend.ended() == 1 { Ok(()) } else { Err(()) });
+        wait_for("the backend's connection to be closed", || {
+            if backend.ended() == 1 { Ok(()) } else { Err(()) }
+        });
     }
 }
 

@@ -95,7 +95,8 @@ fn a_request_is_the_same_in_any_pieces(engine: Engine) {
     let origin = Origin::echo();
     let proxy = TestProxy::to(engine, &[origin.addr()], "");
     let mut client = Client::connect(proxy.addr());
-    for field in ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"] {
+    for field in ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"]
+    {
         let request = format!("POST /pieces HTTP/1.1\r\nHost: proxy.test\r\nX-Mine: 1\r\n{field}");
         for byte in request.as_bytes() {
             client.send([*byte]);

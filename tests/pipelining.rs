@@ -110,9 +110,7 @@ fn nothing_after_connection_close(engine: Engine) {
     for last in ["GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET /2 HTTP/1.0\r\n\r\n"] {
         let before = origin.requests();
         let mut client = Client::connect(proxy.addr());
-        client.send(format!(
-            "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n{last}GET /3 HTTP/1.1\r\nHost: a\r\n\r\n"
-        ));
+        client.send(format!("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n{last}GET /3 HTTP/1.1\r\nHost: a\r\n\r\n"));
         for target in ["/1", "/2"] {
             assert_eq!(Echo::parse(&client.response().expect(200).body).target, target);
         }

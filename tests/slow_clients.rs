@@ -56,10 +56,8 @@ fn a_dribbled_head_is_408(engine: Engine) {
 /// Head by head, each within its time: the limit is for one head, not for the connection.
 fn many_slow_heads_in_time_are_fine(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .server("header_timeout_secs = 1")
-        .route("/", &[origin.addr()], "")
-        .start();
+    let proxy =
+        TestProxy::builder(engine).server("header_timeout_secs = 1").route("/", &[origin.addr()], "").start();
     let mut client = Client::connect(proxy.addr());
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(1500) {
@@ -73,10 +71,8 @@ fn many_slow_heads_in_time_are_fine(engine: Engine) {
 
 fn a_small_body_that_stops_is_408(engine: Engine) {
     let origin = Origin::echo();
-    let proxy = TestProxy::builder(engine)
-        .server("read_timeout_secs = 0.5")
-        .route("/", &[origin.addr()], "")
-        .start();
+    let proxy =
+        TestProxy::builder(engine).server("read_timeout_secs = 0.5").route("/", &[origin.addr()], "").start();
     let started = Instant::now();
     let mut client = Client::connect(proxy.addr());
     client.send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 1000\r\n\r\nsome of it");
@@ -193,7 +189,9 @@ fn dribblers_hold_no_worker(engine: Engine) {
     for number in 0..300 {
         let (start, rest) = match number % 6 {
             0 => (format!("{post}Content-Length: 1000\r\n\r\n"), "x".repeat(1000)),
-            1 => (format!("{post}Transfer-Encoding: chunked\r\n\r\n"), format!("3e8\r\n{}", "x".repeat(1000))),
+            1 => {
+                (format!("{post}Transfer-Encoding: chunked\r\n\r\n"), format!("3e8\r\n{}", "x".repeat(1000)))
+            }
             _ => (String::new(), format!("GET /slow HTTP/1.1\r\nX: {}", "x".repeat(1000))),
         };
         let mut client = Client::connect(addr);

@@ -25,7 +25,8 @@ impl Bench {
     /// Sends these bytes and a smuggled request behind them; exactly one answer comes, then the end.
     #[track_caller]
     fn refuses(&self, request: impl AsRef<[u8]>, status: u16, cause: &str) {
-        let shown = String::from_utf8_lossy(&request.as_ref()[..request.as_ref().len().min(200)]).into_owned();
+        let shown =
+            String::from_utf8_lossy(&request.as_ref()[..request.as_ref().len().min(200)]).into_owned();
         let before = self.origin.requests();
         let mut client = Client::connect(self.proxy.addr());
         client.send([request.as_ref(), SMUGGLED.as_bytes()].concat());
@@ -98,7 +99,9 @@ fn ambiguous_lengths(engine: Engine) {
 
 fn transfer_codings(engine: Engine) {
     let bench = Bench::new(engine, "");
-    for coding in ["chunked, chunked", "chunked,gzip", "", ",", "chunked;q=1", "\"chunked\"", "chunked chunked"] {
+    for coding in
+        ["chunked, chunked", "chunked,gzip", "", ",", "chunked;q=1", "\"chunked\"", "chunked chunked"]
+    {
         bench.refuses_fields(&format!("Transfer-Encoding: {coding}"), 400, "bad_framing");
     }
     for coding in ["identity", "gzip, chunked", "gzip", "xchunked", "chunkedx", "cow"] {
@@ -159,7 +162,9 @@ fn missing_double_and_malformed_hosts(engine: Engine) {
     bench.refuses_head("GET / HTTP/1.1\nHost: a\nHost: a", 400, "bad_host");
     bench.refuses_head("GET / HTTP/1.1\nHost: a\nhost: b", 400, "bad_host");
     bench.refuses_head("GET / HTTP/1.0\nHost: a\nHost: b", 400, "bad_host");
-    for host in ["a b", "a/b", "user@a", "a:port", "a:1:2", "a, b", "http://a", "a?b", "a#b", "[::1", "::1", "a:99999"] {
+    for host in [
+        "a b", "a/b", "user@a", "a:port", "a:1:2", "a, b", "http://a", "a?b", "a#b", "[::1", "::1", "a:99999",
+    ] {
         bench.refuses_head(&format!("GET / HTTP/1.1\nHost: {host}"), 400, "bad_host");
         bench.refuses_head(&format!("GET / HTTP/1.0\nHost: {host}"), 400, "bad_host");
     }
@@ -189,9 +194,19 @@ fn malformed_request_lines(engine: Engine) {
     ] {
         bench.refuses_head(&format!("{line}\nHost: proxy.test"), 400, "bad_request");
     }
-    for target in
-        ["*", "h:80", "ftp://h/", "http:/h", "http:///", "http://user@h/", "/#fragment", "/..", "/a/../..", "a", "?q"]
-    {
+    for target in [
+        "*",
+        "h:80",
+        "ftp://h/",
+        "http:/h",
+        "http:///",
+        "http://user@h/",
+        "/#fragment",
+        "/..",
+        "/a/../..",
+        "a",
+        "?q",
+    ] {
         bench.refuses_head(&format!("GET {target} HTTP/1.1\nHost: proxy.test"), 400, "bad_target");
     }
     bench.refuses("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_request");
@@ -212,7 +227,11 @@ fn heads_beyond_the_limits(engine: Engine) {
     let x = "x".repeat(2000);
     bench.refuses_head(&format!("GET /{x} HTTP/1.1\nHost: proxy.test"), 414, "uri_too_long");
     bench.refuses_head(&format!("GET / HTTP/1.1\nHost: proxy.test\nX: {x}"), 431, "head_too_large");
-    bench.refuses_head(&format!("GET / HTTP/1.1\nHost: proxy.test{}", "\nX: x".repeat(10)), 431, "head_too_large");
+    bench.refuses_head(
+        &format!("GET / HTTP/1.1\nHost: proxy.test{}", "\nX: x".repeat(10)),
+        431,
+        "head_too_large",
+    );
     // Without an end, too: nobody collects such a head.
     bench.refuses(format!("GET /{}", "x".repeat(3000)), 414, "uri_too_long");
     bench.refuses(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(3000)), 431, "head_too_large");
@@ -229,7 +248,11 @@ fn heads_beyond_the_limits(engine: Engine) {
 
 fn methods_expectations_and_connect(engine: Engine) {
     let bench = Bench::new(engine, "");
-    bench.refuses_head("CONNECT example.test:443 HTTP/1.1\nHost: example.test:443", 405, "method_not_allowed");
+    bench.refuses_head(
+        "CONNECT example.test:443 HTTP/1.1\nHost: example.test:443",
+        405,
+        "method_not_allowed",
+    );
     bench.refuses_head("CONNECT / HTTP/1.1\nHost: proxy.test", 405, "method_not_allowed");
     let long = "M".repeat(33);
     bench.refuses_head(&format!("{long} / HTTP/1.1\nHost: proxy.test"), 501, "unknown_method");
@@ -325,7 +348,9 @@ fn a_refusal_ends_a_kept_connection(engine: Engine) {
     let bench = Bench::new(engine, "");
     let mut client = Client::connect(bench.proxy.addr());
     client.get("/one").expect(200);
-    client.send(format!("GET /two HTTP/1.1\r\nHost: x\r\n\r\nGET /three HTTP/1.1\r\nHost : x\r\n\r\n{SMUGGLED}"));
+    client.send(format!(
+        "GET /two HTTP/1.1\r\nHost: x\r\n\r\nGET /three HTTP/1.1\r\nHost : x\r\n\r\n{SMUGGLED}"
+    ));
     let second = client.response().expect(200);
     assert_eq!(Echo::parse(&second.body).target, "/two");
     let refused = client.response().expect_failure(400, "bad_request");
