@@ -3,6 +3,8 @@
 pub mod backend;
 pub mod guard;
 pub mod least_connections;
+pub mod line;
+pub mod passive;
 pub mod round_robin;
 mod turns;
 

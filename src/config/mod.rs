@@ -183,6 +183,20 @@ pub struct RouteConfig {
     pub retries: u32,
     /// Exchanges of this route at once.
     pub max_in_flight: NonZeroUsize,
+    /// Exchanges of one backend at once; absent = unlimited.
+    pub max_in_flight_per_backend: Option<NonZeroUsize>,
+    /// How long an exchange waits in line while all backends carry as many as they may.
+    pub queue_timeout: Duration,
+    /// Consecutive connection failures or time-outs that take a backend out; 0 = none do.
+    pub max_fails: u32,
+    /// The failures must fall within this time; without a health check, also how long the backend stays out.
+    pub fail_timeout: Duration,
+    /// Idle connections kept per backend; 0 = each request connects anew.
+    pub keepalive_connections: usize,
+    /// How long an idle connection to a backend is kept.
+    pub keepalive_idle: Duration,
+    /// From one look-up of host names in `backend_addrs` to the next.
+    pub resolve_interval: Duration,
     /// Send the client's `Host` instead of the backend's address.
     pub preserve_host: bool,
 }
@@ -205,6 +219,14 @@ impl RouteConfig {
             max_body_bytes: None,
             retries: 1,
             max_in_flight: nonzero(share),
+            max_in_flight_per_backend: None,
+            queue_timeout: Duration::from_secs(1),
+            max_fails: 3,
+            fail_timeout: Duration::from_secs(10),
+            keepalive_connections: 64,
+            // Below the 5 s after which Node and uvicorn hang up.
+            keepalive_idle: Duration::from_secs(4),
+            resolve_interval: Duration::from_secs(30),
             preserve_host: false,
         }
     }

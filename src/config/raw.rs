@@ -141,6 +141,13 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "max_body_bytes",
         "retries",
         "max_in_flight",
+        "max_in_flight_per_backend",
+        "queue_timeout_secs",
+        "max_fails",
+        "fail_timeout_secs",
+        "keepalive_connections",
+        "keepalive_idle_secs",
+        "resolve_secs",
         "preserve_host",
     ],
     tables: &[("backend_addrs", Nested::Among(&BACKEND)), ("health_check", Nested::One(&HEALTH_CHECK))],
@@ -172,6 +179,20 @@ pub(super) struct RawRoute {
     pub(super) retries: Option<Spanned<i128>>,
     /// Exchanges of this route at once. Default: three quarters of the workers.
     pub(super) max_in_flight: Option<Spanned<i128>>,
+    /// Exchanges of one backend at once. Absent: unlimited.
+    pub(super) max_in_flight_per_backend: Option<Spanned<i128>>,
+    /// For a backend to become free when all carry as many as they may; then 503.
+    pub(super) queue_timeout_secs: Option<Spanned<Seconds>>,
+    /// Consecutive connection failures or time-outs that take a backend out. 0: none do.
+    pub(super) max_fails: Option<Spanned<i128>>,
+    /// The failures must fall within this time; without a health check, also how long the backend stays out.
+    pub(super) fail_timeout_secs: Option<Spanned<Seconds>>,
+    /// Idle connections kept per backend. 0: each request connects anew.
+    pub(super) keepalive_connections: Option<Spanned<i128>>,
+    /// How long an idle connection to a backend is kept.
+    pub(super) keepalive_idle_secs: Option<Spanned<Seconds>>,
+    /// From one look-up of the host names in `backend_addrs` to the next.
+    pub(super) resolve_secs: Option<Spanned<Seconds>>,
     /// Send the client's `Host` instead of the backend's address.
     pub(super) preserve_host: Option<bool>,
 }

@@ -44,7 +44,7 @@ fn defaults_are_as_documented() {
             examples.push(setting.split_once(" = ").unwrap().0);
         }
     }
-    assert_eq!(examples, ["trusted_proxies", "deadline_secs", "max_body_bytes"]);
+    assert_eq!(examples, ["trusted_proxies", "deadline_secs", "max_body_bytes", "max_in_flight_per_backend"]);
 }
 
 #[test]
