@@ -115,6 +115,7 @@ impl Route {
             retries: 1,
             max_in_flight: NonZeroUsize::MAX,
             preserve_host: false,
+            tls: crate::config::TlsConfig::default(),
         };
         change(&mut config);
         Arc::new(Self::new(config, backends))

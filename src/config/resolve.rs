@@ -175,6 +175,9 @@ impl Resolver<'_> {
             self.whole(&key("retries"), raw.retries, 0..=100, &mut route.retries);
             self.count(&key("max_in_flight"), raw.max_in_flight, 1..=65_536, &mut route.max_in_flight);
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
+            if let Some(raw) = raw.tls {
+                route.tls = self.tls(&key("tls"), raw, &route.backends);
+            }
             routes.push(route);
         }
         routes
@@ -225,6 +228,11 @@ impl Resolver<'_> {
             };
             match text.get_ref().parse::<BackendAddr>() {
                 Err(error) => self.refuse_text(&text, key, error),
+                Ok(BackendAddr::Https { .. }) if cfg!(not(feature = "tls")) => {
+                    let problem =
+                        "asks for https, which is not part of this build; it takes the cargo feature tls";
+                    self.refuse_text(&text, key, problem);
+                }
                 Ok(addr) => {
                     if let Some(line) = seen.get(&addr) {
                         let problem = format!(

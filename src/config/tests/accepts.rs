@@ -136,6 +136,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         retries: 0,
         max_in_flight: n(7),
         preserve_host: true,
+        tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);
     let second = &config.routes[1];

@@ -44,7 +44,7 @@ fn not_toml() {
 fn unknown_keys() {
     let route_keys = "prefix, backend_addrs, balancing_algorithm, health_check, connect_timeout_secs, \
                       response_timeout_secs, idle_timeout_secs, deadline_secs, max_body_bytes, retries, \
-                      max_in_flight, preserve_host";
+                      max_in_flight, preserve_host, tls";
     for (text, message) in [
         (
             format!("listen = 1\n{}", with_route("")),
@@ -288,9 +288,9 @@ fn values_of_strings() {
              for example \"127.0.0.1:8001\"",
         ),
         (
-            "backend_addrs = [\"https://a:443\"]",
-            "backend_addrs: \"https://a:443\" asks for https, but backends are reached over plain HTTP; \
-             expected host:port or unix:/path, for example \"127.0.0.1:8001\"",
+            "backend_addrs = [\"https://a\"]",
+            "backend_addrs: \"https://a\" is not an https address; expected https://host:port and no path, \
+             for example \"https://backend.example:443\"",
         ),
         (
             "balancing_algorithm = \"fastest\"",
