@@ -287,9 +287,9 @@ fn values_of_strings() {
              for example \"127.0.0.1:8001\"",
         ),
         (
-            "backend_addrs = [\"https://a:443\"]",
-            "backend_addrs: \"https://a:443\" asks for https, but backends are reached over plain HTTP; \
-             expected host:port or unix:/path, for example \"127.0.0.1:8001\"",
+            "backend_addrs = [\"https://a\"]",
+            "backend_addrs: \"https://a\" is not an https address; expected https://host:port and no path, \
+             for example \"https://backend.example:443\"",
         ),
         (
             "balancing_algorithm = \"fastest\"",
