@@ -10,7 +10,7 @@ use crate::http::cookie::cookies_named;
 use crate::http::fields::Fields;
 
 /// Picks the backend that the client's cookie names while that one is eligible. For clients without such a cookie, and
-/// for those whose backend is not eligible, another algorithm picks, and [`set_cookie`] tells the client whom it got.
+/// for those whose backend is not eligible, another algorithm picks, and the answer tells the client whom it got (`set_cookie`).
 #[derive(Debug)]
 pub struct StickyCookie {
     name: String,
