@@ -41,3 +41,4 @@ mod strict;
 mod support;
 #[cfg(target_os = "linux")]
 mod survival;
+mod upgrade;
