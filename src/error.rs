@@ -15,6 +15,16 @@ pub enum Blame {
     Proxy,
 }
 
+/// What of TLS went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The backend's certificate is not trusted, not valid now, or for another name.
+    Certificate,
+    /// Anything else: no TLS at all, no version or cipher in common, an alert, a broken record.
+    #[default]
+    Protocol,
+}
+
 /// The cause of an answer that did not come from a backend, or of an answer that broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -50,6 +60,8 @@ pub enum Cause {
     ConnectFailed,
     /// The backend's host name has no address.
     NameNotResolved,
+    /// There is no TLS session with the backend, or it broke; says how.
+    TlsFailed(TlsFault),
     /// No response head in `response_timeout_secs`, or no byte of its body in `idle_timeout_secs`.
     ResponseTimeout,
     /// The exchange did not end within the route's `deadline_secs`.
@@ -72,7 +84,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 23;
+    pub(crate) const COUNT: usize = 24;
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
     pub(crate) fn index(self) -> usize {
@@ -100,6 +112,7 @@ impl Cause {
             Self::ResponseHeadTooLarge => 20,
             Self::UploadAbandoned => 21,
             Self::Internal => 22,
+            Self::TlsFailed(_) => 23,
         }
     }
 
@@ -123,6 +136,7 @@ impl Cause {
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
             Self::NameNotResolved => "name_not_resolved",
+            Self::TlsFailed(_) => "tls_failed",
             Self::ResponseTimeout => "response_timeout",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::BackendClosed => "backend_closed",
@@ -153,6 +167,8 @@ impl Cause {
             Self::ConnectTimeout => "the server did not accept a connection in time",
             Self::ConnectFailed => "the server can not be reached",
             Self::NameNotResolved => "the name of the server has no address",
+            Self::TlsFailed(TlsFault::Certificate) => "the certificate of the server is not trusted",
+            Self::TlsFailed(TlsFault::Protocol) => "no secure connection to the server is possible",
             Self::ResponseTimeout => "the server did not answer in time",
             Self::DeadlineExceeded => "the request took longer than this path allows",
             Self::BackendClosed => "the server closed the connection before its answer was complete",
@@ -180,6 +196,7 @@ impl Cause {
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::NameNotResolved
+            | Self::TlsFailed(_)
             | Self::BackendClosed
             | Self::BadResponse
             | Self::UploadAbandoned
@@ -206,6 +223,8 @@ impl Cause {
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
             Self::NameNotResolved => "dns_error",
+            Self::TlsFailed(TlsFault::Certificate) => "tls_certificate_error",
+            Self::TlsFailed(TlsFault::Protocol) => "tls_protocol_error",
             Self::ResponseTimeout | Self::DeadlineExceeded => "http_response_timeout",
             Self::BackendClosed | Self::UploadAbandoned => "connection_terminated",
             Self::BadResponse => "http_protocol_error",
@@ -236,6 +255,7 @@ impl Cause {
             | Self::ConnectTimeout
             | Self::ConnectFailed
             | Self::NameNotResolved
+            | Self::TlsFailed(_)
             | Self::ResponseTimeout
             | Self::DeadlineExceeded
             | Self::BackendClosed

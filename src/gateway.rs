@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
-use crate::balance::{Backend, BackendGuard};
+use crate::balance::sticky_cookie::set_cookie;
+use crate::balance::{Backend, BackendGuard, PickRequest};
 use crate::config::IpNetwork;
 use crate::counters::{Counters, InFlight};
 use crate::downstream::answer::{self, Relayed};
@@ -96,14 +97,18 @@ impl Gateway {
             permit = Some(self.tunnels.permit().ok_or(Cause::TunnelsFull)?);
         }
 
+        let request = PickRequest { client: client.address(), fields: &head.fields };
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut last = None;
         loop {
             let fresh = !tried.is_empty();
-            let guard = route.find_backend(&tried, deadline).map_err(|cause| last.unwrap_or(cause))?;
+            let guard =
+                route.find_backend(&request, &tried, deadline).map_err(|cause| last.unwrap_or(cause))?;
             let upstream = guard.upstream();
             let one = Try { head, route: config, upstream, fresh, deadline, trusted, upgrade };
-            let failed = match forward::send(one, client) {
+            let answer = forward::send(one, client)
+                .map(|answer| answer.with_cookie(set_cookie(config, &head.fields, &guard)));
+            let failed = match answer {
                 Ok(answer) if upgrade && answer.head().status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return switch(answer, guard, permit.take(), config.idle_timeout, client);
                 }
@@ -181,7 +186,7 @@ fn switch<C: Client>(
     }
     match (answer.into_upgraded(), permit) {
         (Some((conn, early)), Some(permit)) => {
-            let tunnel = Tunnel { backend: Arc::clone(conn.socket()), early, idle, guard, permit };
+            let tunnel = Tunnel { backend: conn, early, idle, guard, permit };
             Ok(Outcome { end: End::Tunnel(Box::new(tunnel)), status: 101, cause: None, backend })
         }
         _ => Ok(broken(Cause::Internal, backend)),

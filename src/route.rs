@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crate::balance::backend::now_millis;
 use crate::balance::line::Line;
 use crate::balance::passive::PassivePolicy;
-use crate::balance::{Backend, BackendGuard, LoadBalancer, balancer};
+use crate::balance::{Backend, BackendGuard, LoadBalancer, PickRequest, balancer};
 use crate::config::RouteConfig;
 use crate::error::{Blame, Cause};
 use crate::upstream::agent::Upstream;
@@ -51,13 +51,15 @@ impl Group {
     /// Picks one of those that `may_use` allows and that carry fewer exchanges than their `room`.
     fn pick(
         &self,
+        request: &PickRequest<'_>,
         may_use: &dyn Fn(&Backend) -> bool,
         room: &dyn Fn(&Backend) -> usize,
     ) -> Option<BackendGuard> {
         // Between the look and the count others may have taken the last place.
         (0..PICK_TRIES)
             .map_while(|_| {
-                self.balancer.pick(&|backend| may_use(backend) && backend.in_flight() < room(backend))
+                self.balancer
+                    .pick(request, &|backend| may_use(backend) && backend.in_flight() < room(backend))
             })
             .find(|guard| guard.in_flight() <= room(guard))
     }
@@ -83,7 +85,7 @@ impl Route {
             probed: config.health_check.is_some(),
         };
         let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
-        let balancer = balancer(config.algorithm, &backends);
+        let balancer = balancer(&config, &backends);
         Self {
             config,
             passive,
@@ -102,7 +104,7 @@ impl Route {
     pub fn build(config: &RouteConfig) -> io::Result<Self> {
         let route = Self::with_line(config.clone(), Vec::new(), Arc::default());
         let backends = route.look_up(&names::system, &[])?;
-        let balancer = balancer(config.algorithm, &backends);
+        let balancer = balancer(config, &backends);
         *lock(&route.known_healthy) = !backends.is_empty();
         route.group.store(Arc::new(Group { backends, balancer }));
         Ok(route)
@@ -143,7 +145,7 @@ impl Route {
         }
         let labels = after.iter().map(|backend| backend.label()).collect::<Vec<_>>().join(",");
         log::info!("addresses changed route={} backends={labels}", self.config.prefix);
-        let balancer = balancer(self.config.algorithm, &after);
+        let balancer = balancer(&self.config, &after);
         self.group.store(Arc::new(Group { backends: after, balancer }));
         self.health_changed();
     }
@@ -217,11 +219,12 @@ impl Route {
     /// [`Cause::NoHealthyBackend`], [`Cause::BackendsBusy`], or [`Cause::NameNotResolved`] while no name has an address.
     pub fn find_backend(
         &self,
+        request: &PickRequest<'_>,
         tried: &[Arc<Backend>],
         deadline: Option<Instant>,
     ) -> Result<BackendGuard, Cause> {
-        let look = || match self.pick(tried) {
-            Pick::None if !tried.is_empty() => self.pick(&[]),
+        let look = || match self.pick(request, tried) {
+            Pick::None if !tried.is_empty() => self.pick(request, &[]),
             pick => pick,
         };
         match look() {
@@ -241,7 +244,7 @@ impl Route {
 
     /// Picks a backend that is not among `tried`, and counts the exchange on it.
     #[must_use]
-    pub fn pick(&self, tried: &[Arc<Backend>]) -> Pick {
+    pub fn pick(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
         let group = self.group.load();
         let limit = self.config.max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
         let untried =
@@ -255,14 +258,14 @@ impl Route {
 
         // One request at a time asks a backend that is out whether it is back.
         let room = |backend: &Backend| if backend.passive().is_out() { limit.min(1) } else { limit };
-        if let Some(guard) = group.pick(&|backend| in_order(backend) || on_trial(backend), &room) {
+        if let Some(guard) = group.pick(request, &|backend| in_order(backend) || on_trial(backend), &room) {
             return Pick::Backend(guard);
         }
         if group.backends.iter().any(|backend| in_order(backend)) {
             return Pick::Busy;
         }
         // Better to ask one that has failed lately than to ask nobody.
-        if let Some(guard) = group.pick(&healthy, &|_| limit) {
+        if let Some(guard) = group.pick(request, &healthy, &|_| limit) {
             return Pick::Backend(guard);
         }
         if group.backends.iter().any(|backend| healthy(backend)) { Pick::Busy } else { Pick::None }
@@ -385,7 +388,7 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
-    use crate::config::{Algorithm, BackendConfig};
+    use crate::config::{Algorithm, BackendConfig, HashOn};
 
     fn limited(max_in_flight: usize) -> Arc<Route> {
         Route::for_tests(1, |config| {
@@ -449,18 +452,27 @@ mod tests {
 
     #[test]
     fn pick_avoids_the_tried_and_the_unhealthy() {
-        for algorithm in [Algorithm::RoundRobin, Algorithm::LeastConnections] {
+        for algorithm in [
+            Algorithm::RoundRobin,
+            Algorithm::LeastConnections,
+            Algorithm::RandomTwoChoices,
+            Algorithm::WeightedRoundRobin,
+            Algorithm::ConsistentHash(HashOn::ClientAddress),
+        ] {
             let route = Route::for_tests(4, |config| config.algorithm = algorithm);
             route.backends()[1].set_healthy(false);
             let mut tried = Vec::new();
-            while let Some(picked) = picked(route.pick(&tried)) {
+            while let Some(picked) = picked(route.pick(&PickRequest::ANYONE, &tried)) {
                 assert!(picked.is_healthy());
                 assert_eq!(picked.in_flight(), 1);
                 tried.push(Arc::clone(picked.backend()));
             }
             assert_eq!(tried.len(), 3);
             assert!(route.has_healthy());
-            assert!(route.find_backend(&tried, None).is_ok(), "better one that was tried than none");
+            assert!(
+                route.find_backend(&PickRequest::ANYONE, &tried, None).is_ok(),
+                "better one that was tried than none"
+            );
             assert!(route.backends().iter().all(|backend| backend.in_flight() == 0));
         }
     }
@@ -472,8 +484,8 @@ mod tests {
             backend.set_healthy(false);
         }
         assert!(!route.has_healthy());
-        assert!(matches!(route.pick(&[]), Pick::None));
-        assert_eq!(route.find_backend(&[], None).err(), Some(Cause::NoHealthyBackend));
+        assert!(matches!(route.pick(&PickRequest::ANYONE, &[]), Pick::None));
+        assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::NoHealthyBackend));
     }
 
     #[test]
@@ -482,11 +494,12 @@ mod tests {
             config.max_in_flight_per_backend = NonZeroUsize::new(2);
             config.queue_timeout = std::time::Duration::from_millis(20);
         });
-        let mut held: Vec<_> = (0..4).map(|_| route.find_backend(&[], None).unwrap()).collect();
+        let mut held: Vec<_> =
+            (0..4).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
         assert!(route.backends().iter().all(|backend| backend.in_flight() == 2));
-        assert_eq!(route.find_backend(&[], None).err(), Some(Cause::BackendsBusy));
+        assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::BackendsBusy));
         let freed = Arc::clone(held.pop().unwrap().backend());
-        let next = route.find_backend(&[], None).unwrap();
+        let next = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
         assert!(Arc::ptr_eq(next.backend(), &freed));
     }
 
@@ -497,9 +510,9 @@ mod tests {
             config.queue_timeout = std::time::Duration::from_secs(60);
         });
         for _ in 0..50 {
-            let held = route.find_backend(&[], None).unwrap();
+            let held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
             std::thread::scope(|scope| {
-                let waiter = scope.spawn(|| route.find_backend(&[], None).is_ok());
+                let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).is_ok());
                 drop(held);
                 assert!(waiter.join().unwrap());
             });
@@ -513,7 +526,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        let guard = route.find_backend(&[], None).unwrap();
+                        let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
                         // One more may look in and go away again.
                         assert!(guard.in_flight() <= 2 + 8);
                     }
@@ -535,14 +548,14 @@ mod tests {
         let backends = route.backends();
         fail(&route, &backends[0], 3);
         for _ in 0..10 {
-            let guard = route.find_backend(&[], None).unwrap();
+            let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
             assert!(Arc::ptr_eq(guard.backend(), &backends[1]));
         }
         fail(&route, &backends[1], 10);
-        let guard = route.find_backend(&[], None).unwrap();
+        let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
         assert!(Arc::ptr_eq(guard.backend(), &backends[1]), "the last one stays in");
         backends[1].set_healthy(false);
-        let guard = route.find_backend(&[], None).unwrap();
+        let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
         assert!(Arc::ptr_eq(guard.backend(), &backends[0]), "the probes took the other one out");
         route.note_success(&guard);
         assert!(!guard.passive().is_out());
@@ -566,11 +579,13 @@ mod tests {
         let backends = route.backends();
         fail(&route, &backends[0], 3);
         std::thread::sleep(std::time::Duration::from_millis(5));
-        let held: Vec<_> = (0..10).map(|_| route.find_backend(&[], None).unwrap()).collect();
+        let held: Vec<_> =
+            (0..10).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
         assert_eq!(backends[0].in_flight(), 1);
         drop(held);
         route.note_success(&backends[0]);
-        let held: Vec<_> = (0..10).map(|_| route.find_backend(&[], None).unwrap()).collect();
+        let held: Vec<_> =
+            (0..10).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
         assert_eq!(backends[0].in_flight(), 5);
         drop(held);
     }
@@ -585,7 +600,7 @@ mod tests {
             move |_: &str, _: u16| Ok(list.iter().map(|addr| addr.parse().unwrap()).collect())
         };
         let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();
-        assert_eq!(route.find_backend(&[], None).err(), Some(Cause::NameNotResolved));
+        assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::NameNotResolved));
         route.look_up_names(&addresses(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.1:80", "app.test:80/10.0.0.2:80"]);
         let kept = Arc::clone(&route.backends()[1]);

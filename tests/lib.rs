@@ -10,6 +10,7 @@
     reason = "a test fails by panicking and says why by printing"
 )]
 
+mod algorithms;
 mod balancing;
 mod broken_answers;
 mod client_leaves;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use super::hash::hash;
 use super::line::Line;
 use super::passive::{Millis, Passive};
 use crate::config::BackendConfig;
@@ -30,6 +31,7 @@ pub struct Backend {
     resolved: Option<SocketAddr>,
     /// Its name in logs.
     label: String,
+    id: u64,
     upstream: Upstream,
     /// Written by the health thread of the route, read by the balancers. A hint: nothing else depends on it, so
     /// `Relaxed`.
@@ -58,6 +60,7 @@ impl Backend {
             _ => config.addr.to_string(),
         };
         Self {
+            id: hash(label.as_bytes()),
             config,
             resolved,
             label,
@@ -86,6 +89,13 @@ impl Backend {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What stands for its address in sticky cookies and on the ring of consistent hashing. The same after a restart, in
+    /// other proxies, and wherever its entry stands.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The client that speaks to it.

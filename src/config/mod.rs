@@ -5,6 +5,7 @@
 //! [`ConfigErrors`] shows everything there is to mend.
 
 mod addr;
+mod balancing;
 mod document;
 mod error;
 mod network;
@@ -13,6 +14,7 @@ mod resolve;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::fmt;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use crate::routing::Prefix;
 
 pub use addr::BackendAddrError;
+pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use network::IpNetworkError;
 
@@ -167,6 +170,8 @@ pub struct RouteConfig {
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// Absent: clients are not bound to backends.
+    pub sticky_cookie: Option<StickyCookieConfig>,
     /// Absent: backends are taken for healthy.
     pub health_check: Option<HealthCheckConfig>,
     /// Until a connection to a backend stands.
@@ -199,6 +204,8 @@ pub struct RouteConfig {
     pub resolve_interval: Duration,
     /// Send the client's `Host` instead of the backend's address.
     pub preserve_host: bool,
+    /// How backends at `https://` are verified.
+    pub tls: TlsConfig,
 }
 
 impl RouteConfig {
@@ -211,6 +218,7 @@ impl RouteConfig {
             prefix,
             backends,
             algorithm: Algorithm::RoundRobin,
+            sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
@@ -228,6 +236,7 @@ impl RouteConfig {
             keepalive_idle: Duration::from_secs(4),
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -251,26 +260,41 @@ pub enum BackendAddr {
         /// TCP port, never 0.
         port: u16,
     },
+    /// `https://host:port`.
+    Https {
+        /// As above.
+        host: String,
+        /// As above.
+        port: u16,
+    },
     /// `unix:/path`.
     Unix(PathBuf),
 }
 
-/// How a backend is chosen among the eligible ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// One after the other.
-    RoundRobin,
-    /// The one with the fewest exchanges in flight.
-    LeastConnections,
+/// `tls = { ... }` of a route: how its backends at `https://` are verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Whom to trust; absent = the CA certificates of the system.
+    pub ca: Option<CaFile>,
+    /// The name certificates must be for, also sent as SNI; absent = the host of each backend's address.
+    pub server_name: Option<String>,
+    /// Take any certificate.
+    pub insecure_skip_verify: bool,
 }
 
-/// The word in the configuration.
-impl fmt::Display for Algorithm {
+/// A file of CA certificates, read when the configuration was.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CaFile {
+    /// Where they were read from.
+    pub path: PathBuf,
+    /// At least one, in DER.
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// Without the certificates.
+impl fmt::Debug for CaFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastConnections => "least_connections",
-        })
+        f.debug_struct("CaFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -47,7 +47,8 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 5] = [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &BACKEND];
+pub(super) const TABLES: [&TableKeys; 7] =
+    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -133,6 +134,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "prefix",
         "backend_addrs",
         "balancing_algorithm",
+        "hash_on",
+        "sticky_cookie",
         "health_check",
         "connect_timeout_secs",
         "response_timeout_secs",
@@ -149,8 +152,14 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "keepalive_idle_secs",
         "resolve_secs",
         "preserve_host",
+        "tls",
     ],
-    tables: &[("backend_addrs", Nested::Among(&BACKEND)), ("health_check", Nested::One(&HEALTH_CHECK))],
+    tables: &[
+        ("backend_addrs", Nested::Among(&BACKEND)),
+        ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
+        ("health_check", Nested::One(&HEALTH_CHECK)),
+        ("tls", Nested::One(&TLS)),
+    ],
 };
 
 /// One `[[routes]]`.
@@ -161,8 +170,12 @@ pub(super) struct RawRoute {
     pub(super) prefix: Option<Spanned<String>>,
     /// At least one. Required.
     pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
-    /// `round_robin` or `least_connections`.
+    /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
     pub(super) balancing_algorithm: Option<Spanned<String>>,
+    /// With `consistent_hash`: `client_address`, `header:NAME` or `cookie:NAME`. Default: `client_address`.
+    pub(super) hash_on: Option<Spanned<String>>,
+    /// Keeps a client on the backend it got first. Absent: it does not.
+    pub(super) sticky_cookie: Option<Spanned<RawStickyCookie>>,
     /// Absent: all backends are taken for healthy.
     pub(super) health_check: Option<Spanned<RawHealthCheck>>,
     /// Until a connection to a backend stands; then another backend is tried, or the exchange fails.
@@ -195,6 +208,8 @@ pub(super) struct RawRoute {
     pub(super) resolve_secs: Option<Spanned<Seconds>>,
     /// Send the client's `Host` instead of the backend's address.
     pub(super) preserve_host: Option<bool>,
+    /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
+    pub(super) tls: Option<Spanned<RawTls>>,
 }
 
 pub(super) static HEALTH_CHECK: TableKeys = TableKeys {
@@ -220,6 +235,42 @@ pub(super) struct RawHealthCheck {
     pub(super) unhealthy_threshold: Option<Spanned<i128>>,
 }
 
+pub(super) static STICKY_COOKIE: TableKeys = TableKeys {
+    name: "sticky_cookie",
+    expected: "a table, for example { name = \"backend\" }",
+    keys: &["name", "max_age_secs"],
+    tables: &[],
+};
+
+/// `sticky_cookie` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStickyCookie {
+    /// What the cookie is called. Required.
+    pub(super) name: Option<Spanned<String>>,
+    /// How long a client keeps it. Absent: until it is closed.
+    pub(super) max_age_secs: Option<Spanned<i128>>,
+}
+
+pub(super) static TLS: TableKeys = TableKeys {
+    name: "tls",
+    expected: "a table, for example { ca = \"/etc/ssl/backends.pem\" }",
+    keys: &["ca", "server_name", "insecure_skip_verify"],
+    tables: &[],
+};
+
+/// `tls` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    /// A PEM file of the CA certificates to trust. Default: those of the system.
+    pub(super) ca: Option<Spanned<String>>,
+    /// The name certificates must be for, also sent as SNI. Default: the host in `backend_addrs`.
+    pub(super) server_name: Option<Spanned<String>>,
+    /// Take any certificate. Default: false.
+    pub(super) insecure_skip_verify: Option<bool>,
+}
+
 pub(super) static BACKEND: TableKeys = TableKeys {
     name: "an entry of backend_addrs",
     expected: "a list, for example [\"127.0.0.1:8001\", \"127.0.0.1:8002\"]",
@@ -231,7 +282,7 @@ pub(super) static BACKEND: TableKeys = TableKeys {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBackendTable {
-    /// `host:port`, `unix:/path`. Required.
+    /// `host:port`, `https://host:port`, `unix:/path`. Required.
     pub(super) addr: Option<Spanned<String>>,
     /// Its share relative to its neighbours. Default 1.
     pub(super) weight: Option<Spanned<i128>>,
@@ -359,6 +410,8 @@ mod tests {
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
+        assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
+        assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
     }
 }

@@ -11,8 +11,8 @@ use super::document::Document;
 use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
-    Algorithm, BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig,
-    IpNetwork, RouteConfig, ServerConfig,
+    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
+    RouteConfig, ServerConfig,
 };
 use crate::routing::Prefix;
 
@@ -148,10 +148,9 @@ impl Resolver<'_> {
             }
             let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
-            if let Some(word) = raw.balancing_algorithm {
-                let all = [Algorithm::RoundRobin, Algorithm::LeastConnections];
-                let found = self.word(&word, &format!("{key}.balancing_algorithm"), "an algorithm", &all);
-                route.algorithm = found.unwrap_or(route.algorithm);
+            self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
+            if let Some(raw) = raw.sticky_cookie {
+                route.sticky_cookie = self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.prefix);
             }
             if let Some(raw) = raw.health_check {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
@@ -186,6 +185,9 @@ impl Resolver<'_> {
             self.timeout(&key("keepalive_idle_secs"), raw.keepalive_idle_secs, &mut route.keepalive_idle);
             self.timeout(&key("resolve_secs"), raw.resolve_secs, &mut route.resolve_interval);
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
+            if let Some(raw) = raw.tls {
+                route.tls = self.tls(&key("tls"), raw, &route.backends);
+            }
             routes.push(route);
         }
         routes
@@ -236,6 +238,11 @@ impl Resolver<'_> {
             };
             match text.get_ref().parse::<BackendAddr>() {
                 Err(error) => self.refuse_text(&text, key, error),
+                Ok(BackendAddr::Https { .. }) if cfg!(not(feature = "tls")) => {
+                    let problem =
+                        "asks for https, which is not part of this build; it takes the cargo feature tls";
+                    self.refuse_text(&text, key, problem);
+                }
                 Ok(addr) => {
                     if let Some(line) = seen.get(&addr) {
                         let problem = format!(

@@ -19,7 +19,7 @@ pub fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// Whether the address is a name, whose addresses may change.
 #[must_use]
 pub fn is_name(addr: &BackendAddr) -> bool {
-    matches!(addr, BackendAddr::Tcp { host, .. } if host.parse::<std::net::IpAddr>().is_err())
+    matches!(addr, BackendAddr::Tcp { host, .. } | BackendAddr::Https { host, .. } if host.parse::<std::net::IpAddr>().is_err())
 }
 
 /// The addresses behind `addr`, sorted, each once; one `None` for a Unix-domain socket, which has none.
@@ -27,7 +27,9 @@ pub fn is_name(addr: &BackendAddr) -> bool {
 /// # Errors
 /// As `lookup`; also when it finds nothing.
 pub fn addresses(addr: &BackendAddr, lookup: Lookup<'_>) -> io::Result<Vec<Option<SocketAddr>>> {
-    let BackendAddr::Tcp { host, port } = addr else { return Ok(vec![None]) };
+    let (BackendAddr::Tcp { host, port } | BackendAddr::Https { host, port }) = addr else {
+        return Ok(vec![None]);
+    };
     if let Ok(ip) = host.parse() {
         return Ok(vec![Some(SocketAddr::new(ip, *port))]);
     }

@@ -128,6 +128,7 @@ health_check = { path = "/", interval_secs = 0.5 }
             })
             .to_vec(),
         algorithm: Algorithm::RoundRobin,
+        sticky_cookie: None,
         health_check: Some(HealthCheckConfig {
             path: "/p?q=1".to_owned(),
             interval: Duration::from_millis(500),
@@ -150,6 +151,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         keepalive_idle: secs(12),
         resolve_interval: secs(13),
         preserve_host: true,
+        tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);
     let second = &config.routes[1];

@@ -287,19 +287,21 @@ fn values_of_strings() {
              for example \"127.0.0.1:8001\"",
         ),
         (
-            "backend_addrs = [\"https://a:443\"]",
-            "backend_addrs: \"https://a:443\" asks for https, but backends are reached over plain HTTP; \
-             expected host:port or unix:/path, for example \"127.0.0.1:8001\"",
+            "backend_addrs = [\"https://a\"]",
+            "backend_addrs: \"https://a\" is not an https address; expected https://host:port and no path, \
+             for example \"https://backend.example:443\"",
         ),
         (
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"; did you mean \"round_robin\"?",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",
