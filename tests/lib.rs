@@ -42,3 +42,4 @@ mod strict;
 mod support;
 #[cfg(target_os = "linux")]
 mod survival;
+mod upgrade;
