@@ -7,19 +7,19 @@
     reason = "a benchmark: what it feeds is well-formed, and it stops if not"
 )]
 
-use std::sync::Arc;
+use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::BytesCount};
 use http::{HeaderMap, HeaderValue};
-use reverse_proxy::balance::{Backend, LoadBalancer, balancer};
-use reverse_proxy::config::{Algorithm, Config};
+use reverse_proxy::balance::{Backend, PickRequest, balancer};
+use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
 use reverse_proxy::http::framing::peek_framing;
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
 use reverse_proxy::http::target::normalize_path;
+use reverse_proxy::route::{Pick, Route};
 use reverse_proxy::routing::{Prefix, RouteTable};
-use reverse_proxy::upstream::agent::Upstream;
 use reverse_proxy::upstream::headers::{Rewrite, rewrite};
 
 fn main() {
@@ -151,38 +151,51 @@ mod routes {
 mod pick {
     use super::*;
 
+    const ALGORITHMS: [&str; 5] =
+        ["round_robin", "least_connections", "random_two_choices", "weighted_round_robin", "consistent_hash"];
     const BACKENDS: [usize; 3] = [3, 30, 300];
-    const THREADS: [usize; 2] = [1, 8];
 
-    fn made(algorithm: Algorithm, backends: usize) -> Box<dyn LoadBalancer> {
+    fn route(algorithm: &str, backends: usize) -> Route {
         let addrs: Vec<String> =
             (0..backends).map(|number| format!("\"127.0.0.1:{}\"", 9000 + number)).collect();
         let text = format!(
-            "listen_addr = \"127.0.0.1:3000\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [{}]\n",
+            "listen_addr = \"127.0.0.1:3000\"\n[[routes]]\nprefix = \"/\"\n\
+             balancing_algorithm = \"{algorithm}\"\nbackend_addrs = [{}]\n",
             addrs.join(", ")
         );
-        let config = Config::parse(&text, "benchmark").unwrap();
-        let route = &config.routes[0];
-        let backends: Vec<Arc<Backend>> = route
-            .backends
-            .iter()
-            .map(|backend| {
-                Arc::new(Backend::new(backend.clone(), Upstream::new(&backend.addr, route).unwrap()))
-            })
-            .collect();
-        balancer(algorithm, &backends)
+        Route::build(&Config::parse(&text, "benchmark").unwrap().routes[0]).unwrap()
     }
 
-    #[divan::bench(args = BACKENDS, threads = THREADS)]
-    fn round_robin(bencher: Bencher<'_, '_>, backends: usize) {
-        let balancer = made(Algorithm::RoundRobin, backends);
-        bencher.bench(|| balancer.pick(&Backend::is_healthy).unwrap());
+    /// The algorithm by itself, every backend healthy, each exchange over at once.
+    fn algorithm(bencher: Bencher<'_, '_>, name: &str, backends: usize) {
+        let route = route(name, backends);
+        let balancer = balancer(route.config(), &route.backends());
+        let head = parsed("browser");
+        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
+        bencher.bench(|| balancer.pick(black_box(&request), &Backend::is_healthy).unwrap());
     }
 
-    #[divan::bench(args = BACKENDS, threads = THREADS)]
-    fn least_connections(bencher: Bencher<'_, '_>, backends: usize) {
-        let balancer = made(Algorithm::LeastConnections, backends);
-        bencher.bench(|| balancer.pick(&Backend::is_healthy).unwrap());
+    #[divan::bench(args = ALGORITHMS, consts = BACKENDS)]
+    fn one_thread<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
+        algorithm(bencher, name, BACKENDS);
+    }
+
+    #[divan::bench(args = ALGORITHMS, consts = BACKENDS, threads = 8)]
+    fn eight_threads<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
+        algorithm(bencher, name, BACKENDS);
+    }
+
+    /// What the gateway asks: limits of the backends, those tried before and those taken out considered.
+    #[divan::bench(args = BACKENDS, threads = [1, 8])]
+    fn of_a_route(bencher: Bencher<'_, '_>, backends: usize) {
+        let route = route("round_robin", backends);
+        let head = parsed("browser");
+        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
+        bencher.bench(|| {
+            let pick = route.pick(black_box(&request), &[]);
+            assert!(matches!(pick, Pick::Backend(_)));
+            pick
+        });
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::balance::Backend;
 use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
 use crate::downstream::front::Front;
@@ -20,7 +19,7 @@ use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::signals::Signals;
 use crate::stop::StopToken;
-use crate::upstream::agent::Upstream;
+use crate::upkeep::Upkeep;
 use crate::upstream::tunnel::Tunnels;
 
 /// Why the proxy could not start.
@@ -70,6 +69,7 @@ pub struct Proxy {
     front: Front,
     stop: StopToken,
     health: Vec<JoinHandle<()>>,
+    upkeep: Upkeep,
 }
 
 /// How a drain ended.
@@ -84,6 +84,7 @@ impl Proxy {
     ///
     /// # Errors
     /// See [`StartError`].
+    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
     pub fn start(config: Config) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
@@ -101,6 +102,7 @@ impl Proxy {
         let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
         let front = Front::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
         let stop = StopToken::new();
+        let upkeep = Upkeep::start(routes.clone(), stop.clone()).map_err(StartError::Thread)?;
         let mut health = Vec::new();
         for route in &routes {
             health.extend(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
@@ -119,6 +121,7 @@ impl Proxy {
             front,
             stop,
             health,
+            upkeep,
         })
     }
 
@@ -137,8 +140,8 @@ impl Proxy {
     /// Each backend's address and the exchanges in flight on it.
     #[must_use]
     pub fn backend_in_flight(&self) -> Vec<(String, usize)> {
-        let backends = self.routes.iter().flat_map(|route| route.backends().iter());
-        backends.map(|backend| (backend.config().addr.to_string(), backend.in_flight())).collect()
+        let backends = self.routes.iter().flat_map(|route| route.backends());
+        backends.map(|backend| (backend.label().to_owned(), backend.in_flight())).collect()
     }
 
     /// Stops accepting, lets what is in flight finish for up to `shutdown_timeout`, and joins every thread.
@@ -155,17 +158,13 @@ impl Proxy {
                 log::error!("a health thread had panicked");
             }
         }
+        self.upkeep.join();
         Drained { cut }
     }
 }
 
 fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
-    let backend = |entry: &crate::config::BackendConfig| {
-        let upstream = Upstream::new(&entry.addr, config).map_err(StartError::Backend)?;
-        Ok(Arc::new(Backend::new(entry.clone(), upstream)))
-    };
-    let backends = config.backends.iter().map(backend).collect::<Result<_, _>>()?;
-    Ok(Arc::new(Route::new(config.clone(), backends)))
+    Route::build(config).map(Arc::new).map_err(StartError::Backend)
 }
 
 fn log_route(route: &RouteConfig) {

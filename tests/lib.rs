@@ -12,17 +12,32 @@
 
 mod balancing;
 mod broken_answers;
+mod client_leaves;
+mod closing;
 mod counters;
+#[cfg(target_os = "linux")]
+mod drain;
+mod early_answers;
+mod expect;
 mod failures;
+mod forms;
 mod health;
 mod large_bodies;
+#[cfg(target_os = "linux")]
+mod listeners;
 mod load;
 mod methods;
+mod pipelining;
+mod pool;
 mod request_headers;
 mod responses;
 mod reuse;
 mod routing;
 mod shutdown;
+mod slow_clients;
 mod startup;
 mod streaming;
+mod strict;
 mod support;
+#[cfg(target_os = "linux")]
+mod survival;

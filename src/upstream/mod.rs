@@ -8,6 +8,7 @@ pub(crate) mod call;
 pub mod failure;
 pub mod forward;
 pub mod headers;
+pub mod names;
 mod pool;
 pub mod retry;
 mod transport;

@@ -48,8 +48,8 @@ impl Conn {
 /// Where to connect to.
 #[derive(Debug)]
 pub(super) enum Destination {
-    /// The addresses are tried in turn.
-    Tcp(Vec<SocketAddr>),
+    /// `None`: nobody knows where.
+    Tcp(Option<SocketAddr>),
     Unix(PathBuf),
 }
 
@@ -121,14 +121,21 @@ impl Connector for BackendConnector {
 
 impl Destination {
     fn is_unresolved(&self) -> bool {
-        matches!(self, Self::Tcp(addrs) if addrs.is_empty())
+        matches!(self, Self::Tcp(None))
     }
 
     fn connect(&self, limit: Duration) -> io::Result<Conn> {
         // A zero limit would mean "invalid" to the socket layer, not "at once".
         let limit = limit.max(Duration::from_millis(1));
         let socket = match self {
-            Self::Tcp(addrs) => connect_tcp(addrs, limit)?,
+            Self::Tcp(addr) => {
+                let addr =
+                    addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
+                let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+                socket.connect_timeout(&SockAddr::from(addr), limit)?;
+                socket.set_tcp_nodelay(true)?;
+                socket
+            }
             Self::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.connect_timeout(&SockAddr::unix(path)?, limit)?;
@@ -138,26 +145,6 @@ impl Destination {
         socket.set_read_timeout(Some(SLICE))?;
         Ok(Conn { socket: Arc::new(socket), read_slice: SLICE })
     }
-}
-
-fn connect_tcp(addrs: &[SocketAddr], limit: Duration) -> io::Result<Socket> {
-    let deadline = Instant::now() + limit;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for addr in addrs {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, None)?;
-        match socket.connect_timeout(&SockAddr::from(*addr), left) {
-            Ok(()) => {
-                socket.set_tcp_nodelay(true)?;
-                return Ok(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// One connection while ureq uses it.
@@ -266,7 +253,7 @@ pub(super) fn notice_early_answer(call: &mut Call, socket: &Socket) {
     match crate::socket::peek_now(socket, &mut start) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Ok(n) if start.get(..n).is_some_and(|start| start.starts_with(b"HTTP/1.1 1")) => {
-            call.only_interim = true
+            call.only_interim = true;
         }
         _ => call.send_broken = true,
     }

@@ -276,6 +276,29 @@ impl Conn {
         self.send(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes())
     }
 
+    /// The socket itself, for another protocol. Nothing must have been read yet.
+    pub fn stream(&self) -> Result<TcpStream> {
+        self.wire.stream.try_clone()
+    }
+
+    /// What else comes, until the proxy has finished its side.
+    pub fn rest(&mut self) -> Result<Vec<u8>> {
+        let (mut rest, mut bytes) = (Body::new(Framing::UntilClose), Vec::new());
+        while let Some(piece) = self.wire.piece(&mut rest)? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// The next `count` bytes.
+    pub fn exactly(&mut self, count: usize) -> Result<Vec<u8>> {
+        let (mut body, mut bytes) = (Body::new(Framing::Length(count as u64)), Vec::new());
+        while let Some(piece) = self.wire.piece(&mut body)? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
     /// Closes with RST.
     pub fn reset(self) {
         self.wire.reset_on_close();

@@ -75,6 +75,13 @@ deadline_secs = 4
 max_body_bytes = 0
 retries = 0
 max_in_flight = 7
+max_in_flight_per_backend = 8
+queue_timeout_secs = 9
+max_fails = 0
+fail_timeout_secs = 11
+keepalive_connections = 0
+keepalive_idle_secs = 12
+resolve_secs = 13
 preserve_host = true
 [routes.health_check]
 path = "/p?q=1"
@@ -121,6 +128,7 @@ health_check = { path = "/", interval_secs = 0.5 }
             })
             .to_vec(),
         algorithm: Algorithm::RoundRobin,
+        sticky_cookie: None,
         health_check: Some(HealthCheckConfig {
             path: "/p?q=1".to_owned(),
             interval: Duration::from_millis(500),
@@ -135,6 +143,13 @@ health_check = { path = "/", interval_secs = 0.5 }
         max_body_bytes: Some(0),
         retries: 0,
         max_in_flight: n(7),
+        max_in_flight_per_backend: Some(n(8)),
+        queue_timeout: secs(9),
+        max_fails: 0,
+        fail_timeout: secs(11),
+        keepalive_connections: 0,
+        keepalive_idle: secs(12),
+        resolve_interval: secs(13),
         preserve_host: true,
     };
     assert_eq!(config.routes[0], route);

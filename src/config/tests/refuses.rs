@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::{FILE, refused, with_key, with_route};
+use crate::config::raw::ROUTE;
 
 #[test]
 fn files_that_cannot_be_read() {
@@ -42,9 +43,7 @@ fn not_toml() {
 
 #[test]
 fn unknown_keys() {
-    let route_keys = "prefix, backend_addrs, balancing_algorithm, health_check, connect_timeout_secs, \
-                      response_timeout_secs, idle_timeout_secs, deadline_secs, max_body_bytes, retries, \
-                      max_in_flight, preserve_host";
+    let route_keys = ROUTE.keys.join(", ");
     for (text, message) in [
         (
             format!("listen = 1\n{}", with_route("")),
@@ -295,12 +294,14 @@ fn values_of_strings() {
         (
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
-             expected \"round_robin\" or \"least_connections\"; did you mean \"round_robin\"?",
+             expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
+             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",
