@@ -1,6 +1,6 @@
 //! The tables of the README: every key is there, and the defaults are those of the file we ship.
 
-use super::super::raw::{BACKEND, HEALTH_CHECK, ROUTE, SERVER, TOP};
+use super::super::raw::{BACKEND, HEALTH_CHECK, ROUTE, SERVER, STICKY_COOKIE, TLS, TOP};
 use super::{accepted, shipped};
 
 const README: &str = include_str!("../../../README.md");
@@ -25,6 +25,8 @@ fn readme_table_lists_every_key() {
         ("`[server]`", &SERVER),
         ("`[[routes]]`", &ROUTE),
         ("`health_check` of a route", &HEALTH_CHECK),
+        ("`sticky_cookie` of a route", &STICKY_COOKIE),
+        ("`tls` of a route", &TLS),
         ("An entry of `backend_addrs` as a table", &BACKEND),
     ] {
         let keys: Vec<&str> = rows(heading).into_iter().map(|(key, _)| key).collect();
