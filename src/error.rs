@@ -48,6 +48,8 @@ pub enum Cause {
     Overloaded,
     /// The route carries `max_in_flight` exchanges already.
     RouteFull,
+    /// Every backend of the route carries `max_in_flight_per_backend`, and none became free in `queue_timeout_secs`.
+    BackendsBusy,
     /// As many tunnels are open as `max_tunnels` allows.
     TunnelsFull,
     /// The backend refused the connection.
@@ -82,7 +84,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 23;
+    pub(crate) const COUNT: usize = 24;
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
     pub(crate) fn index(self) -> usize {
@@ -97,19 +99,20 @@ impl Cause {
             Self::NoHealthyBackend => 7,
             Self::Overloaded => 8,
             Self::RouteFull => 9,
-            Self::TunnelsFull => 10,
-            Self::ConnectRefused => 11,
-            Self::ConnectTimeout => 12,
-            Self::ConnectFailed => 13,
-            Self::NameNotResolved => 14,
-            Self::ResponseTimeout => 15,
-            Self::DeadlineExceeded => 16,
-            Self::BackendClosed => 17,
-            Self::BadResponse => 18,
-            Self::ResponseHeadTooLarge => 19,
-            Self::UploadAbandoned => 20,
-            Self::Internal => 21,
-            Self::TlsFailed(_) => 22,
+            Self::BackendsBusy => 10,
+            Self::TunnelsFull => 11,
+            Self::ConnectRefused => 12,
+            Self::ConnectTimeout => 13,
+            Self::ConnectFailed => 14,
+            Self::NameNotResolved => 15,
+            Self::ResponseTimeout => 16,
+            Self::DeadlineExceeded => 17,
+            Self::BackendClosed => 18,
+            Self::BadResponse => 19,
+            Self::ResponseHeadTooLarge => 20,
+            Self::UploadAbandoned => 21,
+            Self::Internal => 22,
+            Self::TlsFailed(_) => 23,
         }
     }
 
@@ -127,6 +130,7 @@ impl Cause {
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
+            Self::BackendsBusy => "backends_busy",
             Self::TunnelsFull => "tunnels_full",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
@@ -157,6 +161,7 @@ impl Cause {
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
             Self::RouteFull => "too many requests for this path are in progress at the moment",
+            Self::BackendsBusy => "every server for this path is busy at the moment",
             Self::TunnelsFull => "too many upgraded connections are open at the moment",
             Self::ConnectRefused => "the server refused the connection",
             Self::ConnectTimeout => "the server did not accept a connection in time",
@@ -183,7 +188,11 @@ impl Cause {
             Self::BadBody | Self::ClientLeft => 400,
             Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::NoRoute => 404,
-            Self::NoHealthyBackend | Self::Overloaded | Self::RouteFull | Self::TunnelsFull => 503,
+            Self::NoHealthyBackend
+            | Self::Overloaded
+            | Self::RouteFull
+            | Self::BackendsBusy
+            | Self::TunnelsFull => 503,
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::NameNotResolved
@@ -207,7 +216,9 @@ impl Cause {
             Self::BodyTooLarge => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
-            Self::Overloaded | Self::RouteFull | Self::TunnelsFull => "connection_limit_reached",
+            Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
+                "connection_limit_reached"
+            }
             Self::ConnectRefused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
@@ -235,6 +246,7 @@ impl Cause {
             Self::NoRoute
             | Self::Overloaded
             | Self::RouteFull
+            | Self::BackendsBusy
             | Self::TunnelsFull
             | Self::UploadAbandoned
             | Self::Internal => Blame::Proxy,

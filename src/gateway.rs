@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
-use crate::balance::{Backend, BackendGuard};
+use crate::balance::sticky_cookie::set_cookie;
+use crate::balance::{Backend, BackendGuard, PickRequest};
 use crate::config::IpNetwork;
 use crate::counters::{Counters, InFlight};
 use crate::downstream::answer::{self, Relayed};
@@ -47,6 +48,11 @@ impl Gateway {
     /// Whether the body of a request is of any use: it has a route, and one that takes a body of that length.
     pub(crate) fn wants_body(&self, head: &RequestHead) -> bool {
         self.route(head).is_ok()
+    }
+
+    /// Whether a client that asks before it sends its body may be told to go on: somebody is there to take it.
+    pub(crate) fn may_continue(&self, head: &RequestHead) -> bool {
+        self.route(head).is_ok_and(|route| route.has_healthy())
     }
 
     fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
@@ -91,27 +97,32 @@ impl Gateway {
             permit = Some(self.tunnels.permit().ok_or(Cause::TunnelsFull)?);
         }
 
+        let request = PickRequest { client: client.address(), fields: &head.fields };
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut last = None;
         loop {
             let fresh = !tried.is_empty();
-            let guard = route.pick_or_repeat(&tried).ok_or(last.unwrap_or(Cause::NoHealthyBackend))?;
+            let guard =
+                route.find_backend(&request, &tried, deadline).map_err(|cause| last.unwrap_or(cause))?;
             let upstream = guard.upstream();
             let one = Try { head, route: config, upstream, fresh, deadline, trusted, upgrade };
-            let failed = match forward::send(one, client) {
+            let answer = forward::send(one, client)
+                .map(|answer| answer.with_cookie(set_cookie(config, &head.fields, &guard)));
+            let failed = match answer {
                 Ok(answer) if upgrade && answer.head().status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return switch(answer, guard, permit.take(), config.idle_timeout, client);
                 }
-                Ok(answer) => match self.relay(answer, &guard, head, client) {
-                    Ok(outcome) => return Ok(outcome),
-                    Err(cause) => {
-                        report(&guard, config.prefix.as_str(), cause);
-                        return Err(cause);
+                Ok(answer) => {
+                    let outcome = self.relay(answer, &guard, head, client);
+                    match outcome.as_ref().map_or_else(|cause| Some(*cause), |outcome| outcome.cause) {
+                        None => route.note_success(&guard),
+                        Some(cause) => route.note_failure(&guard, cause),
                     }
-                },
+                    return outcome;
+                }
                 Err(failed) => failed,
             };
-            report(&guard, config.prefix.as_str(), failed.cause);
+            route.note_failure(&guard, failed.cause);
             let tries_left = (config.retries as usize).saturating_sub(tried.len());
             let in_time =
                 started.elapsed() < config.response_timeout && deadline.is_none_or(|at| Instant::now() < at);
@@ -119,7 +130,7 @@ impl Gateway {
             if tries_left == 0 || !in_time || !may_retry(&head.method, cause, progress) {
                 return Err(cause);
             }
-            log::debug!("trying again backend={} cause={cause} sent={}", guard.config().addr, progress.sent);
+            log::debug!("trying again backend={} cause={cause} sent={}", guard.label(), progress.sent);
             self.counters.retries.fetch_add(1, Ordering::Relaxed);
             tried.push(Arc::clone(guard.backend()));
             last = Some(cause);
@@ -137,17 +148,9 @@ impl Gateway {
         let keep_alive = head.keep_alive && !self.is_draining();
         let backend = Some(Arc::clone(guard.backend()));
         match answer::relay(&mut answer, head, client, keep_alive) {
-            Relayed::Whole(end) => {
-                if guard.answered() {
-                    log::info!("backend answers again backend={}", guard.config().addr);
-                }
-                Ok(Outcome { end, status, cause: None, backend })
-            }
+            Relayed::Whole(end) => Ok(Outcome { end, status, cause: None, backend }),
             Relayed::Unsent(cause) => Err(cause),
-            Relayed::Broken(cause) => {
-                report(guard, "", cause);
-                Ok(Outcome { end: End::Broken, status, cause: Some(cause), backend })
-            }
+            Relayed::Broken(cause) => Ok(Outcome { end: End::Broken, status, cause: Some(cause), backend }),
         }
     }
 
@@ -190,20 +193,11 @@ fn switch<C: Client>(
     }
 }
 
-/// Warns when a backend that had answered begins to fail, not at each failure: a client could fill the log.
-fn report(backend: &Backend, route: &str, cause: Cause) {
-    if cause.blame() == Blame::Upstream && backend.failed() {
-        let addr = &backend.config().addr;
-        log::warn!("backend fails route={route} backend={addr} cause={cause} (further failures at debug)");
-    }
-}
-
 fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, took: Duration) {
     if !log::log_enabled!(log::Level::Debug) {
         return;
     }
-    let backend =
-        outcome.backend.as_ref().map_or("-".to_owned(), |backend| backend.config().addr.to_string());
+    let backend = outcome.backend.as_ref().map_or("-".to_owned(), |backend| backend.label().to_owned());
     let cause = outcome.cause.map_or("-", Cause::word);
     log::debug!(
         "exchange client={} method={} target={:?} status={} cause={cause} backend={backend} ms={}",

@@ -17,5 +17,6 @@ pub mod routing;
 pub mod signals;
 pub mod socket;
 pub mod stop;
+pub mod upkeep;
 pub mod upstream;
 pub mod workers;

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::balance::Backend;
 use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
 use crate::downstream::front::Front;
@@ -20,7 +19,6 @@ use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::signals::Signals;
 use crate::stop::StopToken;
-use crate::upstream::agent::Upstream;
 use crate::upstream::tunnel::Tunnels;
 
 /// Why the proxy could not start.
@@ -137,8 +135,8 @@ impl Proxy {
     /// Each backend's address and the exchanges in flight on it.
     #[must_use]
     pub fn backend_in_flight(&self) -> Vec<(String, usize)> {
-        let backends = self.routes.iter().flat_map(|route| route.backends().iter());
-        backends.map(|backend| (backend.config().addr.to_string(), backend.in_flight())).collect()
+        let backends = self.routes.iter().flat_map(|route| route.backends());
+        backends.map(|backend| (backend.label().to_owned(), backend.in_flight())).collect()
     }
 
     /// Stops accepting, lets what is in flight finish for up to `shutdown_timeout`, and joins every thread.
@@ -160,12 +158,7 @@ impl Proxy {
 }
 
 fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
-    let backend = |entry: &crate::config::BackendConfig| {
-        let upstream = Upstream::new(&entry.addr, config).map_err(StartError::Backend)?;
-        Ok(Arc::new(Backend::new(entry.clone(), upstream)))
-    };
-    let backends = config.backends.iter().map(backend).collect::<Result<_, _>>()?;
-    Ok(Arc::new(Route::new(config.clone(), backends)))
+    Route::build(config).map(Arc::new).map_err(StartError::Backend)
 }
 
 fn log_route(route: &RouteConfig) {

@@ -12,17 +12,29 @@
 
 mod balancing;
 mod broken_answers;
+mod client_leaves;
+mod closing;
 mod counters;
+mod early_answers;
+mod expect;
 mod failures;
+mod forms;
 mod health;
 mod large_bodies;
 mod load;
 mod methods;
+mod pipelining;
 mod request_headers;
 mod responses;
 mod reuse;
 mod routing;
 mod shutdown;
+mod slow_clients;
 mod startup;
 mod streaming;
+mod strict;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(unix)]
+mod unix;

@@ -1,41 +1,101 @@
 //! [`Backend`]: the address of one server, whether it is healthy, and how busy it is.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
+use super::hash::hash;
+use super::line::Line;
+use super::passive::{Millis, Passive};
 use crate::config::BackendConfig;
 use crate::upstream::agent::Upstream;
+
+/// What [`Millis`] are counted from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A change of passive health is logged once in this many milliseconds per backend; a flapping one fills no log.
+const LOG_PAUSE: Millis = 60_000;
+
+/// Now, as passive health counts time.
+#[must_use]
+pub fn now_millis() -> Millis {
+    Millis::try_from(START.elapsed().as_millis()).unwrap_or(Millis::MAX - 1) + 1
+}
 
 /// One server behind a route. Asking for its health or load takes no lock.
 #[derive(Debug)]
 pub struct Backend {
     config: BackendConfig,
+    /// Which of the addresses of a name it is.
+    resolved: Option<SocketAddr>,
+    /// Its name in logs.
+    label: String,
+    id: u64,
     upstream: Upstream,
     /// Written by the health thread of the route, read by the balancers. A hint: nothing else depends on it, so
     /// `Relaxed`.
     healthy: AtomicBool,
-    /// Written by [`BackendGuard`](super::BackendGuard) alone. A statistic that steers balancing: `Relaxed`.
+    passive: Passive,
+    /// When a change of passive health was last logged, 0 = never. `Relaxed`: a race logs twice.
+    logged_at: AtomicU64,
+    /// Written by [`BackendGuard`](super::BackendGuard) alone. It steers balancing; with [`Line`] it decides who waits,
+    /// so `SeqCst` where it goes down and where a full backend is looked at.
     in_flight: AtomicUsize,
-    /// The last exchange failed because of it. Written after each exchange, read to log changes alone: `Relaxed`.
-    failing: AtomicBool,
+    /// Where exchanges wait for a backend of this route to become free.
+    line: Arc<Line>,
 }
 
 impl Backend {
-    /// A backend that is taken for healthy until a probe says otherwise.
+    /// A backend that is taken for healthy until a probe says otherwise. `resolved`: its address, if `config` has a name.
     #[must_use]
-    pub fn new(config: BackendConfig, upstream: Upstream) -> Self {
+    pub fn new(
+        config: BackendConfig,
+        resolved: Option<SocketAddr>,
+        upstream: Upstream,
+        line: Arc<Line>,
+    ) -> Self {
+        let label = match resolved {
+            Some(addr) if addr.to_string() != config.addr.to_string() => format!("{}/{addr}", config.addr),
+            _ => config.addr.to_string(),
+        };
         Self {
+            id: hash(label.as_bytes()),
             config,
+            resolved,
+            label,
             upstream,
             healthy: AtomicBool::new(true),
+            passive: Passive::default(),
+            logged_at: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
-            failing: AtomicBool::new(false),
+            line,
         }
     }
 
-    /// Its entry in the configuration; `addr` names it in logs.
+    /// Its entry in the configuration.
     #[must_use]
     pub fn config(&self) -> &BackendConfig {
         &self.config
+    }
+
+    /// Its address; `None` for a Unix-domain socket.
+    #[must_use]
+    pub fn resolved(&self) -> Option<SocketAddr> {
+        self.resolved
+    }
+
+    /// What logs call it: its entry, and the address if the entry is a name.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// What stands for its address in sticky cookies and on the ring of consistent hashing. The same after a restart, in
+    /// other proxies, and wherever its entry stands.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The client that speaks to it.
@@ -44,47 +104,59 @@ impl Backend {
         &self.upstream
     }
 
-    /// Whether exchanges may be sent to it.
+    /// Whether the probes say that exchanges may be sent to it.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Sets the health and returns what it was.
+    /// Sets what the probes say and returns what it was.
     pub fn set_healthy(&self, healthy: bool) -> bool {
         self.healthy.swap(healthy, Ordering::Relaxed)
+    }
+
+    /// What the exchanges say.
+    pub(crate) fn passive(&self) -> &Passive {
+        &self.passive
+    }
+
+    /// Whether a change of passive health may be logged above debug now.
+    pub(crate) fn may_log(&self, now: Millis) -> bool {
+        let last = self.logged_at.load(Ordering::Relaxed);
+        if last != 0 && now.saturating_sub(last) < LOG_PAUSE {
+            return false;
+        }
+        self.logged_at.store(now, Ordering::Relaxed);
+        true
     }
 
     /// Exchanges it is carrying now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Notes that an exchange failed because of it; whether that is new.
-    pub(crate) fn failed(&self) -> bool {
-        !self.failing.swap(true, Ordering::Relaxed)
-    }
-
-    /// Notes that it carried an exchange to its end; whether it had failed before.
-    pub(crate) fn answered(&self) -> bool {
-        self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
     pub(super) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.line.call_next();
     }
 
     /// A backend at a made-up address that nobody connects to.
     #[cfg(test)]
     pub(crate) fn for_tests(port: u16) -> Self {
+        Self::in_line_for_tests(port, Arc::default())
+    }
+
+    /// The same, with the line of its route.
+    #[cfg(test)]
+    pub(crate) fn in_line_for_tests(port: u16, line: Arc<Line>) -> Self {
         use crate::config::BackendAddr;
         let addr = BackendAddr::Tcp { host: "127.0.0.1".into(), port };
         let config = BackendConfig { addr, weight: std::num::NonZeroU32::MIN };
-        Self::new(config, Upstream::for_tests())
+        Self::new(config, None, Upstream::for_tests(), line)
     }
 }

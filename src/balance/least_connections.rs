@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::load::Load;
 use super::turns::Turns;
-use super::{Backend, BackendGuard, LoadBalancer};
+use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
-/// Picks the eligible backend that carries the fewest exchanges; among equals, the one picked longest ago. So idle
-/// backends are used in turn, and of several threads that pick at the same moment each gets another one.
+/// Picks the eligible backend that carries the fewest exchanges for its weight; among equals, the one picked longest ago.
+/// So idle backends are used in turn, whatever their weights, and of several threads that pick at the same moment each gets another one.
 #[derive(Debug)]
 pub struct LeastConnections {
     turns: Turns,
@@ -21,18 +22,18 @@ impl LeastConnections {
 }
 
 impl LoadBalancer for LeastConnections {
-    fn pick(&self, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
-        self.turns.pick(eligible, Backend::in_flight)
+    fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
+        self.turns.pick(eligible, Load::of)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{backends, position, shares, shares_of_threads};
+    use super::super::test_support::{backends, position, shares, shares_of_threads, weighted};
     use super::*;
 
     fn pick(balancer: &LeastConnections) -> BackendGuard {
-        balancer.pick(&Backend::is_healthy).unwrap()
+        balancer.pick(&PickRequest::ANYONE, &Backend::is_healthy).unwrap()
     }
 
     #[test]
@@ -61,6 +62,18 @@ mod tests {
         assert!(backends.iter().all(|backend| backend.in_flight() == 10));
         drop(held);
         assert!(backends.iter().all(|backend| backend.in_flight() == 0));
+    }
+
+    #[test]
+    fn weights_count() {
+        let backends = weighted(&[3, 1, 2]);
+        let balancer = LeastConnections::new(&backends);
+        let held: Vec<_> = (0..60).map(|_| pick(&balancer)).collect();
+        assert_eq!(backends.iter().map(|backend| backend.in_flight()).collect::<Vec<_>>(), [30, 10, 20]);
+        drop(held);
+        assert_eq!(shares(&balancer, &backends, 30), [10, 10, 10], "idle ones are equal");
+        let _one_each: Vec<_> = backends.iter().map(BackendGuard::new).collect();
+        assert_eq!(shares(&balancer, &backends, 30), [30, 0, 0], "1/3 < 1/2 < 1");
     }
 
     #[test]
@@ -146,6 +159,6 @@ mod tests {
 
     #[test]
     fn none_without_an_eligible_one() {
-        assert!(LeastConnections::new(&backends(3)).pick(&|_| false).is_none());
+        assert!(LeastConnections::new(&backends(3)).pick(&PickRequest::ANYONE, &|_| false).is_none());
     }
 }

@@ -1,20 +1,34 @@
 //! Choosing a backend: the [`LoadBalancer`] trait and its algorithms.
 
 pub mod backend;
+pub mod consistent_hash;
 pub mod guard;
+mod hash;
 pub mod least_connections;
+pub mod line;
+mod load;
+pub mod passive;
+pub mod random_two_choices;
+pub mod request;
 pub mod round_robin;
+pub mod sticky_cookie;
 mod turns;
+pub mod weighted_round_robin;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::config::Algorithm;
+use crate::config::{Algorithm, RouteConfig};
 
 pub use backend::Backend;
+pub use consistent_hash::ConsistentHash;
 pub use guard::BackendGuard;
 pub use least_connections::LeastConnections;
+pub use random_two_choices::RandomTwoChoices;
+pub use request::PickRequest;
 pub use round_robin::RoundRobin;
+pub use sticky_cookie::StickyCookie;
+pub use weighted_round_robin::WeightedRoundRobin;
 
 /// Chooses one of a route's backends for one exchange. A new algorithm is a file that implements this trait, a line
 /// in [`Algorithm`] and one in [`balancer`]; routing and forwarding know nothing else of it.
@@ -22,16 +36,24 @@ pub use round_robin::RoundRobin;
 /// A balancer is made with the backends it chooses from, so that it may keep what it needs about each of them.
 pub trait LoadBalancer: Debug + Send + Sync {
     /// Picks one of the backends for which `eligible` says yes, and counts the exchange on it. `None` when there is
-    /// none. `eligible` may change its mind between two calls: backends fall ill and recover meanwhile.
-    fn pick(&self, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard>;
+    /// none. `eligible` may change its mind between two calls: backends fall ill and recover meanwhile. It may be asked
+    /// under a lock of the balancer, so it takes none itself, nor does it wait.
+    fn pick(&self, request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard>;
 }
 
-/// The balancer for `algorithm` over `backends`.
+/// The balancer of `route` over `backends`.
 #[must_use]
-pub fn balancer(algorithm: Algorithm, backends: &[Arc<Backend>]) -> Box<dyn LoadBalancer> {
-    match algorithm {
+pub fn balancer(route: &RouteConfig, backends: &[Arc<Backend>]) -> Box<dyn LoadBalancer> {
+    let algorithm: Box<dyn LoadBalancer> = match &route.algorithm {
         Algorithm::RoundRobin => Box::new(RoundRobin::new(backends)),
         Algorithm::LeastConnections => Box::new(LeastConnections::new(backends)),
+        Algorithm::RandomTwoChoices => Box::new(RandomTwoChoices::new(backends)),
+        Algorithm::WeightedRoundRobin => Box::new(WeightedRoundRobin::new(backends)),
+        Algorithm::ConsistentHash(on) => Box::new(ConsistentHash::new(on.clone(), backends)),
+    };
+    match &route.sticky_cookie {
+        Some(cookie) => Box::new(StickyCookie::new(cookie, backends, algorithm)),
+        None => algorithm,
     }
 }
 
@@ -45,6 +67,22 @@ mod test_support {
         (0..count).map(|port| Arc::new(Backend::for_tests(port))).collect()
     }
 
+    /// Backends on ports 0, 1, 2 … with these weights.
+    pub(super) fn weighted(weights: &[u32]) -> Vec<Arc<Backend>> {
+        let with_weight = |(weight, backend): (&u32, Arc<Backend>)| {
+            let weight = std::num::NonZeroU32::new(*weight).unwrap();
+            let config = crate::config::BackendConfig { weight, ..backend.config().clone() };
+            Arc::new(Backend::new(
+                config,
+                None,
+                crate::upstream::agent::Upstream::for_tests(),
+                Arc::default(),
+            ))
+        };
+        let count = u16::try_from(weights.len()).unwrap();
+        weights.iter().zip(backends(count)).map(with_weight).collect()
+    }
+
     /// Where `picked` stands among `backends`.
     pub(super) fn position(backends: &[Arc<Backend>], picked: &BackendGuard) -> usize {
         backends.iter().position(|backend| Arc::ptr_eq(backend, picked.backend())).unwrap()
@@ -54,7 +92,9 @@ mod test_support {
     pub(super) fn shares(balancer: &dyn LoadBalancer, backends: &[Arc<Backend>], picks: usize) -> Vec<usize> {
         let mut shares = vec![0; backends.len()];
         for _ in 0..picks {
-            shares[position(backends, &balancer.pick(&Backend::is_healthy).unwrap())] += 1;
+            shares
+                [position(backends, &balancer.pick(&PickRequest::ANYONE, &Backend::is_healthy).unwrap())] +=
+                1;
         }
         shares
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::turns::Turns;
-use super::{Backend, BackendGuard, LoadBalancer};
+use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
 /// Picks the eligible backends in turn, each as often as the others, however many are not eligible and wherever they
-/// stand in the list.
+/// stand in the list. Weights do not count.
 #[derive(Debug)]
 pub struct RoundRobin {
     turns: Turns,
@@ -21,8 +21,8 @@ impl RoundRobin {
 }
 
 impl LoadBalancer for RoundRobin {
-    fn pick(&self, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
-        self.turns.pick(eligible, |_| 0)
+    fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
+        self.turns.pick(eligible, |_| ())
     }
 }
 
@@ -37,7 +37,9 @@ mod tests {
     fn goes_round_in_the_order_of_the_file() {
         let backends = backends(3);
         let balancer = RoundRobin::new(&backends);
-        let order: Vec<_> = (0..7).map(|_| position(&backends, &balancer.pick(&|_| true).unwrap())).collect();
+        let order: Vec<_> = (0..7)
+            .map(|_| position(&backends, &balancer.pick(&PickRequest::ANYONE, &|_| true).unwrap()))
+            .collect();
         assert_eq!(order, [0, 1, 2, 0, 1, 2, 0]);
     }
 
@@ -89,10 +91,11 @@ mod tests {
         let balancer = RoundRobin::new(&backends);
         let mut served = [0; 4];
         for _ in 0..300 {
-            let mut at = position(&backends, &balancer.pick(&|_| true).unwrap());
+            let mut at = position(&backends, &balancer.pick(&PickRequest::ANYONE, &|_| true).unwrap());
             if at == 0 {
-                let second =
-                    balancer.pick(&|backend| !std::ptr::eq(backend, &raw const *backends[0])).unwrap();
+                let second = balancer
+                    .pick(&PickRequest::ANYONE, &|backend| !std::ptr::eq(backend, &raw const *backends[0]))
+                    .unwrap();
                 at = position(&backends, &second);
             }
             served[at] += 1;
@@ -102,8 +105,8 @@ mod tests {
 
     #[test]
     fn none_without_an_eligible_one() {
-        assert!(RoundRobin::new(&backends(3)).pick(&|_| false).is_none());
-        assert!(RoundRobin::new(&[]).pick(&|_| true).is_none());
+        assert!(RoundRobin::new(&backends(3)).pick(&PickRequest::ANYONE, &|_| false).is_none());
+        assert!(RoundRobin::new(&[]).pick(&PickRequest::ANYONE, &|_| true).is_none());
     }
 
     /// Who says yes once is picked, even if all say no afterwards.
@@ -113,7 +116,7 @@ mod tests {
         let balancer = RoundRobin::new(&backends);
         for yes_at in 0..3 {
             let asked = Cell::new(0);
-            let picked = balancer.pick(&|_| {
+            let picked = balancer.pick(&PickRequest::ANYONE, &|_| {
                 asked.set(asked.get() + 1);
                 asked.get() == yes_at + 1
             });
@@ -127,11 +130,11 @@ mod tests {
         let backends = backends(2);
         let balancer = RoundRobin::new(&backends);
         let asked = Cell::new(0);
-        let picked = balancer.pick(&|_| {
+        let picked = balancer.pick(&PickRequest::ANYONE, &|_| {
             asked.set(asked.get() + 1);
             if asked.get() == 2 {
                 // The first backend's turn has been seen; take it away.
-                drop(balancer.pick(&|_| true));
+                drop(balancer.pick(&PickRequest::ANYONE, &|_| true));
             }
             asked.get() == 1
         });

@@ -50,10 +50,10 @@ impl Turns {
     /// another thread has just picked this backend, and this thread looks again. The exchange is counted before the
     /// turn is taken, and its number read before the rank, so that whoever sees the turn sees the exchange too:
     /// else threads that pick at the same moment could all find the same backend idle.
-    pub(super) fn pick(
+    pub(super) fn pick<R: Ord + Copy>(
         &self,
         eligible: &dyn Fn(&Backend) -> bool,
-        rank: impl Fn(&Backend) -> usize,
+        rank: impl Fn(&Backend) -> R,
     ) -> Option<BackendGuard> {
         let mut missed: Option<&Slot> = None;
         loop {

@@ -5,6 +5,7 @@
 //! [`ConfigErrors`] shows everything there is to mend.
 
 mod addr;
+mod balancing;
 mod document;
 mod error;
 mod network;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use crate::routing::Prefix;
 
 pub use addr::BackendAddrError;
+pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use network::IpNetworkError;
 
@@ -168,6 +170,8 @@ pub struct RouteConfig {
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// Absent: clients are not bound to backends.
+    pub sticky_cookie: Option<StickyCookieConfig>,
     /// Absent: backends are taken for healthy.
     pub health_check: Option<HealthCheckConfig>,
     /// Until a connection to a backend stands.
@@ -184,6 +188,20 @@ pub struct RouteConfig {
     pub retries: u32,
     /// Exchanges of this route at once.
     pub max_in_flight: NonZeroUsize,
+    /// Exchanges of one backend at once; absent = unlimited.
+    pub max_in_flight_per_backend: Option<NonZeroUsize>,
+    /// How long an exchange waits in line while all backends carry as many as they may.
+    pub queue_timeout: Duration,
+    /// Consecutive connection failures or time-outs that take a backend out; 0 = none do.
+    pub max_fails: u32,
+    /// The failures must fall within this time; without a health check, also how long the backend stays out.
+    pub fail_timeout: Duration,
+    /// Idle connections kept per backend; 0 = each request connects anew.
+    pub keepalive_connections: usize,
+    /// How long an idle connection to a backend is kept.
+    pub keepalive_idle: Duration,
+    /// From one look-up of host names in `backend_addrs` to the next.
+    pub resolve_interval: Duration,
     /// Send the client's `Host` instead of the backend's address.
     pub preserve_host: bool,
     /// How backends at `https://` are verified.
@@ -200,6 +218,7 @@ impl RouteConfig {
             prefix,
             backends,
             algorithm: Algorithm::RoundRobin,
+            sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
@@ -208,6 +227,14 @@ impl RouteConfig {
             max_body_bytes: None,
             retries: 1,
             max_in_flight: nonzero(share),
+            max_in_flight_per_backend: None,
+            queue_timeout: Duration::from_secs(1),
+            max_fails: 3,
+            fail_timeout: Duration::from_secs(10),
+            keepalive_connections: 64,
+            // Below the 5 s after which Node and uvicorn hang up.
+            keepalive_idle: Duration::from_secs(4),
+            resolve_interval: Duration::from_secs(30),
             preserve_host: false,
             tls: TlsConfig::default(),
         }
@@ -268,25 +295,6 @@ pub struct CaFile {
 impl fmt::Debug for CaFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CaFile").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-/// How a backend is chosen among the eligible ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// One after the other.
-    RoundRobin,
-    /// The one with the fewest exchanges in flight.
-    LeastConnections,
-}
-
-/// The word in the configuration.
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastConnections => "least_connections",
-        })
     }
 }
 

@@ -47,7 +47,8 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 6] = [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND];
+pub(super) const TABLES: [&TableKeys; 7] =
+    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -133,6 +134,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "prefix",
         "backend_addrs",
         "balancing_algorithm",
+        "hash_on",
+        "sticky_cookie",
         "health_check",
         "connect_timeout_secs",
         "response_timeout_secs",
@@ -141,11 +144,19 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "max_body_bytes",
         "retries",
         "max_in_flight",
+        "max_in_flight_per_backend",
+        "queue_timeout_secs",
+        "max_fails",
+        "fail_timeout_secs",
+        "keepalive_connections",
+        "keepalive_idle_secs",
+        "resolve_secs",
         "preserve_host",
         "tls",
     ],
     tables: &[
         ("backend_addrs", Nested::Among(&BACKEND)),
+        ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("tls", Nested::One(&TLS)),
     ],
@@ -159,8 +170,12 @@ pub(super) struct RawRoute {
     pub(super) prefix: Option<Spanned<String>>,
     /// At least one. Required.
     pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
-    /// `round_robin` or `least_connections`.
+    /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
     pub(super) balancing_algorithm: Option<Spanned<String>>,
+    /// With `consistent_hash`: `client_address`, `header:NAME` or `cookie:NAME`. Default: `client_address`.
+    pub(super) hash_on: Option<Spanned<String>>,
+    /// Keeps a client on the backend it got first. Absent: it does not.
+    pub(super) sticky_cookie: Option<Spanned<RawStickyCookie>>,
     /// Absent: all backends are taken for healthy.
     pub(super) health_check: Option<Spanned<RawHealthCheck>>,
     /// Until a connection to a backend stands; then another backend is tried, or the exchange fails.
@@ -177,6 +192,20 @@ pub(super) struct RawRoute {
     pub(super) retries: Option<Spanned<i128>>,
     /// Exchanges of this route at once. Default: three quarters of the workers.
     pub(super) max_in_flight: Option<Spanned<i128>>,
+    /// Exchanges of one backend at once. Absent: unlimited.
+    pub(super) max_in_flight_per_backend: Option<Spanned<i128>>,
+    /// For a backend to become free when all carry as many as they may; then 503.
+    pub(super) queue_timeout_secs: Option<Spanned<Seconds>>,
+    /// Consecutive connection failures or time-outs that take a backend out. 0: none do.
+    pub(super) max_fails: Option<Spanned<i128>>,
+    /// The failures must fall within this time; without a health check, also how long the backend stays out.
+    pub(super) fail_timeout_secs: Option<Spanned<Seconds>>,
+    /// Idle connections kept per backend. 0: each request connects anew.
+    pub(super) keepalive_connections: Option<Spanned<i128>>,
+    /// How long an idle connection to a backend is kept.
+    pub(super) keepalive_idle_secs: Option<Spanned<Seconds>>,
+    /// From one look-up of the host names in `backend_addrs` to the next.
+    pub(super) resolve_secs: Option<Spanned<Seconds>>,
     /// Send the client's `Host` instead of the backend's address.
     pub(super) preserve_host: Option<bool>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
@@ -223,6 +252,23 @@ pub(super) struct RawTls {
     pub(super) server_name: Option<Spanned<String>>,
     /// Take any certificate. Default: false.
     pub(super) insecure_skip_verify: Option<bool>,
+}
+
+pub(super) static STICKY_COOKIE: TableKeys = TableKeys {
+    name: "sticky_cookie",
+    expected: "a table, for example { name = \"backend\" }",
+    keys: &["name", "max_age_secs"],
+    tables: &[],
+};
+
+/// `sticky_cookie` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStickyCookie {
+    /// What the cookie is called. Required.
+    pub(super) name: Option<Spanned<String>>,
+    /// How long a client keeps it. Absent: until it is closed.
+    pub(super) max_age_secs: Option<Spanned<i128>>,
 }
 
 pub(super) static BACKEND: TableKeys = TableKeys {
@@ -366,5 +412,6 @@ mod tests {
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
         assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
+        assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
     }
 }

@@ -11,8 +11,8 @@ use super::document::Document;
 use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
-    Algorithm, BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig,
-    IpNetwork, RouteConfig, ServerConfig,
+    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
+    RouteConfig, ServerConfig,
 };
 use crate::routing::Prefix;
 
@@ -148,10 +148,9 @@ impl Resolver<'_> {
             }
             let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
-            if let Some(word) = raw.balancing_algorithm {
-                let all = [Algorithm::RoundRobin, Algorithm::LeastConnections];
-                let found = self.word(&word, &format!("{key}.balancing_algorithm"), "an algorithm", &all);
-                route.algorithm = found.unwrap_or(route.algorithm);
+            self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
+            if let Some(raw) = raw.sticky_cookie {
+                route.sticky_cookie = self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.prefix);
             }
             if let Some(raw) = raw.health_check {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
@@ -174,6 +173,17 @@ impl Resolver<'_> {
             }
             self.whole(&key("retries"), raw.retries, 0..=100, &mut route.retries);
             self.count(&key("max_in_flight"), raw.max_in_flight, 1..=65_536, &mut route.max_in_flight);
+            if raw.max_in_flight_per_backend.is_some() {
+                let max = route.max_in_flight_per_backend.insert(std::num::NonZeroUsize::MAX);
+                self.count(&key("max_in_flight_per_backend"), raw.max_in_flight_per_backend, 1..=65_536, max);
+            }
+            self.timeout(&key("queue_timeout_secs"), raw.queue_timeout_secs, &mut route.queue_timeout);
+            self.whole(&key("max_fails"), raw.max_fails, 0..=1000, &mut route.max_fails);
+            self.timeout(&key("fail_timeout_secs"), raw.fail_timeout_secs, &mut route.fail_timeout);
+            let kept = &mut route.keepalive_connections;
+            self.whole(&key("keepalive_connections"), raw.keepalive_connections, 0..=65_536, kept);
+            self.timeout(&key("keepalive_idle_secs"), raw.keepalive_idle_secs, &mut route.keepalive_idle);
+            self.timeout(&key("resolve_secs"), raw.resolve_secs, &mut route.resolve_interval);
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
             if let Some(raw) = raw.tls {
                 route.tls = self.tls(&key("tls"), raw, &route.backends);

@@ -87,7 +87,7 @@ impl Resolver<'_> {
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Display + Copy>(
+    pub(super) fn word<T: Display + Clone>(
         &mut self,
         text: &Spanned<String>,
         key: &str,
@@ -96,7 +96,7 @@ impl Resolver<'_> {
     ) -> Option<T> {
         let words: Vec<String> = allowed.iter().map(T::to_string).collect();
         if let Some((found, _)) = allowed.iter().zip(&words).find(|(_, word)| *word == text.get_ref()) {
-            return Some(*found);
+            return Some(found.clone());
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let hint = suggest::closest(text.get_ref(), &words)

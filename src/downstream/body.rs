@@ -119,21 +119,30 @@ impl Body {
     /// Takes what belongs to the body from `input`, up to [`COLLECT`] bytes.
     pub(super) fn collect(&mut self, input: &mut Vec<u8>, now: Instant) -> Result<(), Cause> {
         let room = COLLECT.saturating_sub(self.collected.len());
-        let (consumed, _) = match &mut self.rest {
+        let consumed = match &mut self.rest {
             Rest::Length(left) => {
                 let n = input.len().min(room).min(usize::try_from(*left).unwrap_or(usize::MAX));
                 self.collected.extend_from_slice(input.get(..n).unwrap_or_default());
                 *left -= n as u64;
-                (n, n)
+                n
             }
             Rest::Chunked(decoder) => {
                 let begin = self.collected.len();
                 self.collected.resize(begin + room.min(input.len()), 0);
-                let output = self.collected.get_mut(begin..).unwrap_or_default();
-                let step = decoder.decode(input, output);
-                let step = step.map_err(|_| Cause::BadBody)?;
-                self.collected.truncate(begin + step.produced);
-                (step.consumed, step.produced)
+                let (mut consumed, mut end) = (0, begin);
+                // More than once: data before an error comes without the error.
+                loop {
+                    let rest = input.get(consumed..).unwrap_or_default();
+                    let output = self.collected.get_mut(end..).unwrap_or_default();
+                    let step = decoder.decode(rest, output).map_err(|_| Cause::BadBody)?;
+                    if step.consumed == 0 {
+                        break;
+                    }
+                    consumed += step.consumed;
+                    end += step.produced;
+                }
+                self.collected.truncate(end);
+                consumed
             }
         };
         input.drain(..consumed);
@@ -190,7 +199,10 @@ impl Body {
                 }
             },
         };
-        self.pace.received(read.unwrap_or(0), Instant::now());
+        // To have looked in vain is no progress of the sender.
+        if let Some(n) = read {
+            self.pace.received(n, Instant::now());
+        }
         Ok(read)
     }
 

@@ -26,6 +26,9 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// answer to the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);
 
+/// What a client waits for that sent `Expect: 100-continue`.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Limits that hold for every connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -77,6 +80,8 @@ pub(crate) struct Connection {
     pub(super) body: Body,
     /// The request will be refused, whatever its body is.
     is_unwanted: bool,
+    /// `100 Continue` was sent for the body that is coming.
+    pub(super) told_to_continue: bool,
     /// The client has said that it will send no further request.
     is_last: bool,
     pub(super) phase: Phase,
@@ -100,6 +105,7 @@ impl Connection {
             head: None,
             body: Body::new(BodyFraming::None, now),
             is_unwanted: false,
+            told_to_continue: false,
             is_last: false,
             phase: Phase::Idle { since: now },
             registered: false,
@@ -173,10 +179,16 @@ impl Connection {
                 match self.parse_head(&limits.head) {
                     Ok(head) => {
                         self.body = Body::new(head.framing, now);
-                        self.is_unwanted = !self.place.room().gateway.wants_body(&head);
+                        let gateway = &self.place.room().gateway;
+                        self.is_unwanted = !gateway.wants_body(&head);
+                        let may_continue = head.expect_continue && gateway.may_continue(&head);
                         self.head = Some(head);
                         self.phase = Phase::Body { since: now };
-                        self.advance_body(now)
+                        let step = self.advance_body(now);
+                        if step == Step::Ready && may_continue && self.body.is_untouched() {
+                            return self.say_continue();
+                        }
+                        step
                     }
                     Err(error) => Step::Refuse(Cause::Head(error)),
                 }
@@ -188,13 +200,27 @@ impl Connection {
         if let Err(cause) = self.body.collect(&mut self.input, now) {
             return Step::Refuse(cause);
         }
-        // A client that waits for 100 sends nothing before; whether it gets one is for the worker to find out.
-        let waits_for_100 =
-            self.head.as_ref().is_some_and(|head| head.expect_continue) && self.body.is_untouched();
+        // A client that waits for 100 sends nothing before. Where it did not get one, the worker finds out why.
+        let waits_for_100 = !self.told_to_continue
+            && self.body.is_untouched()
+            && self.head.as_ref().is_some_and(|head| head.expect_continue);
         if self.body.is_all_received() || self.body.is_full() || waits_for_100 || self.is_unwanted {
             Step::Ready
         } else {
             Step::Wait
+        }
+    }
+
+    /// Asks for the body, so that waiting for it costs no worker.
+    fn say_continue(&mut self) -> Step {
+        match send_now(&self.socket, CONTINUE, false) {
+            Ok(n) if n == CONTINUE.len() => {
+                self.told_to_continue = true;
+                Step::Wait
+            }
+            // It has not read its last answer yet: a worker can wait for that.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Ready,
+            _ => Step::Close,
         }
     }
 
@@ -230,6 +256,7 @@ impl Connection {
     /// Makes room for the next request. The last one's body must have been received whole.
     pub(super) fn next_request(&mut self, now: Instant) {
         self.body = Body::new(BodyFraming::None, now);
+        self.told_to_continue = false;
         self.phase = Phase::Idle { since: now };
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method};
 use socket2::Socket;
 
 use super::answer;
-use super::connection::{Connection, Step};
+use super::connection::{CONTINUE, Connection, Step};
 use super::exchange::{Client, End};
 use crate::error::Cause;
 use crate::gateway::Gateway;
@@ -103,7 +103,8 @@ fn serve_one(connection: &mut Connection, gateway: &Gateway) -> End {
     let limits = connection.place.room().limits;
     match connection.take_head(&limits.head, Instant::now()) {
         Ok(head) => {
-            let mut client = NativeClient { connection, owes_continue: head.expect_continue, wrote: false };
+            let owes_continue = head.expect_continue && !connection.told_to_continue;
+            let mut client = NativeClient { connection, owes_continue, wrote: false };
             // A panic is caught here, where the client can still be answered, if it was not yet.
             let served =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gateway.serve(&head, &mut client)));
@@ -158,7 +159,7 @@ impl Client for NativeClient<'_> {
         let limits = self.connection.place.room().limits;
         if self.owes_continue && self.connection.body.is_untouched() {
             let socket = self.connection.socket();
-            (&mut &**socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Cause::ClientLeft)?;
+            (&mut &**socket).write_all(CONTINUE).map_err(|_| Cause::ClientLeft)?;
         }
         self.owes_continue = false;
         let connection = &mut *self.connection;

@@ -77,23 +77,20 @@ impl HealthChecker {
             return Ok(None);
         };
         let name = thread_name("health", route.config().prefix.as_str());
-        let targets = route
-            .backends()
-            .iter()
-            .map(|backend| Target {
-                backend: Arc::clone(backend),
-                streak: Streak::new(backend.is_healthy(), &check),
-                running: None,
-            })
-            .collect();
         let (alive, ended) = mpsc::channel();
-        let checker = Self { shared: Arc::new(Shared { route, check, probe, stop }), targets, alive, ended };
+        let checker = Self {
+            shared: Arc::new(Shared { route, check, probe, stop }),
+            targets: Vec::new(),
+            alive,
+            ended,
+        };
         Builder::new().name(name).spawn(move || checker.run()).map(Some)
     }
 
     fn run(mut self) {
         let mut due = Instant::now();
         while !self.shared.stop.is_stopped() {
+            self.follow_addresses();
             for target in &mut self.targets {
                 target.start_probe(&self.shared, &self.alive);
             }
@@ -110,6 +107,21 @@ impl HealthChecker {
             }
         }
         self.finish();
+    }
+
+    /// Takes in backends that are new, and lets go of those that are gone and not being probed.
+    fn follow_addresses(&mut self) {
+        let backends = self.shared.route.backends();
+        self.targets.retain(|target| {
+            target.running.as_ref().is_some_and(|probe| !probe.is_finished())
+                || backends.iter().any(|backend| Arc::ptr_eq(backend, &target.backend))
+        });
+        for backend in backends {
+            if !self.targets.iter().any(|target| Arc::ptr_eq(&backend, &target.backend)) {
+                let streak = Streak::new(backend.is_healthy(), &self.shared.check);
+                self.targets.push(Target { backend, streak, running: None });
+            }
+        }
     }
 
     /// Joins the probes that end soon, and lets go of the rest.
@@ -145,12 +157,12 @@ impl Target {
                 Err(panic) => log::error!(
                     "probe thread panicked route={} backend={} reason={:?}",
                     shared.prefix(),
-                    self.backend.config().addr,
+                    self.backend.label(),
                     panic_message(&*panic),
                 ),
             }
         }
-        let name = thread_name("probe", &self.backend.config().addr);
+        let name = thread_name("probe", self.backend.label());
         let (shared_by_probe, alive) = (Arc::clone(shared), alive.clone());
         let (backend, streak) = (Arc::clone(&self.backend), self.streak);
         let started = Builder::new().name(name).spawn(move || {
@@ -163,7 +175,7 @@ impl Target {
             Err(error) => log::warn!(
                 "cannot start a probe route={} backend={} reason={:?}",
                 shared.prefix(),
-                self.backend.config().addr,
+                self.backend.label(),
                 error.to_string(),
             ),
         }
@@ -183,9 +195,10 @@ impl Shared {
             // The backend may by now belong to another configuration, with another health check.
             return streak;
         }
-        let (route, addr) = (self.prefix(), &backend.config().addr);
+        let (route, addr) = (self.prefix(), backend.label());
         match verdict(outcome) {
             Ok(status) => {
+                self.route.note_success(backend);
                 if streak.record(true) == Some(Transition::Recovered) {
                     backend.set_healthy(true);
                     let reason = describe(status);
@@ -492,11 +505,9 @@ mod tests {
             healthy_threshold: NonZeroU32::MIN,
             unhealthy_threshold: NonZeroU32::MIN,
         };
-        let route = Route::new(
-            crate::config::RouteConfig { health_check: Some(check), ..route.config().clone() },
-            route.backends().to_vec(),
-        );
-        let (route, stop) = (Arc::new(route), StopToken::new());
+        let backends = route.backends();
+        let config = crate::config::RouteConfig { health_check: Some(check), ..route.config().clone() };
+        let (route, stop) = (Arc::new(Route::with_line(config, backends, Arc::default())), StopToken::new());
         let probe: Probe = Box::new(|_, _| Ok(StatusCode::OK));
         let thread = HealthChecker::start_with(Arc::clone(&route), stop.clone(), probe).unwrap().unwrap();
         let begin = Instant::now();

@@ -1,6 +1,7 @@
 //! HTTP/1.1 messages: bytes to types and back. No sockets here.
 
 pub mod chunked;
+pub mod cookie;
 pub mod fields;
 pub mod framing;
 pub mod head;

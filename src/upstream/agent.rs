@@ -1,7 +1,7 @@
 //! The ureq agent of one backend: what is switched off, how long things may take, where it connects to.
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,6 @@ use super::pool::IdlePool;
 use super::tls::TlsClient;
 use super::transport::{BackendConnector, Destination, MAX_RESPONSE_HEAD, NoResolver};
 use crate::config::{BackendAddr, RouteConfig};
-
-/// Idle connections kept per backend.
-const MAX_IDLE: usize = 64;
-/// Idle connections are closed after this long: below the 5 s after which Node and uvicorn hang up.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 
 /// The client that speaks to one backend.
 #[derive(Debug)]
@@ -35,25 +30,19 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The client of the backend at `addr`, with the time-outs of `route`. A host name is resolved here, once.
+    /// The client of the backend at `addr`, with the time-outs of `route`. `resolved`: where that is, unless it is a
+    /// Unix-domain socket.
     ///
     /// # Errors
     /// The address can't be written as the authority of a URI, or the system has no CA certificates.
-    pub fn new(addr: &BackendAddr, route: &RouteConfig) -> io::Result<Self> {
+    pub fn new(addr: &BackendAddr, resolved: Option<SocketAddr>, route: &RouteConfig) -> io::Result<Self> {
         let mut tls = None;
-        if let BackendAddr::Https { host, .. } = addr {
-            tls = Some(TlsClient::new(host, &route.tls)?);
-        }
         let (authority, destination) = match addr {
-            BackendAddr::Tcp { host, port } | BackendAddr::Https { host, port } => {
+            BackendAddr::Tcp { .. } => (addr.to_string(), Destination::Tcp(resolved)),
+            BackendAddr::Https { host, port } => {
                 let authority = BackendAddr::Tcp { host: host.clone(), port: *port }.to_string();
-                // A name without an address makes every exchange fail with a cause that says so; the others go on.
-                let addrs =
-                    (host.as_str(), *port).to_socket_addrs().map(Iterator::collect).unwrap_or_else(|error| {
-                        log::warn!("backend {authority} has no address: {error}");
-                        Vec::new()
-                    });
-                (authority, Destination::Tcp(addrs))
+                tls = Some(TlsClient::new(host, &route.tls)?);
+                (authority, Destination::Tcp(resolved))
             }
             // What nginx sends for a Unix-domain backend.
             BackendAddr::Unix(path) => ("localhost".to_owned(), Destination::Unix(path.clone())),
@@ -64,7 +53,7 @@ impl Upstream {
         let parsed: Authority = authority.parse().map_err(|error: http::uri::InvalidUri| invalid(&error))?;
         let host = HeaderValue::from_str(&authority).map_err(|error| invalid(&error))?;
         let destination = Arc::new(destination);
-        let idle = Arc::new(IdlePool::new(MAX_IDLE, MAX_IDLE_AGE));
+        let idle = Arc::new(IdlePool::new(route.keepalive_connections, route.keepalive_idle));
         let no_idle = Arc::new(IdlePool::new(0, Duration::ZERO));
         Ok(Self {
             agent: agent(&destination, tls.as_ref(), &idle),
@@ -132,7 +121,7 @@ impl Upstream {
     #[cfg(test)]
     #[expect(clippy::unwrap_used, reason = "a constant address")]
     pub(crate) fn for_tests() -> Self {
-        let destination = Arc::new(Destination::Tcp(Vec::new()));
+        let destination = Arc::new(Destination::Tcp(None));
         let idle = Arc::new(IdlePool::new(0, Duration::ZERO));
         let second = Duration::from_secs(1);
         Self {

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::{HeaderValue, SET_COOKIE};
 use http::{Request, Response};
 use socket2::Socket;
 use ureq::{Body, SendBody};
@@ -122,6 +123,17 @@ fn longest_line(request: &Request<()>) -> usize {
 impl Answer {
     pub(crate) fn head(&self) -> &Response<Body> {
         &self.response
+    }
+
+    /// The same with one cookie more for the client.
+    pub(crate) fn with_cookie(mut self, cookie: Option<HeaderValue>) -> Self {
+        if let Some(cookie) = cookie
+            && self.response.headers_mut().try_append(SET_COOKIE, cookie).is_err()
+        {
+            // Far more than ureq lets through.
+            log::error!("too many fields in an answer to add a cookie");
+        }
+        self
     }
 
     /// Calls `read` for each piece of the body. See [`BodyReader`].

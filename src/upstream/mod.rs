@@ -9,6 +9,7 @@ pub(crate) mod conn;
 pub mod failure;
 pub mod forward;
 pub mod headers;
+pub mod names;
 mod pool;
 pub mod retry;
 #[cfg(feature = "tls")]

@@ -36,8 +36,8 @@ const OUTPUT_START: usize = 16 * 1024;
 /// Where to connect to.
 #[derive(Debug)]
 pub(super) enum Destination {
-    /// The addresses are tried in turn.
-    Tcp(Vec<SocketAddr>),
+    /// `None`: nobody knows where.
+    Tcp(Option<SocketAddr>),
     Unix(PathBuf),
 }
 
@@ -150,14 +150,21 @@ fn handshake(conn: &mut Conn, started: Instant, limit: Duration) -> Result<(), (
 
 impl Destination {
     fn is_unresolved(&self) -> bool {
-        matches!(self, Self::Tcp(addrs) if addrs.is_empty())
+        matches!(self, Self::Tcp(None))
     }
 
     fn connect(&self, limit: Duration) -> io::Result<Socket> {
         // A zero limit would mean "invalid" to the socket layer, not "at once".
         let limit = limit.max(Duration::from_millis(1));
         match self {
-            Self::Tcp(addrs) => connect_tcp(addrs, limit),
+            Self::Tcp(addr) => {
+                let addr =
+                    addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
+                let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+                socket.connect_timeout(&SockAddr::from(addr), limit)?;
+                socket.set_tcp_nodelay(true)?;
+                Ok(socket)
+            }
             Self::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.connect_timeout(&SockAddr::unix(path)?, limit)?;
@@ -165,26 +172,6 @@ impl Destination {
             }
         }
     }
-}
-
-fn connect_tcp(addrs: &[SocketAddr], limit: Duration) -> io::Result<Socket> {
-    let deadline = Instant::now() + limit;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for addr in addrs {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, None)?;
-        match socket.connect_timeout(&SockAddr::from(*addr), left) {
-            Ok(()) => {
-                socket.set_tcp_nodelay(true)?;
-                return Ok(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// The connection of the current call while ureq uses it.

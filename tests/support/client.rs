@@ -1,8 +1,10 @@
 //! A client that sends any bytes in any pieces and reads answers by their framing.
 
 use std::io::{Error, ErrorKind};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::hash::Hash;
 use super::wait::PATIENCE;
@@ -75,6 +77,40 @@ impl Client {
 
     pub fn try_connect(addr: SocketAddr) -> Result<Self, Error> {
         Ok(Self { wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?) })
+    }
+
+    /// A client whose kernel takes little before somebody reads it.
+    pub fn with_small_window(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
+        socket.connect_timeout(&addr.into(), PATIENCE).expect("connect to the proxy");
+        Self { wire: Wire::new(socket) }
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&self) {
+        drop(self.wire.stream.shutdown(Shutdown::Write));
+    }
+
+    /// Whether the other side has closed, as far as is known here without waiting. Bytes that wait are no end.
+    pub fn is_closed(&self) -> bool {
+        match self.peek() {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Whether bytes or the end have arrived and were not read.
+    pub fn has_input(&self) -> bool {
+        !matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn peek(&self) -> Result<usize, Error> {
+        let stream = &self.wire.stream;
+        stream.set_nonblocking(true).expect("a socket that does not block");
+        let peeked = stream.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        stream.set_nonblocking(false).expect("a socket that blocks");
+        peeked
     }
 
     /// How long each later read may take.
@@ -193,6 +229,12 @@ impl Client {
                 Err(error) => panic!("broken off after {} bytes: {error}", hash.length()),
             }
         }
+    }
+
+    /// Fails unless the proxy closes in good order: with FIN, and not another byte before it.
+    #[track_caller]
+    pub fn expect_fin(&mut self) {
+        self.wire.end().unwrap_or_else(|error| panic!("not closed in good order: {error}"));
     }
 
     /// How the proxy ends the connection: `Ok` = closed or reset without another byte.

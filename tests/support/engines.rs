@@ -1,7 +1,7 @@
 //! Every behaviour is tested on every way in.
 //!
 //! `on_both_engines!(one, two);` turns the functions `fn one(engine: Engine)` of a file into the tests `native::one`
-//! and `tiny_http::one`. A test function that is not named there is dead code, which the compiler reports.
+//! and `tiny_http::one`; `on_native!(one, two);` is for files about what tiny_http does not have. A test function that is not named there is dead code, which the compiler reports.
 
 /// A way in: a value of `engine` under `[server]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,50 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "a request of tiny_http can only be dropped when its body was read to the end",
     ),
     (
+        Engine::TinyHttp,
+        "expect::a_refused_request_is_not_told_to_continue",
+        "a request of tiny_http can only be dropped when its body was read to the end, which asks for it",
+    ),
+    (
+        Engine::TinyHttp,
+        "expect::an_old_client_gets_no_100",
+        "tiny_http sends 100 Continue to HTTP/1.0 clients as well",
+    ),
+    (
+        Engine::TinyHttp,
+        "forms::an_old_client_gets_an_unknown_length_until_close",
+        "tiny_http cannot close a connection that its client wants to keep; the client waits",
+    ),
+    (
+        Engine::TinyHttp,
+        "forms::empty_lines_before_a_request_are_ignored",
+        "tiny_http answers 400 to an empty line before a request",
+    ),
+    (
         Engine::Native,
         "streaming::a_small_request_chunk_arrives_before_the_body_ends",
         "small bodies are collected in the waiting room, so that a slow sender holds no worker",
     ),
 ];
+
+/// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
+const NATIVE_ONLY: &[(&str, &str)] = &[
+    ("client_leaves", "tiny_http keeps the sockets to itself, so nobody can see that a client left"),
+    ("closing", "tiny_http does not let us close a connection"),
+    ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
+    ("slow_clients", "tiny_http has no deadline of any kind"),
+    (
+        "strict",
+        "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
+    ),
+];
+
+/// Runs `test` on the native engine; its file has to be in the list. Called by [`on_native!`].
+pub fn run_native(module: &str, function: fn(Engine)) {
+    let file = module.rsplit("::").nth(1).unwrap_or(module);
+    assert!(NATIVE_ONLY.iter().any(|(listed, _)| *listed == file), "{file} is not in NATIVE_ONLY");
+    function(Engine::Native);
+}
 
 /// Runs `test` unless the list says that it cannot pass. Called by [`on_both_engines!`].
 pub fn run(engine: Engine, module: &str, test: &str, function: fn(Engine)) {
@@ -81,6 +120,21 @@ macro_rules! on_both_engines {
 }
 pub(crate) use on_both_engines;
 
+/// Makes a test of each function, for the native engine only.
+macro_rules! on_native {
+    ($($test:ident),+ $(,)?) => {
+        mod native {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::support::engines::run_native(module_path!(), super::$test);
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_native;
+
 /// A name in the list that no longer belongs to a test would go unnoticed otherwise.
 #[test]
 fn every_skipped_test_exists() {
@@ -94,5 +148,12 @@ fn every_skipped_test_exists() {
         let (file, test) = name.split_once("::").unwrap();
         let full = format!("{file}::{}::{test}: test", engine.name());
         assert!(tests.lines().any(|line| line == full), "SKIPPED names {full:?}, which is not a test");
+    }
+    for (file, _) in NATIVE_ONLY {
+        let prefix = format!("{file}::native::");
+        assert!(
+            tests.lines().any(|line| line.starts_with(&prefix)),
+            "NATIVE_ONLY names {file}, without tests"
+        );
     }
 }

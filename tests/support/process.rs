@@ -49,6 +49,23 @@ pub fn program() -> Command {
     command
 }
 
+/// The program, started by a shell that runs `first` and is replaced by it.
+#[cfg(unix)]
+pub fn program_after(first: &str) -> Command {
+    let command = program();
+    let path = command.get_program().to_owned();
+    let mut shell = Command::new("/bin/sh");
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(path);
+    shell
+}
+
 /// A started program whose output is collected. Dropping it kills it.
 #[derive(Debug)]
 pub struct ProxyProcess {
@@ -70,12 +87,33 @@ pub struct Exit {
 impl ProxyProcess {
     /// Starts the program with this configuration and waits until it listens.
     pub fn start(config: &str) -> (Self, SocketAddr) {
+        Self::start_with(config, program())
+    }
+
+    /// [`start`](Self::start) by a command of which `--config PATH` becomes the end.
+    pub fn start_with(config: &str, mut command: Command) -> (Self, SocketAddr) {
         let directory = TempDir::new();
         let path = directory.file("reverse-proxy.toml", config);
-        let mut process = Self::spawn(program().arg("--config").arg(path));
+        let mut process = Self::spawn(command.arg("--config").arg(path));
         process._directory = Some(directory);
         let addr = process.wait_for_output("the address it listens on", listen_addr);
         (process, addr)
+    }
+
+    /// Threads it has now.
+    #[cfg(target_os = "linux")]
+    pub fn threads(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        tasks.expect("the program is running").count()
+    }
+
+    /// Kilobytes of memory it has now.
+    #[cfg(target_os = "linux")]
+    pub fn resident_kib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the program is running");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Starts the program as told.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reverse_proxy::config::Config;
+use reverse_proxy::counters::Counters;
 use reverse_proxy::proxy::Proxy;
 
 use super::engines::Engine;
@@ -21,6 +22,7 @@ pub struct TestProxy {
 #[derive(Clone, Debug)]
 pub struct Builder {
     engine: Engine,
+    listen: String,
     shutdown_timeout: &'static str,
     server: String,
     routes: String,
@@ -35,6 +37,12 @@ impl Builder {
     pub fn server(mut self, line: &str) -> Self {
         self.server.push_str(line);
         self.server.push('\n');
+        self
+    }
+
+    /// Another `listen_addr` than a free port of 127.0.0.1, as TOML.
+    pub fn listen(mut self, addrs: &str) -> Self {
+        addrs.clone_into(&mut self.listen);
         self
     }
 
@@ -64,7 +72,8 @@ impl Builder {
     /// The configuration file.
     pub fn toml(&self) -> String {
         format!(
-            "listen_addr = \"127.0.0.1:0\"\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
+            "listen_addr = {}\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
+            self.listen,
             self.shutdown_timeout,
             self.engine.name(),
             self.server,
@@ -92,7 +101,13 @@ fn log_to_test_output() {
 
 impl TestProxy {
     pub fn builder(engine: Engine) -> Builder {
-        Builder { engine, shutdown_timeout: "1", server: String::new(), routes: String::new() }
+        Builder {
+            engine,
+            listen: "\"127.0.0.1:0\"".into(),
+            shutdown_timeout: "1",
+            server: String::new(),
+            routes: String::new(),
+        }
     }
 
     /// A proxy with one route, `/`.
@@ -102,6 +117,33 @@ impl TestProxy {
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// All addresses listened on.
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        self.running().local_addrs().to_vec()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        self.running().counters()
+    }
+
+    fn running(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a running proxy")
+    }
+
+    /// Waits until this backend carries so many exchanges.
+    #[track_caller]
+    pub fn expect_in_flight(&self, backend: &str, count: usize) {
+        wait_for("the in-flight count", || {
+            let counts = self.in_flight();
+            if counts.iter().any(|(name, seen)| name == backend && *seen == count) {
+                Ok(())
+            } else {
+                Err((count, counts))
+            }
+        });
     }
 
     /// Exchanges that each backend is carrying.

@@ -1,6 +1,7 @@
 //! Files that are accepted, files that are refused, and the file we ship.
 
 mod accepts;
+mod balancing;
 mod refuses;
 mod shipped;
 

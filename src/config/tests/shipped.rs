@@ -44,7 +44,9 @@ fn defaults_are_as_documented() {
             examples.push(setting.split_once(" = ").unwrap().0);
         }
     }
-    assert_eq!(examples, ["trusted_proxies", "deadline_secs", "max_body_bytes"]);
+    let expected =
+        ["trusted_proxies", "sticky_cookie", "deadline_secs", "max_body_bytes", "max_in_flight_per_backend"];
+    assert_eq!(examples, expected);
 }
 
 #[test]

@@ -1,0 +1,86 @@
+"""The three backends, the same for every proxy."""
+
+import os
+from pathlib import Path
+
+from . import processes
+from .processes import Process, folder, free_port
+
+SMALL = b"reverse-proxy benchmark: a small answer of seventy-two bytes, as it is.\n"
+FILES = {"/10k": 10 * 1024, "/1m": 1024 * 1024, "/100m": 100 * 1024 * 1024}
+
+
+def start_nginx(_helper=None):
+    """nginx with the small answer and the files, on three ports."""
+    assert len(SMALL) == 72
+    root = folder() / "files"
+    root.mkdir()
+    for path, size in FILES.items():
+        with open(root / path[1:], "wb") as file:
+            block = os.urandom(64 * 1024)
+            for written in range(0, size, len(block)):
+                file.write(block[: size - written])
+    ports = [free_port() for _ in range(3)]
+    listen = "\n".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)
+    small = SMALL.decode().replace("\n", "\\n")
+    config = folder() / "origin.conf"
+    config.write_text(f"""
+{nginx_preamble("origin")}
+http {{
+    {nginx_temporary("origin")}
+    access_log off;
+    default_type text/plain;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_timeout 120s;
+    keepalive_requests 1000000000;
+    open_file_cache max=10;
+    server {{
+        {listen}
+        root {root};
+        location = /small {{ return 200 "{small}"; }}
+    }}
+}}
+""")
+    process = Process("origin", nginx_command(config))
+    for port in ports:
+        process.wait_for_port(port)
+    return ports
+
+
+def start_helper(binary):
+    """The helper's origin: slow and chunked answers, uploads, WebSockets. On three ports."""
+    ports = [free_port() for _ in range(3)]
+    process = Process("helper", [binary, "origin", *(f"127.0.0.1:{port}" for port in ports)])
+    for port in ports:
+        process.wait_for_port(port)
+    return ports
+
+
+def nginx_preamble(name):
+    """What every configuration of nginx here begins with."""
+    limit = processes.descriptors()
+    user = "user root;" if os.getuid() == 0 else ""
+    temporary = folder() / f"{name}.tmp"
+    temporary.mkdir(exist_ok=True)
+    return f"""
+daemon off;
+{user}
+worker_processes auto;
+worker_rlimit_nofile {limit};
+pid {folder() / name}.pid;
+error_log stderr crit;
+events {{ worker_connections {min(limit - 100, 16000)}; }}
+"""
+
+
+def nginx_temporary(name):
+    """Where nginx may put files: not into the directories of the system."""
+    temporary = folder() / f"{name}.tmp"
+    return "\n".join(
+        f"{kind}_temp_path {temporary / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+
+
+def nginx_command(config):
+    return ["nginx", "-e", "stderr", "-p", folder(), "-c", Path(config)]

@@ -1,0 +1,237 @@
+"""The proxies that are compared, each with its configuration.
+
+The same for all: three backends in turn, connections kept alive on both sides and never closed after some number
+of requests, X-Forwarded-For, no access log, no health checks, bodies streamed, a thread (or process) per core where
+that can be chosen. Everything else is as the program comes.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .origins import nginx_command, nginx_preamble, nginx_temporary
+from .processes import folder
+
+
+@dataclass
+class Proxy:
+    """One of the programs. `command(port, backends)` writes what it needs and says how it is started."""
+
+    name: str
+    command: object
+    version: object
+    program: str
+    """What has to be installed, or built."""
+    environment: dict = None
+    ours: bool = False
+    only: tuple = ()
+    """The scenarios it takes part in, if not all."""
+
+    def missing(self):
+        return shutil.which(self.program) is None
+
+
+def ours(name, binary, engine):
+    """reverse-proxy with one of its ways in."""
+
+    def command(port, backends):
+        config = folder() / f"{name}.toml"
+        addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends)
+        config.write_text(f"""
+listen_addr = "127.0.0.1:{port}"
+shutdown_timeout = 1
+
+[server]
+engine = "{engine}"
+max_connections = 12000
+
+[[routes]]
+prefix = "/"
+backend_addrs = [{addresses}]
+""")
+        return [binary, "--config", config]
+
+    version = _first_line(binary, "--version")
+    return Proxy(name, command, version, str(binary), {"RUST_LOG": "error"}, ours=True)
+
+
+def peer(name, binary, **options):
+    """One of benches/peers."""
+
+    def command(port, backends):
+        return [binary, *(f"127.0.0.1:{number}" for number in [port, *backends])]
+
+    return Proxy(name, command, lambda: _locked_version("hyper"), str(binary), **options)
+
+
+def nginx():
+    def command(port, backends):
+        config = folder() / "nginx.conf"
+        servers = "\n".join(f"server 127.0.0.1:{backend};" for backend in backends)
+        config.write_text(f"""
+{nginx_preamble("nginx")}
+http {{
+    {nginx_temporary("nginx")}
+    access_log off;
+    keepalive_timeout 120s;
+    keepalive_requests 1000000000;
+    map $http_upgrade $connection_to_send {{ default upgrade; "" ""; }}
+    upstream backends {{
+        {servers}
+        keepalive 1024;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        client_max_body_size 0;
+        location / {{
+            proxy_pass http://backends;
+            proxy_http_version 1.1;
+            proxy_set_header Connection $connection_to_send;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            # Bodies of any size pass as they come instead of being kept in files.
+            proxy_request_buffering off;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+}}
+""")
+        return nginx_command(config)
+
+    return Proxy("nginx", command, _first_line("nginx", "-v", pattern=r"nginx/(\S+)"), "nginx")
+
+
+def haproxy():
+    def command(port, backends):
+        config = folder() / "haproxy.cfg"
+        servers = "\n".join(
+            f"    server backend{number} 127.0.0.1:{backend}" for number, backend in enumerate(backends)
+        )
+        config.write_text(f"""
+global
+    maxconn 12000
+    # It reckons with two descriptors for each of them; idle ones need one.
+    no strict-limits
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 120s
+    timeout server 120s
+    timeout tunnel 120s
+    option forwardfor
+frontend front
+    bind 127.0.0.1:{port} backlog 4096
+    default_backend backends
+backend backends
+    balance roundrobin
+    http-reuse always
+{servers}
+""")
+        return ["haproxy", "-db", "-f", config]
+
+    return Proxy("haproxy", command, _first_line("haproxy", "-v", pattern=r"version (\S+?)[- ]"), "haproxy")
+
+
+def apache():
+    modules = Path(os.environ.get("APACHE_MODULES", "/usr/lib/apache2/modules"))
+
+    def command(port, backends):
+        config = folder() / "apache.conf"
+        wanted = ["mpm_event", "authz_core", "slotmem_shm", "proxy", "proxy_http", "proxy_balancer"]
+        wanted += ["proxy_wstunnel", "lbmethod_byrequests"]
+        load = "\n".join(f"LoadModule {name}_module {modules}/mod_{name}.so" for name in wanted)
+        members = "\n".join(
+            f"    BalancerMember http://127.0.0.1:{backend} upgrade=websocket" for backend in backends
+        )
+        user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
+        config.write_text(f"""
+{load}
+ServerName localhost
+ServerRoot {folder()}
+DefaultRuntimeDir {folder()}
+PidFile {folder()}/apache.pid
+Mutex posixsem
+ErrorLog {folder()}/apache.error.log
+LogLevel crit
+{user}
+Listen 127.0.0.1:{port}
+ListenBacklog 4096
+# As many exchanges at once as any scenario has, all threads from the beginning.
+ServerLimit 4
+StartServers 4
+ThreadLimit 128
+ThreadsPerChild 128
+MaxRequestWorkers 512
+MinSpareThreads 512
+MaxSpareThreads 512
+AsyncRequestWorkerFactor 100
+KeepAlive On
+MaxKeepAliveRequests 0
+KeepAliveTimeout 120
+<Proxy balancer://backends>
+{members}
+    ProxySet lbmethod=byrequests
+</Proxy>
+ProxyPass / balancer://backends/
+""")
+        return ["apache2", "-D", "FOREGROUND", "-f", config]
+
+    return Proxy("apache", command, _first_line("apache2", "-v", pattern=r"Apache/(\S+)"), "apache2")
+
+
+def caddy():
+    def command(port, backends):
+        config = folder() / "Caddyfile"
+        addresses = " ".join(f"127.0.0.1:{backend}" for backend in backends)
+        config.write_text(f"""
+{{
+    admin off
+    auto_https off
+    persist_config off
+    log {{
+        level ERROR
+    }}
+}}
+http://:{port} {{
+    bind 127.0.0.1
+    reverse_proxy {addresses} {{
+        lb_policy round_robin
+        transport http {{
+            keepalive_idle_conns 4096
+            keepalive_idle_conns_per_host 1024
+            compression off
+        }}
+    }}
+}}
+""")
+        return ["caddy", "run", "--adapter", "caddyfile", "--config", config]
+
+    home = {name: str(folder()) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    return Proxy("caddy", command, _first_line("caddy", "version", pattern=r"v?(\d\S*)"), "caddy", home)
+
+
+def _first_line(*command, pattern=r"(\S+)\s*$"):
+    """Finds the version in what a program says about itself."""
+
+    def version():
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return "?"
+        lines = (said.stdout + said.stderr).strip().splitlines()
+        found = re.search(pattern, lines[0]) if lines else None
+        return found.group(1) if found else "?"
+
+    return version
+
+
+def _locked_version(package):
+    lock = (Path(__file__).parent.parent / "peers" / "Cargo.lock").read_text()
+    found = re.search(rf'name = "{package}"\nversion = "([^"]+)"', lock)
+    return f"{package} {found.group(1)}" if found else "?"
+
+

@@ -1,0 +1,170 @@
+"""One run: a proxy is started, loaded, measured and stopped."""
+
+import http.client
+import socket
+import time
+
+from . import load
+from .measure import Machine, usage
+from .processes import Process, free_port
+
+MIB = 1024 * 1024
+
+
+def run(proxy, scenario, backends, options):
+    """Measures `proxy`; what was measured, by name. The proxy is started for this run alone, on a port of its own:
+    nothing is left over from the run before, and the peak of its memory belongs to this scenario."""
+    port = free_port()
+    command = proxy.command(port, backends)
+    process = Process(f"proxy-{proxy.name}", command, proxy.environment)
+    before = Machine.now()
+    try:
+        if scenario.kind == "rest":
+            result = _rest(process, port, scenario)
+        else:
+            process.wait_for_port(port)
+            if scenario.kind != "websockets":
+                _first_answer(process, port, scenario)
+            measured = {"requests": _requests, "websockets": _websockets, "idle": _idle}[scenario.kind]
+            result = measured(process, port, scenario, options)
+    finally:
+        process.stop()
+    result["foreign"] = Machine.now().foreign_since(before)
+    return result
+
+
+def _requests(process, port, scenario, options):
+    def drive(seconds):
+        return load.wrk(port, scenario.path, scenario.connections, seconds, scenario.upload, scenario.headers)
+
+    return _driven(process, drive, scenario, options)
+
+
+def _websockets(process, port, scenario, options):
+    def drive(seconds):
+        return load.websockets(options.helper, port, scenario.connections, seconds)
+
+    return _driven(process, drive, scenario, options)
+
+
+def _driven(process, drive, scenario, options):
+    if options.warm_up:
+        drive(options.warm_up)
+    before = usage(process.pid)
+    done = drive(options.seconds)
+    after = usage(process.pid)
+    if process.popen.poll() is not None:
+        raise RuntimeError(f"ended by itself: {process.last_words()}")
+    if done.requests == 0:
+        raise RuntimeError(f"not one request succeeded: {process.last_words()}")
+    cpu = (after.cpu - before.cpu) * 1e6
+    result = {
+        "rate": done.requests / done.seconds,
+        "p50_us": done.p50_us,
+        "p99_us": done.p99_us,
+        "errors": done.errors,
+        "cpu_us": cpu / done.requests,
+        "switches": max(0, after.switches - before.switches) / done.requests,
+        "threads": after.threads,
+        "peak_mib": after.peak,
+    }
+    if scenario.per_mib:
+        mib = (done.requests * scenario.upload if scenario.upload else done.bytes) / MIB
+        result["mib_rate"] = mib / done.seconds
+        result["cpu_us_per_mib"] = cpu / mib
+    return result
+
+
+def _idle(process, port, scenario, options):
+    """The busy clients alone, and again beside many that keep their connection open and say nothing."""
+    alone = _requests(process, port, scenario, options)
+    idle = []
+    try:
+        for _ in range(options.idle):
+            idle.append(_keep_open(port, scenario.path))
+        beside = _requests(process, port, scenario, options)
+        now = usage(process.pid, with_pss=True)
+        closed = sum(not _is_open(connection) for connection in idle)
+    finally:
+        for connection in idle:
+            connection.close()
+    return {
+        **beside,
+        "errors": alone["errors"] + beside["errors"] + closed,
+        "alone_rate": alone["rate"],
+        "beside_share": beside["rate"] / alone["rate"],
+        "rss_mib": now.rss,
+        "pss_mib": now.pss,
+        "threads": now.threads,
+    }
+
+
+def _keep_open(port, path):
+    connection = socket.create_connection(("127.0.0.1", port), 10)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    answer = connection.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        connection.close()
+        raise RuntimeError(f"an idle connection got {answer[:40]!r}")
+    return connection
+
+
+def _is_open(connection):
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _rest(process, port, scenario):
+    """How long until the first answer, and what it takes then."""
+    end = process.started + 10
+    while True:
+        try:
+            _ask(port, scenario)
+            break
+        except (OSError, http.client.HTTPException):
+            if process.popen.poll() is not None:
+                raise RuntimeError(f"ended by itself: {process.last_words()}") from None
+            if time.monotonic() > end:
+                raise RuntimeError("no answer within 10 s") from None
+            time.sleep(0.0005)
+    answered = time.monotonic()
+    time.sleep(0.5)
+    now = usage(process.pid, with_pss=True)
+    return {
+        "first_answer_ms": (answered - process.started) * 1000,
+        "rss_mib": now.rss,
+        "pss_mib": now.pss,
+        "threads": now.threads,
+        "errors": 0,
+    }
+
+
+def _first_answer(process, port, scenario):
+    """Whether it works at all, before time is spent on measuring."""
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return _ask(port, scenario)
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{error}; {process.last_words()}") from None
+            time.sleep(0.01)
+
+
+def _ask(port, scenario):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        if scenario.upload:
+            connection.request("POST", scenario.path, body=b"u" * scenario.upload)
+        else:
+            connection.request("GET", scenario.path, headers=scenario.headers or {})
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise http.client.HTTPException(f"answered {answer.status} {answer.reason}")
+    finally:
+        connection.close()

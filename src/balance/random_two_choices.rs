@@ -1,0 +1,204 @@
+//! [`RandomTwoChoices`]: the less busy of two chosen at random.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::hash::mix;
+use super::load::Load;
+use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
+
+/// Chooses two different eligible backends at random, all pairs alike, and picks the one with fewer exchanges in flight
+/// for its weight; when they are equal, one of the two at random.
+///
+/// Nearly as even as the best of all, and better where several proxies share the backends: each knows its own
+/// exchanges alone, and if all of them went to the backend that looks best, they would go there together.
+#[derive(Debug)]
+pub struct RandomTwoChoices {
+    backends: Vec<Arc<Backend>>,
+    /// Where the next pick begins in the sequence of random numbers. Only that no two picks begin at the same place
+    /// counts, which any read-modify-write gives: `Relaxed`.
+    next: AtomicU64,
+}
+
+impl RandomTwoChoices {
+    /// Chooses among `backends`, differently in each process.
+    #[must_use]
+    pub fn new(backends: &[Arc<Backend>]) -> Self {
+        Self::seeded(backends, RandomState::new().hash_one(0))
+    }
+
+    fn seeded(backends: &[Arc<Backend>], seed: u64) -> Self {
+        Self { backends: backends.to_vec(), next: AtomicU64::new(seed) }
+    }
+}
+
+impl LoadBalancer for RandomTwoChoices {
+    fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
+        let mut random = Random(mix(self.next.fetch_add(STEP, Ordering::Relaxed)));
+        // Two of a list whose length shows at its end, each pair as likely as the others: the n-th takes one of the two
+        // places with a probability of 2/n. So each backend is asked once, and nothing is allocated.
+        let (mut one, mut other) = (None, None);
+        let eligible = self.backends.iter().filter(|backend| eligible(backend));
+        for (n, backend) in (1..).zip(eligible) {
+            match random.below(n) {
+                _ if n == 1 => one = Some(backend),
+                _ if n == 2 => other = Some(backend),
+                0 => one = Some(backend),
+                1 => other = Some(backend),
+                _ => {}
+            }
+        }
+        let (one, Some(other)) = (one?, other) else {
+            return one.map(BackendGuard::new);
+        };
+        let first = match Load::of(one).cmp(&Load::of(other)) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Greater => false,
+            std::cmp::Ordering::Equal => random.below(2) == 0,
+        };
+        Some(BackendGuard::new(if first { one } else { other }))
+    }
+}
+
+/// SplitMix64: its state goes up in these steps.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+struct Random(u64);
+
+impl Random {
+    /// 0 to `end` - 1.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(STEP);
+        // The upper half of the product: no division, and for such small ends no bias that could be seen.
+        let product = u128::from(mix(self.0)) * u128::from(end);
+        (product >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{backends, position, shares, shares_of_threads, weighted};
+    use super::*;
+
+    const ANYONE: PickRequest<'_> = PickRequest::ANYONE;
+
+    fn balancer(backends: &[Arc<Backend>]) -> RandomTwoChoices {
+        RandomTwoChoices::seeded(backends, 7)
+    }
+
+    fn assert_about(shares: &[usize], expected: usize) {
+        let near = expected * 9 / 10..=expected * 11 / 10;
+        assert!(shares.iter().all(|share| near.contains(share)), "{shares:?}, expected about {expected}");
+    }
+
+    #[test]
+    fn idle_ones_are_picked_about_alike() {
+        for count in [2, 3, 7] {
+            let backends = backends(count);
+            let shares = shares(&balancer(&backends), &backends, usize::from(count) * 3_000);
+            assert_about(&shares, 3_000);
+        }
+    }
+
+    /// Of one busy backend and three idle ones: never picked, because the other of any pair is idle.
+    #[test]
+    fn the_busiest_is_never_picked() {
+        let backends = backends(4);
+        let balancer = balancer(&backends);
+        let _busy = BackendGuard::new(&backends[1]);
+        let shares = shares(&balancer, &backends, 9_000);
+        assert_eq!(shares[1], 0);
+        // The others win against the busy one, and against each other half of the time.
+        assert_about(&[shares[0], shares[2], shares[3]], 3_000);
+    }
+
+    /// Who is picked is the less busy of a random pair, not of all: with 0, 1, 2, 3 in flight these wins are
+    /// 3, 2, 1, 0 of the six pairs.
+    #[test]
+    fn all_pairs_are_alike() {
+        let backends = backends(4);
+        let balancer = balancer(&backends);
+        let _busy: Vec<_> = [1, 2, 2, 3, 3, 3].map(|at| BackendGuard::new(&backends[at])).into();
+        let shares = shares(&balancer, &backends, 18_000);
+        for (share, expected) in shares.into_iter().zip([9_000, 6_000, 3_000, 0]) {
+            assert_about(&[share], expected);
+        }
+    }
+
+    /// One choice at random would leave the fullest some 30 above the average here, the best of all none.
+    #[test]
+    fn held_exchanges_spread_nearly_evenly() {
+        let backends = backends(10);
+        let balancer = balancer(&backends);
+        let held: Vec<_> =
+            (0..1_000).map(|_| balancer.pick(&ANYONE, &Backend::is_healthy).unwrap()).collect();
+        assert!(backends.iter().all(|backend| (96..=104).contains(&backend.in_flight())), "{backends:?}");
+        drop(held);
+        assert!(backends.iter().all(|backend| backend.in_flight() == 0));
+    }
+
+    #[test]
+    fn weights_count() {
+        let backends = weighted(&[3, 1]);
+        let balancer = balancer(&backends);
+        let _held: Vec<_> = (0..40).map(|_| balancer.pick(&ANYONE, &Backend::is_healthy).unwrap()).collect();
+        assert_eq!(backends.iter().map(|backend| backend.in_flight()).collect::<Vec<_>>(), [30, 10]);
+    }
+
+    #[test]
+    fn dead_neighbours_double_nobodys_share() {
+        for dead in [&[0][..], &[4], &[1, 2], &[0, 2, 4], &[1, 2, 3, 4]] {
+            let backends = backends(5);
+            for &position in dead {
+                backends[position].set_healthy(false);
+            }
+            let alive = backends.len() - dead.len();
+            let mut shares = shares(&balancer(&backends), &backends, alive * 3_000);
+            assert!(dead.iter().all(|&position| shares[position] == 0), "{shares:?}");
+            shares.retain(|share| *share > 0);
+            assert_about(&shares, 3_000);
+        }
+    }
+
+    #[test]
+    fn threads_leave_nothing_behind() {
+        let backends = backends(4);
+        backends[3].set_healthy(false);
+        let shares = shares_of_threads(&balancer(&backends), &backends, 3_000);
+        assert_eq!(shares.iter().sum::<usize>(), 24_000);
+        assert_eq!(shares[3], 0);
+        assert!(backends.iter().all(|backend| backend.in_flight() == 0));
+    }
+
+    #[test]
+    fn none_without_an_eligible_one() {
+        assert!(balancer(&backends(3)).pick(&ANYONE, &|_| false).is_none());
+        assert!(balancer(&[]).pick(&ANYONE, &|_| true).is_none());
+    }
+
+    #[test]
+    fn survives_a_change_of_mind() {
+        let backends = backends(3);
+        for yes_at in 0..3 {
+            let asked = std::cell::Cell::new(0);
+            let picked = balancer(&backends).pick(&ANYONE, &|_| {
+                asked.set(asked.get() + 1);
+                asked.get() == yes_at + 1
+            });
+            assert_eq!(position(&backends, &picked.unwrap()), yes_at);
+        }
+    }
+
+    #[test]
+    fn two_processes_choose_differently() {
+        let backends = backends(10);
+        let order = || -> Vec<_> {
+            let balancer = RandomTwoChoices::new(&backends);
+            let pick = |_| position(&backends, &balancer.pick(&ANYONE, &|_| true).unwrap());
+            (0..100).map(pick).collect()
+        };
+        assert_ne!(order(), order());
+    }
+}
