@@ -461,6 +461,26 @@ fn an_upgrade_becomes_a_tunnel() {
     proxy.expect_idle();
 }
 
+/// Only the native engine sees a client leave.
+#[test]
+fn a_client_that_leaves_ends_the_handshake() {
+    let backend = ScriptedBackend::per_connection(|mut conn| conn.hang());
+    let keys = format!("retries = 0\nconnect_timeout_secs = 600\n{}", trusting(""));
+    let proxy = TestProxy::to(Engine::Native, &[format!("https://{}", backend.addr())], &keys);
+    let mut client = Client::connect(proxy.addr());
+    client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    wait_for("the proxy to connect", || match backend.connections() {
+        0 => Err(()),
+        _ => Ok(()),
+    });
+    drop(client);
+    wait_for("the connection to be given up", || match backend.ended() {
+        0 => Err(()),
+        _ => Ok(()),
+    });
+    proxy.expect_idle();
+}
+
 /// What an operator sees: the CA certificates of the system are found, the warning, the reason of a failed probe.
 #[test]
 fn the_log_says_what_matters() {

@@ -283,7 +283,7 @@ fn notice_early_answer(call: &mut Call, conn: &mut Conn) {
     match conn.peek_now(&mut start) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Ok(n) if start.get(..n).is_some_and(|start| start.starts_with(b"HTTP/1.1 1")) => {
-            call.only_interim = true
+            call.only_interim = true;
         }
         _ => call.send_broken = true,
     }

@@ -500,7 +500,7 @@ fn values_of_tls() {
         ),
         (
             "verify = false".to_owned(),
-            "verify: unknown key; allowed here: ca, server_name, insecure_skip_verify".to_owned(),
+            "verify: unknown key; did you mean insecure_skip_verify? allowed here: ca, server_name, insecure_skip_verify".to_owned(),
         ),
     ] {
         let text = format!("listen_addr = \"127.0.0.1:0\"\n[[routes]]\n{backends}\ntls = {{ {key} }}");
