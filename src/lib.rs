@@ -1,10 +1,46 @@
-//! A reverse proxy for HTTP/1.1 without an async runtime.
-#![cfg_attr(test, allow(missing_docs, reason = "tests"))]
+//! A reverse proxy for HTTP/1.1 on plain threads and blocking I/O, without an async runtime.
+//!
+//! # The way of one request
+//!
+//! 1. [`downstream`]: the waiting room (one thread, one poller) parks connections until a request has arrived.
+//! 2. A bounded channel takes it to a worker of the fixed pool ([`workers`]); a full channel is a 503 at once.
+//! 3. The gateway (`gateway.rs`) finds the [`route`], which picks a backend through [`balance::LoadBalancer`] and counts
+//!    the exchange on it with a [`balance::BackendGuard`].
+//! 4. [`upstream`]: headers are rewritten, ureq sends the request over our own transport; failed tries are repeated where
+//!    that is safe.
+//! 5. `downstream/answer.rs` passes the answer on, head and first bytes in one write; the connection goes back to 1.
+//!
+//! The seam between 1 and 3 is [`downstream::exchange::Client`]: a body to read and a way to answer. Behind it there are
+//! two engines, `native` (above) and `tiny_http`.
+//!
+//! # Threads
+//!
+//! | name | how many | started by | ends, and who joins it |
+//! |---|---|---|---|
+//! | `reverse-proxy` (main) | 1 | the system | last; waits for signals, then drains |
+//! | `waiting-room` | 1 | `downstream/front.rs` | when the last connection is gone, or the deadline; `Proxy::drain` |
+//! | `tiny-http` | 1 per listener, with that engine | `downstream/front.rs` | when told to stop; `Proxy::drain` |
+//! | `worker-N` | base at start, reserve on first need | `workers/pool.rs` | when the channel closes; `Proxy::drain`, up to the deadline |
+//! | `tunnel-N` | 1 per open tunnel | `upstream/tunnel.rs` | either side ends, idle, drain deadline; `Proxy::drain` |
+//! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
+//! | `probe ADDR` | 1 per probe, short-lived | [`health::checker`] | within the probe's time-out; its health thread |
+//! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
+//!
+//! # Locks
+//!
+//! Never two at a time on the request path, with two exceptions, always in this order: a balancer's own, then the line
+//! of its route ([`balance::line`]); a place of the waiting room, then the kernel's. None is held across I/O or a send.
+//!
+//! # Modules, in reading order
+//!
+//! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets ·
+//! [`downstream`] towards clients · [`workers`] the pool · [`routing`] and [`route`] · [`balance`] choosing a backend ·
+//! [`upstream`] towards backends · [`health`] probes · [`error`] every way an exchange can fail, in one list ·
+//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`socket`] what the others stand on · [`demo`] a first look.
 
 pub mod balance;
 pub mod config;
 pub mod counters;
-#[cfg(feature = "tiny-http")]
 pub mod demo;
 pub mod downstream;
 pub mod error;

@@ -19,6 +19,7 @@ use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::signals::Signals;
 use crate::stop::StopToken;
+use crate::upkeep::Upkeep;
 use crate::upstream::tunnel::Tunnels;
 
 /// Why the proxy could not start.
@@ -68,6 +69,7 @@ pub struct Proxy {
     front: Front,
     stop: StopToken,
     health: Vec<JoinHandle<()>>,
+    upkeep: Upkeep,
 }
 
 /// How a drain ended.
@@ -82,6 +84,7 @@ impl Proxy {
     ///
     /// # Errors
     /// See [`StartError`].
+    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
     pub fn start(config: Config) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
@@ -99,6 +102,7 @@ impl Proxy {
         let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
         let front = Front::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
         let stop = StopToken::new();
+        let upkeep = Upkeep::start(routes.clone(), stop.clone()).map_err(StartError::Thread)?;
         let mut health = Vec::new();
         for route in &routes {
             health.extend(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
@@ -117,6 +121,7 @@ impl Proxy {
             front,
             stop,
             health,
+            upkeep,
         })
     }
 
@@ -153,6 +158,7 @@ impl Proxy {
                 log::error!("a health thread had panicked");
             }
         }
+        self.upkeep.join();
         Drained { cut }
     }
 }

@@ -104,7 +104,7 @@ impl Route {
     pub fn build(config: &RouteConfig) -> io::Result<Self> {
         let route = Self::with_line(config.clone(), Vec::new(), Arc::default());
         let backends = route.look_up(&names::system, &[])?;
-        let balancer = balancer(&config, &backends);
+        let balancer = balancer(config, &backends);
         *lock(&route.known_healthy) = !backends.is_empty();
         route.group.store(Arc::new(Group { backends, balancer }));
         Ok(route)

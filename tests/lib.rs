@@ -10,20 +10,26 @@
     reason = "a test fails by panicking and says why by printing"
 )]
 
+mod algorithms;
 mod balancing;
 mod broken_answers;
 mod client_leaves;
 mod closing;
 mod counters;
+#[cfg(target_os = "linux")]
+mod drain;
 mod early_answers;
 mod expect;
 mod failures;
 mod forms;
 mod health;
 mod large_bodies;
+#[cfg(target_os = "linux")]
+mod listeners;
 mod load;
 mod methods;
 mod pipelining;
+mod pool;
 mod request_headers;
 mod responses;
 mod reuse;
@@ -34,7 +40,10 @@ mod startup;
 mod streaming;
 mod strict;
 mod support;
+#[cfg(target_os = "linux")]
+mod survival;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(unix)]
 mod unix;
+mod upgrade;

@@ -235,6 +235,23 @@ pub(super) struct RawHealthCheck {
     pub(super) unhealthy_threshold: Option<Spanned<i128>>,
 }
 
+pub(super) static STICKY_COOKIE: TableKeys = TableKeys {
+    name: "sticky_cookie",
+    expected: "a table, for example { name = \"backend\" }",
+    keys: &["name", "max_age_secs"],
+    tables: &[],
+};
+
+/// `sticky_cookie` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStickyCookie {
+    /// What the cookie is called. Required.
+    pub(super) name: Option<Spanned<String>>,
+    /// How long a client keeps it. Absent: until it is closed.
+    pub(super) max_age_secs: Option<Spanned<i128>>,
+}
+
 pub(super) static TLS: TableKeys = TableKeys {
     name: "tls",
     expected: "a table, for example { ca = \"/etc/ssl/backends.pem\" }",
@@ -252,23 +269,6 @@ pub(super) struct RawTls {
     pub(super) server_name: Option<Spanned<String>>,
     /// Take any certificate. Default: false.
     pub(super) insecure_skip_verify: Option<bool>,
-}
-
-pub(super) static STICKY_COOKIE: TableKeys = TableKeys {
-    name: "sticky_cookie",
-    expected: "a table, for example { name = \"backend\" }",
-    keys: &["name", "max_age_secs"],
-    tables: &[],
-};
-
-/// `sticky_cookie` of a route.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawStickyCookie {
-    /// What the cookie is called. Required.
-    pub(super) name: Option<Spanned<String>>,
-    /// How long a client keeps it. Absent: until it is closed.
-    pub(super) max_age_secs: Option<Spanned<i128>>,
 }
 
 pub(super) static BACKEND: TableKeys = TableKeys {

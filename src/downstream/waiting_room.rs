@@ -44,6 +44,8 @@ pub(super) struct Room {
     /// Listeners are not polled because all places are taken: whoever gives one up wakes the waiting room.
     is_full: AtomicBool,
     draining: AtomicBool,
+    /// Nobody looks at the places any more.
+    ended: AtomicBool,
     /// Exchanges whose chunked body is handed on as it comes, and how many there may be.
     streaming: AtomicUsize,
     max_streaming: usize,
@@ -140,6 +142,7 @@ impl Room {
             sooner: Mutex::default(),
             is_full: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             streaming: AtomicUsize::new(0),
             max_streaming: (workers / 4).max(1),
             limits,
@@ -172,13 +175,19 @@ impl Room {
         let token = connection.place.token();
         let slot = self.places.get(connection.place.index as usize)?;
         let due = connection.due(&self.limits);
+        let socket = Arc::clone(connection.socket());
+        let was_registered = std::mem::replace(&mut connection.registered, true);
+        let mut slot = lock(slot);
+        // Asked under the lock: who goes through the places after the flag was set either finds the connection there,
+        // or set the flag before it is put there.
+        if self.ended.load(Ordering::SeqCst) {
+            drop(slot);
+            return None;
+        }
         let due = match connection.phase {
             Phase::Idle { since } if self.draining.load(Ordering::SeqCst) => due.min(since + DRAIN_GRACE),
             _ => due,
         };
-        let socket = Arc::clone(connection.socket());
-        let was_registered = std::mem::replace(&mut connection.registered, true);
-        let mut slot = lock(slot);
         slot.parked = Some(connection);
         // Armed under the lock: the event can't find the slot empty.
         let armed = if was_registered {
@@ -254,6 +263,7 @@ impl WaitingRoom {
             scratch: vec![0; SCRATCH],
             accepting: Accepting::Open,
             cannot_accept: false,
+            is_showing_out: false,
             end_at: Arc::clone(&end_at),
         };
         let thread = thread::Builder::new().name("waiting-room".to_owned()).spawn(move || keeper.run())?;
@@ -293,6 +303,8 @@ struct Keeper {
     accepting: Accepting,
     /// `accept` has failed and not succeeded since: said once per episode.
     cannot_accept: bool,
+    /// The drain has begun, and idle connections were given notice.
+    is_showing_out: bool,
     end_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -318,12 +330,26 @@ impl Keeper {
             self.expire(Instant::now());
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve();
-            if self.accepting == Accepting::Ended {
-                let is_over = lock(&self.end_at).is_none_or(|at| Instant::now() >= at);
-                if self.room.open.load(Ordering::SeqCst) == 0 || is_over {
-                    return;
-                }
+            if self.accepting == Accepting::Ended
+                && (self.room.open.load(Ordering::SeqCst) == 0 || self.drain_is_over())
+            {
+                self.close_what_is_parked();
+                return;
             }
+        }
+    }
+
+    fn drain_is_over(&self) -> bool {
+        lock(&self.end_at).is_none_or(|at| Instant::now() >= at)
+    }
+
+    /// Closes connections that are still not served, a request on them complete or not.
+    fn close_what_is_parked(&self) {
+        self.room.ended.store(true, Ordering::SeqCst);
+        for slot in self.room.places.iter().take(self.room.unused.load(Ordering::Relaxed)) {
+            // Not dropped while its place is locked: it gives that up.
+            let parked = lock(slot).parked.take();
+            drop(parked);
         }
     }
 
@@ -476,15 +502,9 @@ impl Keeper {
 
     /// Polls the listeners again when there is room or the pause is over; closes them when the drain begins.
     fn open_or_close_the_door(&mut self) {
-        if self.accepting == Accepting::Ended {
-            return;
-        }
-        if self.room.is_draining() {
-            self.begin_drain();
-            return;
-        }
         let may_open = match self.accepting {
-            Accepting::Open | Accepting::Ended => false,
+            Accepting::Ended => return,
+            Accepting::Open => false,
             Accepting::Full => self.room.open.load(Ordering::SeqCst) < self.room.places.len(),
             Accepting::PausedUntil(at) => Instant::now() >= at,
         };
@@ -492,6 +512,9 @@ impl Keeper {
             self.room.is_full.store(false, Ordering::SeqCst);
             self.accepting = Accepting::Open;
             self.poll_listeners(true);
+        }
+        if self.room.is_draining() {
+            self.drain_the_backlog();
         }
     }
 
@@ -506,13 +529,21 @@ impl Keeper {
         }
     }
 
-    /// Everything already in the backlog is accepted, then the door is closed and idle connections are shown out.
-    fn begin_drain(&mut self) {
+    /// Everything already in the backlog is accepted, as soon as there are places for it; then the door is closed.
+    fn drain_the_backlog(&mut self) {
         for number in 0..self.listeners.len() {
             while self.accept(number) {}
         }
-        self.accepting = Accepting::Ended;
-        self.listeners.clear();
+        if self.accepting == Accepting::Open || self.drain_is_over() {
+            self.accepting = Accepting::Ended;
+            self.listeners.clear();
+        }
+        if !std::mem::replace(&mut self.is_showing_out, true) {
+            self.show_out_the_idle();
+        }
+    }
+
+    fn show_out_the_idle(&mut self) {
         let now = Instant::now();
         for index in 0..self.room.unused.load(Ordering::Relaxed) {
             let Some(slot) = self.room.places.get(index) else { continue };

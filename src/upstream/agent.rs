@@ -119,7 +119,6 @@ impl Upstream {
     }
 
     #[cfg(test)]
-    #[expect(clippy::unwrap_used, reason = "a constant address")]
     pub(crate) fn for_tests() -> Self {
         let destination = Arc::new(Destination::Tcp(None));
         let idle = Arc::new(IdlePool::new(0, Duration::ZERO));

@@ -49,10 +49,11 @@ pub fn rewrite(head: &RequestHead, rewrite: Rewrite<'_>, out: &mut HeaderMap) {
     }
     add_framing(head, out);
     out.append(FORWARDED_FOR, list_with(fields, &FORWARDED_FOR, rewrite.client));
-    if !(rewrite.trusted && fields.get(&FORWARDED_HOST).is_some()) && !head.host.is_empty() {
+    let keeps = |name: &HeaderName| rewrite.trusted && fields.contains(name);
+    if !keeps(&FORWARDED_HOST) && !head.host.is_empty() {
         out.append(FORWARDED_HOST, head.host.clone());
     }
-    if !(rewrite.trusted && fields.get(&FORWARDED_PROTO).is_some()) {
+    if !keeps(&FORWARDED_PROTO) {
         out.append(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     let via = match head.version {

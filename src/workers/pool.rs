@@ -180,7 +180,8 @@ impl<J: Send + 'static> Pool<J> {
         let called = if parked > 0 {
             self.tokens.send(()).is_ok()
         } else if started >= shared.held_since.len() {
-            if !shared.exhausted.swap(true, Ordering::Relaxed) {
+            // Those who are not held are on their way to the queue.
+            if shared.held() >= started && !shared.exhausted.swap(true, Ordering::Relaxed) {
                 shared.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
                 log::warn!(
                     "all workers are held, {} requests wait: raise [server] workers, or find the slow backend or \

@@ -87,6 +87,11 @@ impl Client {
         Self { wire: Wire::new(socket) }
     }
 
+    /// The socket itself, to write to from another thread.
+    pub fn stream(&self) -> TcpStream {
+        self.wire.stream.try_clone().expect("a second handle of the socket").into()
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&self) {
         drop(self.wire.stream.shutdown(Shutdown::Write));

@@ -68,12 +68,20 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
 const NATIVE_ONLY: &[(&str, &str)] = &[
     ("client_leaves", "tiny_http keeps the sockets to itself, so nobody can see that a client left"),
     ("closing", "tiny_http does not let us close a connection"),
+    ("drain", "tiny_http drops what it has not read, and leaves idle connections open"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
+    (
+        "listeners",
+        "the addresses are opened for both engines alike; the backlog is for the native one to take from",
+    ),
+    ("pool", "tiny_http has a thread for each connection before the pool, and cannot close one"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
     (
         "strict",
         "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
     ),
+    ("upgrade", "tiny_http keeps the sockets to itself, so nobody can join them"),
+    ("survival", "tiny_http ends its accept loop at the first error, and has no limit of connections"),
 ];
 
 /// Runs `test` on the native engine; its file has to be in the list. Called by [`on_native!`].

@@ -1,0 +1,117 @@
+//! What would stop others from accepting for ever is survived, and said once.
+
+use std::time::Duration;
+
+use crate::support::engines::on_native;
+use crate::support::process::program_after;
+use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, TestProxy, get, wait_for};
+
+const CANNOT: &str = "cannot accept connections";
+
+fn no_descriptors_left(engine: Engine) {
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine).route("/", &[origin.addr()], "");
+    let (mut process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 60"));
+    let warning = process.wait_for_output("a warning at the start", |line| {
+        line.contains("max_connections").then(|| line.to_owned())
+    });
+    assert!(warning.contains("WARN") && warning.contains("60 open files"), "{warning}");
+
+    let mut kept = Client::connect(addr);
+    kept.get("/before").expect(200);
+    for episode in 1..=2 {
+        let idle: Vec<Client> = (0..80).map(|_| Client::connect(addr)).collect();
+        wait_for("the failure to be logged", || match process.output().matches(CANNOT).count() {
+            count if count == episode => Ok(()),
+            count => Err(count),
+        });
+        // Who was let in is served, and goes on being served.
+        for _ in 0..20 {
+            kept.get("/meanwhile").expect(200);
+        }
+        let mut waiting = Client::connect(addr);
+        waiting.send("GET /waiting HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+        // Several attempts later.
+        waiting.set_patience(Duration::from_millis(350));
+        assert!(waiting.any_head("GET").is_err(), "accepted without a descriptor");
+        drop(idle);
+        waiting.set_patience(PATIENCE);
+        waiting.response().expect(200);
+        get(addr, "/after").expect(200);
+        wait_for("the recovery to be logged", || {
+            match process.output().matches("accepting connections again").count() {
+                count if count == episode => Ok(()),
+                count => Err(count),
+            }
+        });
+        assert_eq!(process.output().matches(CANNOT).count(), episode, "said once per episode");
+    }
+    kept.get("/still").expect(200);
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().status.code(), Some(0));
+}
+
+fn a_soft_limit_is_raised(engine: Engine) {
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine).server("max_connections = 50").route("/", &[origin.addr()], "");
+    let before = "ulimit -n 2000; ulimit -S -n 30";
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after(before));
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(addr)).collect();
+    for client in &mut clients {
+        client.get("/").expect(200);
+    }
+    assert!(!process.output().contains("WARN"), "{}", process.output());
+}
+
+fn beyond_max_connections_clients_wait(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy =
+        TestProxy::builder(engine).server("max_connections = 3").route("/", &[origin.addr()], "").start();
+    let mut inside: Vec<Client> = (0..3).map(|_| Client::connect(proxy.addr())).collect();
+    inside.iter_mut().for_each(|client| drop(client.get("/").expect(200)));
+    let mut outside: Vec<Client> = (0..3).map(|_| Client::connect(proxy.addr())).collect();
+    outside.iter_mut().for_each(|client| client.send("GET /waiting HTTP/1.1\r\nHost: proxy.test\r\n\r\n"));
+    // Those inside are served as before, and nobody else.
+    for client in &mut inside {
+        client.get("/").expect(200);
+    }
+    assert!(!outside.iter().any(Client::has_input), "served beyond max_connections");
+    assert_eq!(origin.requests(), 6);
+    for mut waiting in outside {
+        inside.pop();
+        waiting.response().expect(200);
+        inside.insert(0, waiting);
+    }
+}
+
+/// Connections come and go faster than places are counted: none is lost.
+fn every_place_is_used_again(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy =
+        TestProxy::builder(engine).server("max_connections = 2").route("/", &[origin.addr()], "").start();
+    let addr = proxy.addr();
+    let clients: Vec<_> = (0..6)
+        .map(|number| {
+            crate::support::spawn(&format!("client-{number}"), move || {
+                for round in 0..40 {
+                    let mut client = Client::connect(addr);
+                    match round % 4 {
+                        0 => client.leave(true),
+                        1 => client.leave(false),
+                        2 => client.send("GET / HT"),
+                        _ => drop(client.get("/").expect(200)),
+                    }
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join());
+    get(addr, "/after").expect(200);
+}
+
+on_native!(
+    no_descriptors_left,
+    a_soft_limit_is_raised,
+    beyond_max_connections_clients_wait,
+    every_place_is_used_again,
+);
