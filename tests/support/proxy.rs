@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reverse_proxy::config::Config;
 use reverse_proxy::counters::Counters;
+use reverse_proxy::error::Cause;
 use reverse_proxy::proxy::Proxy;
 
 use super::engines::Engine;
@@ -154,6 +155,15 @@ impl TestProxy {
             } else {
                 Err((count, counts))
             }
+        });
+    }
+
+    /// Waits until so many exchanges have ended for this cause. They are counted when the client has its answer.
+    #[track_caller]
+    pub fn expect_counted(&self, cause: Cause, count: u64) {
+        wait_for("exchanges to be counted", || match self.counters().of(cause) {
+            seen if seen == count => Ok(()),
+            seen => Err((cause, count, seen)),
         });
     }
 
