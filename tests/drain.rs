@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::engines::on_native;
+use crate::support::wait::Task;
 use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, TestProxy, get, spawn, wait_for};
 
 /// How one client's connection came to its end.
@@ -72,9 +73,9 @@ fn under_load_every_request_is_answered(engine: Engine) {
             count => Err(count),
         });
         process.signal(signal);
-        let ends: Vec<End> = clients.into_iter().map(|client| client.join()).collect();
+        let ends: Vec<End> = clients.into_iter().map(Task::join).collect();
         assert!(!ends.iter().any(|end| matches!(end, End::Unanswered(..))), "{ends:?}");
-        assert!(ends.iter().any(|end| *end == End::InOrder), "nothing was shown: {ends:?}");
+        assert!(ends.contains(&End::InOrder), "nothing was shown: {ends:?}");
         let exit = process.wait();
         assert_eq!(exit.status.code(), Some(0), "{}", exit.output);
         assert!(!exit.output.contains("WARN"), "{}", exit.output);
