@@ -276,3 +276,74 @@ impl fmt::Display for Cause {
         f.write_str(self.word())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Cause; Cause::COUNT] = [
+        Cause::HEAD_TIMEOUT,
+        Cause::BodyTooLarge,
+        Cause::BadBody,
+        Cause::BodyTimeout,
+        Cause::ClientLeft,
+        Cause::WriteTimeout,
+        Cause::NoRoute,
+        Cause::NoHealthyBackend,
+        Cause::Overloaded,
+        Cause::RouteFull,
+        Cause::BackendsBusy,
+        Cause::TunnelsFull,
+        Cause::ConnectRefused,
+        Cause::ConnectTimeout,
+        Cause::ConnectFailed,
+        Cause::NameNotResolved,
+        Cause::ResponseTimeout,
+        Cause::DeadlineExceeded,
+        Cause::BackendClosed,
+        Cause::BadResponse,
+        Cause::ResponseHeadTooLarge,
+        Cause::UploadAbandoned,
+        Cause::Internal,
+        Cause::TlsFailed(TlsFault::Certificate),
+    ];
+
+    /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.
+    fn head_errors() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let sources = [
+            include_str!("error.rs"),
+            include_str!("http/framing.rs"),
+            include_str!("http/head.rs"),
+            include_str!("http/target.rs"),
+        ];
+        sources.into_iter().flat_map(|source| source.split("HeadError::new(").skip(1)).filter_map(|call| {
+            let (status, rest) = call.split_once(", \"")?;
+            let (word, _) = rest.split_once('"')?;
+            (status.len() == 3).then_some((status, word))
+        })
+    }
+
+    #[test]
+    fn readme_table_lists_every_cause() {
+        let readme = include_str!("../README.md");
+        let mut expected: Vec<String> =
+            ALL.iter().map(|cause| format!("| {} | `{}` |", cause.status(), cause.word())).collect();
+        expected.extend(head_errors().map(|(status, word)| format!("| {status} | `{word}` |")));
+        expected.sort();
+        expected.dedup();
+        let (_, section) = readme.split_once("\n### Failure answers\n").unwrap();
+        let (section, _) = section.split_once("\n### ").unwrap();
+        for row in &expected {
+            assert!(section.contains(row), "no row {row}");
+        }
+        // Nor any that does not exist.
+        let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains("| `"));
+        assert_eq!(rows.count(), expected.len());
+    }
+
+    #[test]
+    fn every_cause_has_a_place_of_its_own() {
+        let places: Vec<usize> = ALL.iter().map(|cause| cause.index()).collect();
+        assert_eq!(places, (0..Cause::COUNT).collect::<Vec<_>>());
+    }
+}

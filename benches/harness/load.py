@@ -65,4 +65,8 @@ def wrk(port, path, connections, seconds, upload=0, headers=None):
 def websockets(helper, port, connections, seconds):
     """Messages there and back on `connections` WebSockets."""
     text = processes.run([helper, "websocket", f"127.0.0.1:{port}", connections, seconds], seconds + 20)
-    return Load(**json.loads(text.strip().splitlines()[-1]))
+    *complaints, result = text.strip().splitlines()
+    result = Load(**json.loads(result))
+    if result.requests == 0:
+        raise RuntimeError(f"no message came back: {complaints[0] if complaints else 'no reason given'}")
+    return result

@@ -1,6 +1,7 @@
 """What a program and all its children have used so far, from /proc."""
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ class Usage:
 
     cpu: float
     """Seconds, user and system, all threads, ended children included."""
-    switches: int
-    """Voluntary and involuntary context switches of all threads that still exist."""
+    switches: dict
+    """Voluntary and involuntary context switches, by thread."""
     threads: int
     rss: float
     """MiB resident now, summed over the processes: what they share counts for each."""
@@ -27,7 +28,7 @@ class Usage:
 
 def usage(pid, with_pss=False):
     """The usage of `pid` and its descendants."""
-    total = Usage(0.0, 0, 0, 0.0, 0.0, 0.0)
+    total = Usage(0.0, {}, 0, 0.0, 0.0, 0.0)
     for member in tree(pid):
         folder = Path("/proc") / str(member)
         try:
@@ -38,10 +39,26 @@ def usage(pid, with_pss=False):
             total.peak += status["VmHWM"] * 1024 / _MIB
             if with_pss:
                 total.pss += _fields(folder / "smaps_rollup")["Pss"] * 1024 / _MIB
-            total.switches += sum(_switches(task) for task in (folder / "task").iterdir())
+            total.switches.update((int(task.name), _switches(task)) for task in (folder / "task").iterdir())
         except (FileNotFoundError, ProcessLookupError, KeyError):
             continue
     return total
+
+
+class LateLook(threading.Timer):
+    """Counts the context switches once more shortly before a load ends: when the clients have gone, threads that
+    served them alone have gone as well, and their counts with them."""
+
+    def __init__(self, pid, seconds):
+        self.before = usage(pid).switches
+        self.late = {}
+        super().__init__(max(0.0, seconds - 0.15), lambda: self.late.update(usage(pid).switches))
+        self.daemon = True
+
+    def switches_until(self, after):
+        """All switches since the start, `after` being the usage at the end."""
+        last = {**self.late, **after.switches}
+        return sum(count - self.before.get(thread, 0) for thread, count in last.items())
 
 
 def tree(pid):

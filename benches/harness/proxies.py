@@ -191,7 +191,6 @@ def caddy():
 {{
     admin off
     auto_https off
-    persist_config off
     log {{
         level ERROR
     }}

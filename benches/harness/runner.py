@@ -5,7 +5,7 @@ import socket
 import time
 
 from . import load
-from .measure import Machine, usage
+from .measure import LateLook, Machine, usage
 from .processes import Process, free_port
 
 MIB = 1024 * 1024
@@ -50,9 +50,12 @@ def _websockets(process, port, scenario, options):
 def _driven(process, drive, scenario, options):
     if options.warm_up:
         drive(options.warm_up)
+    late = LateLook(process.pid, options.seconds)
     before = usage(process.pid)
+    late.start()
     done = drive(options.seconds)
     after = usage(process.pid)
+    late.join()
     if process.popen.poll() is not None:
         raise RuntimeError(f"ended by itself: {process.last_words()}")
     if done.requests == 0:
@@ -64,7 +67,7 @@ def _driven(process, drive, scenario, options):
         "p99_us": done.p99_us,
         "errors": done.errors,
         "cpu_us": cpu / done.requests,
-        "switches": max(0, after.switches - before.switches) / done.requests,
+        "switches": late.switches_until(after) / done.requests,
         "threads": after.threads,
         "peak_mib": after.peak,
     }
@@ -81,7 +84,10 @@ def _idle(process, port, scenario, options):
     idle = []
     try:
         for _ in range(options.idle):
-            idle.append(_keep_open(port, scenario.path))
+            try:
+                idle.append(_keep_open(port, scenario.path))
+            except OSError as error:
+                raise RuntimeError(f"after {len(idle)} idle connections: {error}") from None
         beside = _requests(process, port, scenario, options)
         now = usage(process.pid, with_pss=True)
         closed = sum(not _is_open(connection) for connection in idle)
@@ -103,6 +109,7 @@ def _keep_open(port, path):
     connection = socket.create_connection(("127.0.0.1", port), 10)
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     answer = connection.recv(4096)
+    connection.settimeout(None)
     if not answer.startswith(b"HTTP/1.1 200"):
         connection.close()
         raise RuntimeError(f"an idle connection got {answer[:40]!r}")
