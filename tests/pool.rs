@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::support::engines::on_native;
 use crate::support::wait::Task;
 use crate::support::{
-    Client, Echo, Engine, Origin, PATIENCE, ProxyProcess, ScriptedBackend, TestProxy, get, spawn, wait_for,
+    Client, Echo, Engine, Origin, PATIENCE, ProxyProcess, ScriptedBackend, Task, TestProxy, get, spawn,
+    wait_for,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n";

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::support::engines::on_native;
 use crate::support::process::program_after;
-use crate::support::wait::Task;
-use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, TestProxy, get, wait_for};
+use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, Task, TestProxy, get, wait_for};
 
 const CANNOT: &str = "cannot accept connections";
 

@@ -295,7 +295,7 @@ struct Keeper {
     deadlines: Deadlines<Token>,
     scratch: Vec<u8>,
     accepting: Accepting,
-    /// `accept` has failed and not succeeded since: said once per episode.
+    /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: bool,
     /// The drain has begun, and idle connections were given notice.
     is_showing_out: bool,
@@ -375,14 +375,17 @@ impl Keeper {
             };
             match listener.accept() {
                 Ok((socket, peer)) => {
-                    if std::mem::take(&mut self.cannot_accept) {
-                        log::info!("accepting connections again");
-                    }
                     let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
                     let peer = peer.as_socket().unwrap_or_else(unknown);
                     self.admit(socket, peer, place);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Not at the first success: with one descriptor free now and then, this would fill the log.
+                    if std::mem::take(&mut self.cannot_accept) {
+                        log::info!("accepting connections again");
+                    }
+                    return false;
+                }
                 // The client was gone before it was accepted.
                 Err(error)
                     if matches!(
