@@ -292,6 +292,7 @@ mod tests {
         Cause::NoHealthyBackend,
         Cause::Overloaded,
         Cause::RouteFull,
+        Cause::BackendsBusy,
         Cause::TunnelsFull,
         Cause::ConnectRefused,
         Cause::ConnectTimeout,
@@ -304,6 +305,7 @@ mod tests {
         Cause::ResponseHeadTooLarge,
         Cause::UploadAbandoned,
         Cause::Internal,
+        Cause::TlsFailed(TlsFault::Certificate),
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.
