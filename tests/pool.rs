@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::support::engines::on_native;
-use crate::support::wait::Task;
 use crate::support::{
     Client, Echo, Engine, Origin, PATIENCE, ProxyProcess, ScriptedBackend, Task, TestProxy, get, spawn,
     wait_for,
