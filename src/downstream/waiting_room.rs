@@ -312,8 +312,7 @@ impl Keeper {
                 log::error!("the poller failed, no further request can be taken: {error}");
                 return;
             }
-            let tokens = events.tokens().collect::<Vec<_>>();
-            for token in tokens {
+            for token in events.tokens() {
                 if token & LISTENER != 0 {
                     self.accept((token & !LISTENER) as usize);
                 } else if let Some(connection) = self.room.take_parked(token) {
