@@ -42,4 +42,8 @@ mod strict;
 mod support;
 #[cfg(target_os = "linux")]
 mod survival;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(unix)]
+mod unix;
 mod upgrade;

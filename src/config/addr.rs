@@ -20,6 +20,17 @@ impl fmt::Display for BackendAddr {
     }
 }
 
+impl BackendAddr {
+    /// Host and port; `None` for a Unix-domain socket.
+    #[must_use]
+    pub fn host_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port } | Self::Https { host, port } => Some((host, *port)),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// Names are not looked up here; they become lower case, so that two spellings of one backend are seen as one.
 impl FromStr for BackendAddr {
     type Err = BackendAddrError;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::connection::{Connection, Limits, Phase, Step};
+use super::connection::{Connection, Limits, Step};
 use super::deadlines::Deadlines;
 use super::poller::{Events, Poller, Token};
 use crate::error::Cause;
@@ -24,8 +24,6 @@ const SCRATCH: usize = 64 * 1024;
 const ACCEPT_BATCH: usize = 64;
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// While draining, a kept-alive connection gets this long since its last answer: its next request may be on the way.
-const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// Tokens of listeners begin here; those of connections are below.
 const LISTENER: Token = 1 << 63;
 
@@ -174,7 +172,6 @@ impl Room {
     fn settle(&self, mut connection: Box<Connection>) -> Option<(Instant, Token)> {
         let token = connection.place.token();
         let slot = self.places.get(connection.place.index as usize)?;
-        let due = connection.due(&self.limits);
         let socket = Arc::clone(connection.socket());
         let was_registered = std::mem::replace(&mut connection.registered, true);
         let mut slot = lock(slot);
@@ -184,10 +181,7 @@ impl Room {
             drop(slot);
             return None;
         }
-        let due = match connection.phase {
-            Phase::Idle { since } if self.draining.load(Ordering::SeqCst) => due.min(since + DRAIN_GRACE),
-            _ => due,
-        };
+        let due = connection.due(&self.limits, self.is_draining());
         slot.parked = Some(connection);
         // Armed under the lock: the event can't find the slot empty.
         let armed = if was_registered {
@@ -487,11 +481,9 @@ impl Keeper {
             };
             slot.looks_at = None;
             drop(slot);
-            let is_due = connection.due(&self.room.limits) <= now;
-            let is_leaving = self.room.is_draining()
-                && matches!(connection.phase, Phase::Idle { since } if since + DRAIN_GRACE <= now);
+            let is_due = connection.due(&self.room.limits, self.room.is_draining()) <= now;
             let step = if is_due { connection.expire(&self.room.limits, now) } else { Step::Wait };
-            if is_leaving || (is_due && step == Step::Close) {
+            if step == Step::Close {
                 // A request that has just come in is served all the same.
                 match connection.receive(&mut self.scratch, &self.room.limits, now) {
                     Step::Wait | Step::Close => drop(connection),
@@ -551,10 +543,9 @@ impl Keeper {
         for index in 0..self.room.unused.load(Ordering::Relaxed) {
             let Some(slot) = self.room.places.get(index) else { continue };
             let mut slot = lock(slot);
-            let Some(Phase::Idle { since }) = slot.parked.as_ref().map(|connection| connection.phase) else {
-                continue;
-            };
-            let at = (since + DRAIN_GRACE).max(now);
+            let Some(connection) = &slot.parked else { continue };
+            // Idle and lingering ones have less time from now on.
+            let at = connection.due(&self.room.limits, true).max(now);
             slot.looks_at = Some(at);
             let token = slot.parked.as_ref().map(|connection| connection.place.token());
             drop(slot);

@@ -37,12 +37,11 @@ impl Upstream {
     /// The address can't be written as the authority of a URI, or the system has no CA certificates.
     pub fn new(addr: &BackendAddr, resolved: Option<SocketAddr>, route: &RouteConfig) -> io::Result<Self> {
         let mut tls = None;
-        if let BackendAddr::Https { host, .. } = addr {
-            tls = Some(TlsClient::new(host, &route.tls)?);
-        }
         let (authority, destination) = match addr {
-            BackendAddr::Tcp { host, port } | BackendAddr::Https { host, port } => {
+            BackendAddr::Tcp { .. } => (addr.to_string(), Destination::Tcp(resolved)),
+            BackendAddr::Https { host, port } => {
                 let authority = BackendAddr::Tcp { host: host.clone(), port: *port }.to_string();
+                tls = Some(TlsClient::new(host, &route.tls)?);
                 (authority, Destination::Tcp(resolved))
             }
             // What nginx sends for a Unix-domain backend.
