@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reverse_proxy::config::Config;
 use reverse_proxy::counters::Counters;
+use reverse_proxy::error::Cause;
 use reverse_proxy::proxy::Proxy;
 
 use super::engines::Engine;
@@ -138,6 +139,15 @@ impl TestProxy {
     /// What happened so far.
     pub fn counters(&self) -> &Counters {
         self.running().counters()
+    }
+
+    /// Waits until so many exchanges have ended for this cause. They are counted when all else is done.
+    #[track_caller]
+    pub fn expect_count(&self, cause: Cause, count: u64) {
+        wait_for(&format!("the count of {cause}"), || match self.counters().of(cause) {
+            seen if seen == count => Ok(()),
+            seen => Err(seen),
+        });
     }
 
     fn running(&self) -> &Proxy {
