@@ -36,11 +36,12 @@
 //! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets ·
 //! [`downstream`] towards clients · [`workers`] the pool · [`routing`] and [`route`] · [`balance`] choosing a backend ·
 //! [`upstream`] towards backends · [`health`] probes · [`error`] every way an exchange can fail, in one list ·
-//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`socket`] what the others stand on · [`demo`] a first look.
+//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`socket`] what the others stand on · `demo` a first look.
 
 pub mod balance;
 pub mod config;
 pub mod counters;
+#[cfg(feature = "tiny-http")]
 pub mod demo;
 pub mod downstream;
 pub mod error;

@@ -28,7 +28,7 @@ fn while_the_backend_thinks(engine: Engine) {
             ended => Err(ended),
         });
         assert!(left.elapsed() < SOON, "free after {:?}", left.elapsed());
-        assert_eq!(proxy.counters().of(Cause::ClientLeft), number as u64);
+        proxy.expect_count(Cause::ClientLeft, number as u64);
     }
     assert_eq!(proxy.counters().of(Cause::BackendClosed), 0, "held against the backend");
 }

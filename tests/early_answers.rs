@@ -187,7 +187,7 @@ fn a_client_that_leaves_is_ended(engine: Engine) {
             wait_for("the backend's connection to be closed", || {
                 if backend.ended() == 1 { Ok(()) } else { Err(()) }
             });
-            assert_eq!(proxy.counters().of(Cause::ClientLeft), 1);
+            proxy.expect_count(Cause::ClientLeft, 1);
         }
     }
 }

@@ -153,7 +153,7 @@ fn a_client_that_does_not_read_is_given_up(engine: Engine) {
     proxy.expect_idle();
     expect_in_time(started);
     wait_for("the backend's connection to be closed", || if backend.ended() == 1 { Ok(()) } else { Err(()) });
-    assert_eq!(proxy.counters().of(Cause::WriteTimeout), 1);
+    proxy.expect_count(Cause::WriteTimeout, 1);
 }
 
 /// Each round sends one more byte of every slow client and one quick request.

@@ -14,31 +14,42 @@ use crate::http::hop_by_hop::{ConnectionOptions, crosses};
 use crate::upstream::call;
 use crate::upstream::forward::{Answer, BodyReader};
 
-/// Bytes collected before they are sent, if they are here already. Two reads of ureq's 16 KiB.
+/// Bytes collected before they are sent, if they are here already.
 const BATCH: usize = 32 * 1024;
 /// One read of the body.
-const PIECE: usize = 16 * 1024;
-/// The longest head of a chunk of at most [`PIECE`] bytes.
-const CHUNK_HEAD: usize = 6;
+const PIECE: usize = 32 * 1024;
 
 thread_local! {
-    /// The output buffer of this thread, from one answer to the next.
-    static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The buffers of this thread, from one answer to the next.
+    static SPARE: RefCell<Buffers> = const { RefCell::new(Buffers { out: Vec::new(), piece: Vec::new() }) };
 }
 
-fn take_buffer() -> Vec<u8> {
-    SPARE
-        .with(|spare| spare.try_borrow_mut().map(|mut spare| std::mem::take(&mut *spare)).unwrap_or_default())
+/// What an answer passes through.
+#[derive(Default)]
+struct Buffers {
+    /// What the client is owed: the head, and the body as far as it was collected.
+    out: Vec<u8>,
+    /// What one read of the body fills. Apart from `out`, so that it need not be cleared each time.
+    piece: Vec<u8>,
 }
 
-fn give_back(mut buffer: Vec<u8>) {
-    if buffer.capacity() <= 2 * BATCH {
-        buffer.clear();
-        SPARE.with(|spare| {
-            if let Ok(mut spare) = spare.try_borrow_mut() {
-                *spare = buffer;
-            }
-        });
+impl Buffers {
+    fn take() -> Self {
+        let spare = SPARE.with(|spare| spare.try_borrow_mut().map(|mut spare| std::mem::take(&mut *spare)));
+        let mut buffers = spare.unwrap_or_default();
+        buffers.piece.resize(PIECE, 0);
+        buffers
+    }
+
+    fn give_back(mut self) {
+        if self.out.capacity() <= 4 * BATCH {
+            self.out.clear();
+            SPARE.with(|spare| {
+                if let Ok(mut spare) = spare.try_borrow_mut() {
+                    *spare = self;
+                }
+            });
+        }
     }
 }
 
@@ -76,10 +87,10 @@ pub(crate) fn relay<C: Client>(
         Err(cause) => return Relayed::Unsent(cause),
     };
     let keep_alive = keep_alive && framing != Framing::UntilClose && client.can_keep_alive();
-    let mut out = take_buffer();
-    write_head(&mut out, status, answer.head().headers(), framing, head, keep_alive);
+    let mut buffers = Buffers::take();
+    write_head(&mut buffers.out, status, answer.head().headers(), framing, head, keep_alive);
     let mut sent_any = false;
-    let result = answer.read_body(|body| copy_body(body, framing, client, &mut out, &mut sent_any));
+    let result = answer.read_body(|body| copy_body(body, framing, client, &mut buffers, &mut sent_any));
     let relayed = match result {
         Ok(()) if keep_alive => Relayed::Whole(End::KeepAlive),
         Ok(()) => Relayed::Whole(End::Close),
@@ -87,13 +98,13 @@ pub(crate) fn relay<C: Client>(
         Err(Interrupted::Upstream(cause)) => {
             // What is here of the answer is the client's; the missing end shows that it is not whole.
             if cause.blame() != crate::error::Blame::Downstream {
-                drop(client.write(&out));
+                drop(client.write(&buffers.out));
             }
             Relayed::Broken(cause)
         }
         Err(Interrupted::Downstream(error)) => Relayed::Broken(write_cause(&error)),
     };
-    give_back(out);
+    buffers.give_back();
     relayed
 }
 
@@ -132,41 +143,36 @@ fn copy_body<C: Client>(
     body: &mut BodyReader<'_>,
     framing: Framing,
     client: &mut C,
-    out: &mut Vec<u8>,
+    buffers: &mut Buffers,
     sent_any: &mut bool,
 ) -> Result<(), Interrupted> {
+    let Buffers { out, piece } = buffers;
     let mut owed = match framing {
         Framing::Length(length) => Some(length),
         _ => None,
     };
     loop {
-        let begin = out.len();
-        let space = if framing == Framing::Chunked { CHUNK_HEAD } else { 0 };
-        out.resize(begin + space + PIECE, 0);
-        let piece = out.get_mut(begin + space..).unwrap_or_default();
-        let read = body.read(piece, begin == 0);
-        match read {
-            Ok(Some(0)) => {
-                out.truncate(begin);
-                break;
-            }
-            Ok(Some(n)) => {
-                if framing == Framing::Chunked {
-                    frame_chunk(out, begin, n);
-                } else {
-                    out.truncate(begin + n);
-                }
-                if let Some(owed) = &mut owed {
-                    *owed = owed.saturating_sub(n as u64);
-                }
-            }
-            Ok(None) => out.truncate(begin),
-            Err(cause) => {
-                out.truncate(begin);
-                return Err(Interrupted::Upstream(cause));
-            }
+        let read = body.read(piece, out.is_empty()).map_err(Interrupted::Upstream)?;
+        if read == Some(0) {
+            break;
         }
-        if matches!(read, Ok(None)) || out.len() >= BATCH {
+        let data = piece.get(..read.unwrap_or(0)).unwrap_or_default();
+        owed = owed.map(|owed| owed.saturating_sub(data.len() as u64));
+        if out.is_empty() && data.len() == PIECE && framing != Framing::Chunked {
+            // A large body on its way: not copied once more.
+            *sent_any = true;
+            client.write(data).map_err(Interrupted::Downstream)?;
+            continue;
+        }
+        match framing {
+            Framing::Chunked if !data.is_empty() => {
+                chunked::encode_head(data.len(), out);
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => out.extend_from_slice(data),
+        }
+        if read.is_none() || out.len() >= BATCH {
             *sent_any = true;
             client.write(out).map_err(Interrupted::Downstream)?;
             out.clear();
@@ -184,19 +190,6 @@ fn copy_body<C: Client>(
     Ok(())
 }
 
-/// Puts the chunk head in front of the `n` bytes that lie [`CHUNK_HEAD`] bytes behind `begin`.
-fn frame_chunk(out: &mut Vec<u8>, begin: usize, n: usize) {
-    let mut size = Vec::with_capacity(CHUNK_HEAD);
-    chunked::encode_head(n, &mut size);
-    let from = begin + CHUNK_HEAD;
-    out.copy_within(from..from + n, begin + size.len());
-    if let Some(place) = out.get_mut(begin..begin + size.len()) {
-        place.copy_from_slice(&size);
-    }
-    out.truncate(begin + size.len() + n);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// Decides how the body is framed towards the client, and refuses an answer that does not say how long it is.
 fn framing<B>(
     method: &Method,
@@ -209,6 +202,9 @@ fn framing<B>(
         return Err(Cause::BadResponse);
     }
     let headers = response.headers();
+    if ConnectionOptions::from_values(headers.get_all(header::CONNECTION).iter()).is_excessive() {
+        return Err(Cause::BadResponse);
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let coding = codings.next();
     if let Some(coding) = coding {

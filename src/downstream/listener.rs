@@ -1,7 +1,7 @@
 //! Listening: sockets with a long backlog, those a service manager passed, and the limit of open files.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -86,7 +86,8 @@ fn passed_sockets() -> Vec<Listener> {
 
 impl Listener {
     /// For an engine of std.
-    pub(crate) fn into_std(self) -> TcpListener {
+    #[cfg(feature = "tiny-http")]
+    pub(crate) fn into_std(self) -> std::net::TcpListener {
         self.socket.into()
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::connection::{Connection, Limits, Phase, Step};
+use super::connection::{Connection, Limits, Step};
 use super::deadlines::Deadlines;
 use super::poller::{Events, Poller, Token};
 use crate::error::Cause;
@@ -24,8 +24,6 @@ const SCRATCH: usize = 64 * 1024;
 const ACCEPT_BATCH: usize = 64;
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// While draining, a kept-alive connection gets this long since its last answer: its next request may be on the way.
-const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// Tokens of listeners begin here; those of connections are below.
 const LISTENER: Token = 1 << 63;
 
@@ -174,7 +172,6 @@ impl Room {
     fn settle(&self, mut connection: Box<Connection>) -> Option<(Instant, Token)> {
         let token = connection.place.token();
         let slot = self.places.get(connection.place.index as usize)?;
-        let due = connection.due(&self.limits);
         let socket = Arc::clone(connection.socket());
         let was_registered = std::mem::replace(&mut connection.registered, true);
         let mut slot = lock(slot);
@@ -184,10 +181,7 @@ impl Room {
             drop(slot);
             return None;
         }
-        let due = match connection.phase {
-            Phase::Idle { since } if self.draining.load(Ordering::SeqCst) => due.min(since + DRAIN_GRACE),
-            _ => due,
-        };
+        let due = connection.due(&self.limits, self.is_draining());
         slot.parked = Some(connection);
         // Armed under the lock: the event can't find the slot empty.
         let armed = if was_registered {
@@ -301,7 +295,7 @@ struct Keeper {
     deadlines: Deadlines<Token>,
     scratch: Vec<u8>,
     accepting: Accepting,
-    /// `accept` has failed and not succeeded since: said once per episode.
+    /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: bool,
     /// The drain has begun, and idle connections were given notice.
     is_showing_out: bool,
@@ -318,8 +312,7 @@ impl Keeper {
                 log::error!("the poller failed, no further request can be taken: {error}");
                 return;
             }
-            let tokens = events.tokens().collect::<Vec<_>>();
-            for token in tokens {
+            for token in events.tokens() {
                 if token & LISTENER != 0 {
                     self.accept((token & !LISTENER) as usize);
                 } else if let Some(connection) = self.room.take_parked(token) {
@@ -381,14 +374,17 @@ impl Keeper {
             };
             match listener.accept() {
                 Ok((socket, peer)) => {
-                    if std::mem::take(&mut self.cannot_accept) {
-                        log::info!("accepting connections again");
-                    }
                     let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
                     let peer = peer.as_socket().unwrap_or_else(unknown);
                     self.admit(socket, peer, place);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Not at the first success: with one descriptor free now and then, this would fill the log.
+                    if std::mem::take(&mut self.cannot_accept) {
+                        log::info!("accepting connections again");
+                    }
+                    return false;
+                }
                 // The client was gone before it was accepted.
                 Err(error)
                     if matches!(
@@ -485,11 +481,9 @@ impl Keeper {
             };
             slot.looks_at = None;
             drop(slot);
-            let is_due = connection.due(&self.room.limits) <= now;
-            let is_leaving = self.room.is_draining()
-                && matches!(connection.phase, Phase::Idle { since } if since + DRAIN_GRACE <= now);
+            let is_due = connection.due(&self.room.limits, self.room.is_draining()) <= now;
             let step = if is_due { connection.expire(&self.room.limits, now) } else { Step::Wait };
-            if is_leaving || (is_due && step == Step::Close) {
+            if step == Step::Close {
                 // A request that has just come in is served all the same.
                 match connection.receive(&mut self.scratch, &self.room.limits, now) {
                     Step::Wait | Step::Close => drop(connection),
@@ -549,10 +543,9 @@ impl Keeper {
         for index in 0..self.room.unused.load(Ordering::Relaxed) {
             let Some(slot) = self.room.places.get(index) else { continue };
             let mut slot = lock(slot);
-            let Some(Phase::Idle { since }) = slot.parked.as_ref().map(|connection| connection.phase) else {
-                continue;
-            };
-            let at = (since + DRAIN_GRACE).max(now);
+            let Some(connection) = &slot.parked else { continue };
+            // Idle and lingering ones have less time from now on.
+            let at = connection.due(&self.room.limits, true).max(now);
             slot.looks_at = Some(at);
             let token = slot.parked.as_ref().map(|connection| connection.place.token());
             drop(slot);

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::http::fields::Fields;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{RequestHead, Version};
-use crate::http::hop_by_hop::{ConnectionOptions, crosses, te_trailers};
+use crate::http::hop_by_hop::{crosses, te_trailers};
 
 /// `X-Forwarded-For`.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -30,11 +30,10 @@ pub struct Rewrite<'a> {
 /// Writes the fields to send into `out`.
 pub fn rewrite(head: &RequestHead, rewrite: Rewrite<'_>, out: &mut HeaderMap) {
     let fields = &head.fields;
-    let options = ConnectionOptions::from_values(fields.get_all(&header::CONNECTION));
     out.reserve(fields.len() + 6);
     out.append(header::HOST, rewrite.host.clone());
     for (name, value) in fields.iter() {
-        if crosses(name, &options) && !is_replaced(name, rewrite.trusted) {
+        if crosses(name, &head.connection) && !is_replaced(name, rewrite.trusted) {
             out.append(name.clone(), value.clone());
         }
     }

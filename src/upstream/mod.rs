@@ -1,7 +1,7 @@
 //! Towards the backends: one ureq agent each, over our own sockets.
 //!
 //! ureq runs a whole call, connecting included, on the thread that asked for it. So what the transport has to know of
-//! the exchange it works for, and what it has to tell, passes through one thread-local value: [`call`].
+//! the exchange it works for, and what it has to tell, passes through one thread-local value: `call`.
 
 pub mod agent;
 pub(crate) mod call;

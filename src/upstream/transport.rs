@@ -25,13 +25,13 @@ use crate::socket::{Ready, wait};
 
 /// Largest response head; ureq is told the same.
 pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
-/// The input buffer begins with this many bytes. 16 KiB was the fastest for large bodies: it stays in the first
-/// level cache.
-const INPUT_START: usize = 16 * 1024;
+/// The input buffer begins with this many bytes: one read of a large body.
+const INPUT_START: usize = 32 * 1024;
 /// It grows to hold a response head that is still allowed, and one read more: a head beyond the limit must be seen
 /// as one that is too large, not as a lost connection.
 const INPUT_MAX: usize = 2 * MAX_RESPONSE_HEAD;
-const OUTPUT_START: usize = 16 * 1024;
+/// And the output buffer: one read of a large upload, and every line of a request that is not unusual.
+const OUTPUT_START: usize = 32 * 1024;
 
 /// Where to connect to.
 #[derive(Debug)]

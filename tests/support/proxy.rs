@@ -141,6 +141,15 @@ impl TestProxy {
         self.running().counters()
     }
 
+    /// Waits until so many exchanges have ended for this cause. They are counted when all else is done.
+    #[track_caller]
+    pub fn expect_count(&self, cause: Cause, count: u64) {
+        wait_for(&format!("the count of {cause}"), || match self.counters().of(cause) {
+            seen if seen == count => Ok(()),
+            seen => Err(seen),
+        });
+    }
+
     fn running(&self) -> &Proxy {
         self.proxy.as_ref().expect("a running proxy")
     }

@@ -241,8 +241,15 @@ pub fn chunk(piece: &[u8]) -> Vec<u8> {
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Header lines in their order, names and values as they were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(Vec<u8>, Vec<u8>)>);
+
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lines = self.0.iter().map(|(name, value)| (text(name), text(value)));
+        formatter.debug_list().entries(lines).finish()
+    }
+}
 
 impl Fields {
     pub fn parse(lines: &[Vec<u8>]) -> Self {
