@@ -29,7 +29,7 @@ fn check(config: Builder, cause: Cause, act: impl Fn(Client) -> Option<Client>) 
 
 fn one_that_left(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| conn.hang());
-    let config = TestProxy::builder(engine).route("/", &[backend.addr()], "");
+    let config = TestProxy::builder(engine).shutdown_timeout("0").route("/", &[backend.addr()], "");
     check(config, Cause::ClientLeft, |mut client| {
         client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
         client.leave(true);
@@ -39,8 +39,11 @@ fn one_that_left(engine: Engine) {
 
 fn one_that_stops_sending(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| conn.hang());
-    let config =
-        TestProxy::builder(engine).server("read_timeout_secs = 0.2").route("/", &[backend.addr()], "");
+    let config = TestProxy::builder(engine).shutdown_timeout("0").server("read_timeout_secs = 0.2").route(
+        "/",
+        &[backend.addr()],
+        "",
+    );
     for body in [10, 100_000] {
         check(config.clone(), Cause::BodyTimeout, |mut client| {
             client.send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 1000000\r\n\r\n");
@@ -57,10 +60,13 @@ fn one_that_does_not_read(engine: Engine) {
         conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 50000000"])?;
         conn.send(&vec![b'x'; 50_000_000])
     });
-    let config =
-        TestProxy::builder(engine).server("write_timeout_secs = 0.2").route("/", &[backend.addr()], "");
+    let config = TestProxy::builder(engine).shutdown_timeout("0").server("write_timeout_secs = 0.1").route(
+        "/",
+        &[backend.addr()],
+        "",
+    );
     // With a deadline far away, too.
-    let patient = TestProxy::builder(engine).server("write_timeout_secs = 0.2").route(
+    let patient = TestProxy::builder(engine).shutdown_timeout("0").server("write_timeout_secs = 0.1").route(
         "/",
         &[backend.addr()],
         "deadline_secs = 30",
@@ -75,7 +81,11 @@ fn one_that_does_not_read(engine: Engine) {
 
 fn one_that_wants_to_switch(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| conn.hang());
-    let config = TestProxy::builder(engine).server("max_tunnels = 0").route("/", &[backend.addr()], "");
+    let config = TestProxy::builder(engine).shutdown_timeout("0").server("max_tunnels = 0").route(
+        "/",
+        &[backend.addr()],
+        "",
+    );
     check(config, Cause::TunnelsFull, |mut client| {
         client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n");
         client.response().expect_failure(503, "tunnels_full");

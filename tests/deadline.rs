@@ -82,7 +82,7 @@ fn a_body_that_drips_breaks_off(engine: Engine) {
         let proxy = TestProxy::to(engine, &[backend.addr()], DEADLINE);
         let started = Instant::now();
         let mut client = Client::connect(proxy.addr());
-        client.set_patience(Duration::from_secs(2));
+        client.set_patience(Duration::from_millis(700));
         client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
         let answer = client.response();
         assert_eq!(answer.status(), 200);
@@ -107,7 +107,7 @@ fn a_body_without_end_breaks_off(engine: Engine) {
     let proxy = TestProxy::to(engine, &[backend.addr()], DEADLINE);
     let started = Instant::now();
     let mut client = Client::connect(proxy.addr());
-    client.set_patience(Duration::from_secs(2));
+    client.set_patience(Duration::from_millis(700));
     client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
     client.response().broken.expect("an answer that broke off");
     expect_soon(started);
@@ -118,7 +118,7 @@ fn a_body_without_end_breaks_off(engine: Engine) {
 fn an_upload_that_nobody_reads_is_504(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
-        sleep(Duration::from_secs(2));
+        sleep(Duration::from_millis(900));
         Ok(())
     });
     let proxy = TestProxy::to(engine, &[backend.addr()], DEADLINE);
@@ -147,9 +147,9 @@ fn the_next_exchange_has_its_own(engine: Engine) {
         sleep(Duration::from_millis(100));
         conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     });
-    let proxy = TestProxy::to(engine, &[backend.addr()], "deadline_secs = 1");
+    let proxy = TestProxy::to(engine, &[backend.addr()], "deadline_secs = 0.7");
     let mut client = Client::connect(proxy.addr());
-    for _ in 0..12 {
+    for _ in 0..9 {
         client.get("/").expect(200);
     }
     client.get("/hangs").expect_failure(504, "deadline_exceeded");

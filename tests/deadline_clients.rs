@@ -1,5 +1,7 @@
 //! `deadline_secs` also bounds what a client takes for its part: sending slowly, reading slowly.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -58,12 +60,14 @@ fn a_client_that_reads_slowly_is_cut(engine: Engine) {
     let mut client = Client::with_small_window(proxy.addr());
     client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
     let started = Instant::now();
+    let enough = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&enough);
     let reader = spawn("a slow reader", move || {
         let head = client.head("GET");
         let mut body = crate::support::wire::Body::new(head.framing);
         while let Ok(Some(_)) = client.piece(&mut body) {
             sleep(Duration::from_millis(100));
-            if started.elapsed() > SOON {
+            if stop.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -71,6 +75,7 @@ fn a_client_that_reads_slowly_is_cut(engine: Engine) {
     proxy.expect_counted(Cause::DeadlineExceeded, 1);
     assert!(started.elapsed() < SOON, "over after {:?}", started.elapsed());
     proxy.expect_idle();
+    enough.store(true, Ordering::Relaxed);
     reader.join();
 }
 

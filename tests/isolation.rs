@@ -77,7 +77,7 @@ fn nor_does_one_that_takes_no_connections(engine: Engine) {
     let origin = Origin::echo();
     let proxy = TestProxy::builder(engine)
         .server("workers = 8")
-        .route("/full", &[full.addr()], "connect_timeout_secs = 3\nretries = 0")
+        .route("/full", &[full.addr()], "connect_timeout_secs = 1.5\nretries = 0")
         .route("/quick", &[origin.addr()], "")
         .start();
     let mut waiting: Vec<Client> = (0..16)

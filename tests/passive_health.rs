@@ -47,7 +47,7 @@ fn refused_connections_take_a_backend_out(engine: Engine) {
 fn time_outs_take_a_backend_out(engine: Engine) {
     let hanging = ScriptedBackend::per_connection(|mut conn| conn.hang());
     let other = Origin::named("other");
-    let keys = format!("{FOR_GOOD}\nresponse_timeout_secs = 0.5");
+    let keys = format!("{FOR_GOOD}\nresponse_timeout_secs = 0.4");
     let proxy = TestProxy::to(engine, &[hanging.addr(), other.addr()], &keys);
     let started = Instant::now();
     let mut late = 0;
