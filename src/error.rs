@@ -80,7 +80,7 @@ pub enum Cause {
 
 impl Cause {
     /// A head that did not arrive in time.
-    pub(crate) const HEAD_TIMEOUT: Self =
+    pub const HEAD_TIMEOUT: Self =
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.

@@ -122,11 +122,13 @@ impl Gateway {
                 }
                 Err(failed) => failed,
             };
-            route.note_failure(&guard, failed.cause);
+            if !failed.is_ours {
+                route.note_failure(&guard, failed.cause);
+            }
             let tries_left = (config.retries as usize).saturating_sub(tried.len());
             let in_time =
                 started.elapsed() < config.response_timeout && deadline.is_none_or(|at| Instant::now() < at);
-            let Failed { cause, progress } = failed;
+            let Failed { cause, progress, .. } = failed;
             if tries_left == 0 || !in_time || !may_retry(&head.method, cause, progress) {
                 return Err(cause);
             }

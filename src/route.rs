@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -38,6 +38,8 @@ pub struct Route {
     known_healthy: Mutex<bool>,
     /// Held while failures take a backend out: of two that fail at the same moment, one has to stay.
     taking_out: Mutex<()>,
+    /// The names were looked up for the first time. Set once, before others see the route: `Relaxed`.
+    names_known: AtomicBool,
 }
 
 /// The backends of a route, and who chooses among them.
@@ -94,6 +96,7 @@ impl Route {
             in_flight: AtomicUsize::new(0),
             known_healthy,
             taking_out: Mutex::default(),
+            names_known: AtomicBool::new(false),
         }
     }
 
@@ -104,6 +107,7 @@ impl Route {
     pub fn build(config: &RouteConfig) -> io::Result<Self> {
         let route = Self::with_line(config.clone(), Vec::new(), Arc::default());
         let backends = route.look_up(&names::system, &[])?;
+        route.names_known.store(true, Ordering::Relaxed);
         let balancer = balancer(config, &backends);
         *lock(&route.known_healthy) = !backends.is_empty();
         route.group.store(Arc::new(Group { backends, balancer }));
@@ -173,14 +177,14 @@ impl Route {
                     let known = before.iter().filter(of_entry).cloned();
                     let count = backends.len();
                     backends.extend(known);
-                    if backends.len() == count {
-                        log::warn!(
-                            "no address for backend={} route={}: {error}",
-                            entry.addr,
-                            self.config.prefix
-                        );
+                    let (addr, route) = (&entry.addr, &self.config.prefix);
+                    if backends.len() > count {
+                        log::debug!("kept the addresses of backend={addr} route={route}: {error}");
+                    } else if self.names_known.load(Ordering::Relaxed) {
+                        log::debug!("still no address for backend={addr} route={route}: {error}");
                     } else {
-                        log::debug!("kept the addresses of backend={}: {error}", entry.addr);
+                        // Said once, at the start: a name that has had an address keeps it.
+                        log::warn!("no address for backend={addr} route={route}: {error}");
                     }
                 }
             }
@@ -235,7 +239,7 @@ impl Route {
         }
         let patience = Instant::now() + self.config.queue_timeout;
         let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-        let found = self.line.wait(patience, || match look() {
+        let found = self.line.wait(patience, !tried.is_empty(), || match look() {
             Pick::Backend(guard) => Some(guard),
             Pick::Busy | Pick::None => None,
         });
@@ -275,7 +279,8 @@ impl Route {
     pub(crate) fn note_success(&self, backend: &Backend) {
         if backend.passive().succeeded() {
             let (route, label) = (&self.config.prefix, backend.label());
-            if backend.may_log(now_millis()) {
+            // Who reads that it went can read that it came back.
+            if backend.told_out(false) {
                 log::info!("backend answers again route={route} backend={label}");
             } else {
                 log::debug!("backend answers again route={route} backend={label}");
@@ -326,6 +331,7 @@ impl Route {
         };
         let fails = self.passive.max_fails;
         if backend.may_log(now) {
+            backend.told_out(backend.passive().is_out());
             log::warn!("{what} route={route} backend={label} cause={cause} consecutive_failures={fails}");
         } else {
             log::debug!("{what} route={route} backend={label} cause={cause}");
@@ -521,6 +527,57 @@ mod tests {
                 assert!(waiter.join().unwrap());
             });
         }
+    }
+
+    /// Who can't use what has become free must not keep it from who can.
+    #[test]
+    fn a_free_backend_is_not_lost_on_who_does_not_want_it() {
+        let route = Route::for_tests(2, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = std::time::Duration::from_secs(60);
+        });
+        for _ in 0..20 {
+            let mut held: Vec<_> =
+                (0..2).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
+            let (freed, kept) = (held.remove(0), held.remove(0));
+            let tried = [Arc::clone(freed.backend())];
+            let deadline = Instant::now() + std::time::Duration::from_secs(20);
+            std::thread::scope(|scope| {
+                let picky = scope.spawn(|| {
+                    let guard = route.find_backend(&PickRequest::ANYONE, &tried, None).unwrap();
+                    !Arc::ptr_eq(guard.backend(), &tried[0])
+                });
+                // First in line.
+                while route.line.waiting() < 1 {
+                    std::thread::yield_now();
+                }
+                let any =
+                    scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], Some(deadline)).map(drop));
+                while route.line.waiting() < 2 {
+                    std::thread::yield_now();
+                }
+                let started = Instant::now();
+                drop(freed);
+                assert_eq!(any.join().unwrap(), Ok(()));
+                assert!(started.elapsed() < std::time::Duration::from_secs(10), "only found at the deadline");
+                drop(kept);
+                assert!(picky.join().unwrap());
+            });
+        }
+    }
+
+    #[test]
+    fn nobody_waits_in_line_beyond_the_deadline() {
+        let route = Route::for_tests(1, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = std::time::Duration::from_secs(60);
+        });
+        let _held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+        let started = Instant::now();
+        let deadline = Some(started + std::time::Duration::from_millis(20));
+        let found = route.find_backend(&PickRequest::ANYONE, &[], deadline);
+        assert_eq!(found.err(), Some(Cause::BackendsBusy));
+        assert!(started.elapsed() < std::time::Duration::from_secs(20));
     }
 
     #[test]

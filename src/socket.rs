@@ -166,6 +166,22 @@ pub fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<(
     imp::wait(sockets, timeout)
 }
 
+/// Whether a connection could not be made because this machine or process is short of something. No client can be
+/// allowed to make that look like a fault of the other side.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::OutOfMemory
+    }
+}
+
 /// Whether the other side has closed the connection, or its sending half: the two can't be told apart.
 #[must_use]
 pub fn has_hung_up(socket: &Socket) -> bool {

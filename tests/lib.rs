@@ -11,11 +11,17 @@
 )]
 
 mod algorithms;
+mod backend_limits;
+mod bad_answers;
 mod balancing;
 mod broken_answers;
+mod cause_words;
+mod cause_words_of_clients;
 mod client_leaves;
 mod closing;
 mod counters;
+mod deadline;
+mod deadline_clients;
 #[cfg(target_os = "linux")]
 mod drain;
 mod early_answers;
@@ -23,15 +29,20 @@ mod expect;
 mod failures;
 mod forms;
 mod health;
+mod idle_connections;
+mod isolation;
 mod large_bodies;
 #[cfg(target_os = "linux")]
 mod listeners;
 mod load;
 mod methods;
+mod names;
+mod passive_health;
 mod pipelining;
 mod pool;
 mod request_headers;
 mod responses;
+mod retries;
 mod reuse;
 mod routing;
 mod shutdown;

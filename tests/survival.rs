@@ -51,6 +51,31 @@ fn no_descriptors_left(engine: Engine) {
     assert_eq!(process.wait().status.code(), Some(0));
 }
 
+/// Whose fault it is, when there is none left for a connection to a backend.
+fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
+    let (first, second) = (Origin::named("first"), Origin::named("second"));
+    let keys = "max_fails = 1\nfail_timeout_secs = 600\nkeepalive_connections = 0";
+    let config = TestProxy::builder(engine).route("/", &[first.addr(), second.addr()], keys);
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 40"));
+    let mut kept = Client::connect(addr);
+    kept.get("/").expect(200);
+    let idle: Vec<Client> = (0..60).map(|_| Client::connect(addr)).collect();
+    wait_for("the last descriptor to be gone", || {
+        if process.output().contains(CANNOT) { Ok(()) } else { Err(process.output()) }
+    });
+    for _ in 0..6 {
+        kept.get("/").expect_failure(502, "connect_failed");
+    }
+    drop(idle);
+    get(addr, "/after").expect(200);
+    let before = (first.requests(), second.requests());
+    for _ in 0..10 {
+        get(addr, "/").expect(200);
+    }
+    assert_eq!((first.requests() - before.0, second.requests() - before.1), (5, 5), "{}", process.output());
+    assert!(!process.output().contains("taken out"), "{}", process.output());
+}
+
 fn a_soft_limit_is_raised(engine: Engine) {
     let origin = Origin::echo();
     let config = TestProxy::builder(engine).server("max_connections = 50").route("/", &[origin.addr()], "");
@@ -111,6 +136,7 @@ fn every_place_is_used_again(engine: Engine) {
 
 on_native!(
     no_descriptors_left,
+    no_descriptor_for_a_backend_is_not_held_against_it,
     a_soft_limit_is_raised,
     beyond_max_connections_clients_wait,
     every_place_is_used_again,

@@ -39,6 +39,8 @@ pub struct Backend {
     passive: Passive,
     /// When a change of passive health was last logged, 0 = never. `Relaxed`: a race logs twice.
     logged_at: AtomicU64,
+    /// The log was told that it is out, and not yet that it is back. `Relaxed`: a race tells it twice or not.
+    told_out: AtomicBool,
     /// Written by [`BackendGuard`](super::BackendGuard) alone. It steers balancing; with [`Line`] it decides who waits,
     /// so `SeqCst` where it goes down and where a full backend is looked at.
     in_flight: AtomicUsize,
@@ -68,6 +70,7 @@ impl Backend {
             healthy: AtomicBool::new(true),
             passive: Passive::default(),
             logged_at: AtomicU64::new(0),
+            told_out: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             line,
         }
@@ -128,6 +131,11 @@ impl Backend {
         }
         self.logged_at.store(now, Ordering::Relaxed);
         true
+    }
+
+    /// Notes whether the log was last told that failures have taken it out, and returns what it was.
+    pub(crate) fn told_out(&self, out: bool) -> bool {
+        self.told_out.swap(out, Ordering::Relaxed)
     }
 
     /// Exchanges it is carrying now.

@@ -10,14 +10,23 @@ pub struct Line {
     /// Written by who waits, read by who leaves a backend. Both sides change one counter and then read the other's (a
     /// backend's exchanges in flight), so that one of them sees the other: `SeqCst`.
     waiting: AtomicUsize,
+    /// Those of them who can't use every backend. As `waiting`.
+    picky: AtomicUsize,
     /// How often a backend has become free while somebody waited.
     freed: Mutex<u64>,
     changed: Condvar,
 }
 
 impl Line {
-    /// Calls `pick` until it gives something, each time a backend has become free, until `deadline`.
-    pub(crate) fn wait<T>(&self, deadline: Instant, mut pick: impl FnMut() -> Option<T>) -> Option<T> {
+    /// Calls `pick` until it gives something, each time a backend has become free, until `deadline`. `picky`: it does
+    /// not take every backend.
+    pub(crate) fn wait<T>(
+        &self,
+        deadline: Instant,
+        picky: bool,
+        mut pick: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.picky.fetch_add(usize::from(picky), Ordering::SeqCst);
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let picked = loop {
             let seen = *self.lock();
@@ -33,6 +42,7 @@ impl Line {
             drop(self.changed.wait_timeout_while(self.lock(), left, unchanged));
         };
         self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.picky.fetch_sub(usize::from(picky), Ordering::SeqCst);
         picked
     }
 
@@ -40,8 +50,18 @@ impl Line {
     pub(crate) fn call_next(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             *self.lock() += 1;
-            self.changed.notify_one();
+            // One who has no use for this backend would let the call fade away.
+            if self.picky.load(Ordering::SeqCst) > 0 {
+                self.changed.notify_all();
+            } else {
+                self.changed.notify_one();
+            }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {

@@ -11,6 +11,7 @@ use crate::error::Cause;
 use crate::http::chunked;
 use crate::http::head::{RequestHead, Version};
 use crate::http::hop_by_hop::{ConnectionOptions, crosses};
+use crate::upstream::call;
 use crate::upstream::forward::{Answer, BodyReader};
 
 /// Bytes collected before they are sent, if they are here already.
@@ -129,7 +130,10 @@ enum Interrupted {
 
 fn write_cause(error: &io::Error) -> Cause {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Cause::WriteTimeout,
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let is_over = call::deadline().is_some_and(|at| std::time::Instant::now() >= at);
+            if is_over { Cause::DeadlineExceeded } else { Cause::WriteTimeout }
+        }
         _ => Cause::ClientLeft,
     }
 }

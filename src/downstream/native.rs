@@ -14,7 +14,8 @@ use super::exchange::{Client, End};
 use crate::error::Cause;
 use crate::gateway::Gateway;
 use crate::http::head::Version;
-use crate::upstream::call::SLICE;
+use crate::socket::{Ready, send_now, wait};
+use crate::upstream::call::{self, SLICE};
 use crate::upstream::forward::{BodyWait, wait_for_body};
 use crate::upstream::tunnel::Tunnel;
 use crate::workers::pool::Worker;
@@ -62,6 +63,7 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
             Step::Close => return,
             Step::Refuse(cause) => {
                 gateway.counters.count(cause);
+                log::debug!("refused client={} cause={cause}", connection.address());
                 connection.refuse(cause, now);
                 room.park(connection);
                 return;
@@ -174,6 +176,11 @@ impl Client for NativeClient<'_> {
                 return Err(Cause::BodyTimeout);
             }
             let due = connection.body.pace.due(limits.read_timeout, limits.min_body_rate);
+            let deadline = call::deadline();
+            if deadline.is_some_and(|at| now >= at) {
+                return Err(Cause::DeadlineExceeded);
+            }
+            let due = deadline.map_or(due, |at| at.min(due));
             let limit = due.saturating_duration_since(now).clamp(Duration::from_millis(1), SLICE);
             match wait_for_body(&socket, limit) {
                 Ok(BodyWait::EarlyAnswer) => return Ok(None),
@@ -193,6 +200,37 @@ impl Client for NativeClient<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.wrote = true;
-        (&mut &**self.connection.socket()).write_all(bytes)
+        let socket = self.connection.socket();
+        match call::deadline() {
+            Some(deadline) => write_until(socket, bytes, deadline),
+            None => (&mut &**socket).write_all(bytes),
+        }
     }
+}
+
+/// Writes until `deadline`, or until nothing has been taken for the write time-out of the socket.
+fn write_until(socket: &Socket, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    let mut rest = bytes;
+    let mut stuck_since = None;
+    while !rest.is_empty() {
+        match send_now(socket, rest, false) {
+            Ok(n) => {
+                rest = rest.get(n..).unwrap_or_default();
+                stuck_since = None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let now = Instant::now();
+                let patience = socket.write_timeout()?.unwrap_or(Duration::MAX);
+                let left = patience.saturating_sub(now - *stuck_since.get_or_insert(now));
+                let left = left.min(deadline.saturating_duration_since(now));
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                wait(&mut [(socket, Ready { writable: true, ..Ready::default() })], left)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

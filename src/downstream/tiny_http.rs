@@ -24,6 +24,9 @@ use crate::workers::pool::{Pool, TICK};
 /// While no work is queued, the loop looks after this long whether it was told to stop, should the wake-up get lost.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
+/// A body up to this long is kept, to be sent again when a backend fails.
+const REPLAYABLE: u64 = 64 * 1024;
+
 /// The loop that takes requests from tiny_http and queues them.
 pub(crate) struct TinyHttp {
     stop: StopToken,
@@ -68,6 +71,7 @@ fn receive(server: &Server, pool: &Pool<Request>, gateway: &Gateway, stop: &Stop
                 if let Err(request) = pool.submit(request) {
                     gateway.counters.count(Cause::Overloaded);
                     let mut client = TinyClient::new(request, BodyFraming::None);
+                    log::debug!("refused client={} cause={}", client.address, Cause::Overloaded);
                     let bytes = answer::refusal(Cause::Overloaded, Version::Http11, false, false);
                     drop(client.write(&bytes));
                 }
@@ -100,6 +104,7 @@ pub(crate) fn serve(request: Request, gateway: &Gateway, limits: &HeadLimits) {
             gateway.counters.count(cause);
             let is_head = request.method() == &tiny_http::Method::Head;
             let mut client = TinyClient::new(request, BodyFraming::None);
+            log::debug!("refused client={} cause={cause}", client.address);
             drop(client.write(&answer::refusal(cause, Version::Http11, is_head, false)));
         }
     }
@@ -130,6 +135,9 @@ struct TinyClient {
     read: u64,
     /// The body was read to its end.
     ended: bool,
+    /// All that was read, unless it is more than [`REPLAYABLE`]; as far as `replayed`, it was given out (again).
+    kept: Vec<u8>,
+    replayed: usize,
 }
 
 enum State {
@@ -144,7 +152,8 @@ impl TinyClient {
         let forwarded_for = HeaderValue::from_str(&address.to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let ended = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
-        Self { state: State::Request(request), address, forwarded_for, framing, read: 0, ended }
+        let (read, kept, replayed) = (0, Vec::new(), 0);
+        Self { state: State::Request(request), address, forwarded_for, framing, read, ended, kept, replayed }
     }
 
     fn writer(&mut self) -> io::Result<&mut (dyn Write + Send)> {
@@ -153,7 +162,8 @@ impl TinyClient {
             State::Request(mut request) => {
                 if !self.ended {
                     // Dropped with unread bytes, the request would allocate room for all of them at once.
-                    io::copy(request.as_reader(), &mut io::sink())?;
+                    // That it can't be read to its end is no reason not to answer.
+                    drop(io::copy(request.as_reader(), &mut io::sink()));
                 }
                 State::Writer(request.into_writer())
             }
@@ -180,6 +190,14 @@ impl Client for TinyClient {
     }
 
     fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+        let kept = self.kept.get(self.replayed..).unwrap_or_default();
+        if let Some(n) = Some(kept.len().min(buf.len())).filter(|n| *n > 0) {
+            if let (Some(kept), Some(buf)) = (kept.get(..n), buf.get_mut(..n)) {
+                buf.copy_from_slice(kept);
+            }
+            self.replayed += n;
+            return Ok(Some(n));
+        }
         let State::Request(request) = &mut self.state else { return Ok(Some(0)) };
         if self.ended {
             return Ok(Some(0));
@@ -189,6 +207,12 @@ impl Client for TinyClient {
             _ => Cause::ClientLeft,
         })?;
         self.read += n as u64;
+        if self.read <= REPLAYABLE {
+            self.kept.extend_from_slice(buf.get(..n).unwrap_or_default());
+        } else {
+            self.kept = Vec::new();
+        }
+        self.replayed = self.kept.len();
         if n == 0 {
             self.ended = true;
             if matches!(self.framing, BodyFraming::Length(length) if self.read < length) {
@@ -199,7 +223,8 @@ impl Client for TinyClient {
     }
 
     fn rewind_body(&mut self) -> bool {
-        self.read == 0
+        self.replayed = 0;
+        self.read <= REPLAYABLE
     }
 
     fn can_keep_alive(&self) -> bool {

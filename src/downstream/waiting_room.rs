@@ -439,6 +439,7 @@ impl Keeper {
             Step::Ready => {
                 if let Err(mut connection) = self.pool.submit(connection) {
                     self.room.gateway.counters.count(Cause::Overloaded);
+                    log::debug!("refused client={} cause={}", connection.address(), Cause::Overloaded);
                     connection.refuse(Cause::Overloaded, now);
                     self.settle(connection);
                 }

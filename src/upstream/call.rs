@@ -57,6 +57,10 @@ pub(crate) struct Call {
     pub send_broken: bool,
     /// The backend said something while the request was being sent, and it is no final answer: wait no more for one.
     pub only_interim: bool,
+    /// The backend has ended its side.
+    pub ended: bool,
+    /// The failure is ours, not the backend's: there is no descriptor left, or no memory.
+    pub is_ours: bool,
     /// What went wrong, where the transport knows better than ureq's error.
     pub failure: Option<Cause>,
     /// What the log says about it, where there is more to say than the cause.
@@ -84,6 +88,8 @@ impl Call {
             sent_at: None,
             send_broken: false,
             only_interim: false,
+            ended: false,
+            is_ours: false,
             failure: None,
             reason: None,
             conn: None,
@@ -126,6 +132,11 @@ impl Drop for CallScope {
         let call = CURRENT.with_borrow_mut(Option::take);
         drop(call);
     }
+}
+
+/// When the exchange of this thread's call has to be over, if it has to be.
+pub(crate) fn deadline() -> Option<Instant> {
+    with_current(|call| call.limits.deadline).flatten()
 }
 
 /// Looks at or changes the current call, if there is one. `look` must not ask for it again.

@@ -11,16 +11,21 @@ pub(super) fn cause(scope: &CallScope, error: &ureq::Error) -> Cause {
     if let Some(cause) = scope.with(|call| call.failure).flatten() {
         return cause;
     }
+    // What was malformed would have been refused as it came: at the end, it is only not whole.
+    let ended = scope.with(|call| call.ended).unwrap_or(false);
     match error {
         ureq::Error::LargeResponseHeader(..) => Cause::ResponseHeadTooLarge,
         ureq::Error::Protocol(ureq_proto_error) => {
             // The one protocol error that speaks of size: more than 128 fields.
             if format!("{ureq_proto_error:?}").contains("TooManyHeaders") {
                 Cause::ResponseHeadTooLarge
+            } else if ended {
+                Cause::BackendClosed
             } else {
                 Cause::BadResponse
             }
         }
+        ureq::Error::BodyStalled if ended => Cause::BackendClosed,
         ureq::Error::Io(error) => io_cause(error),
         ureq::Error::Timeout(_) => Cause::ResponseTimeout,
         ureq::Error::BodyStalled => Cause::BadResponse,

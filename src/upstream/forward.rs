@@ -58,6 +58,8 @@ pub(crate) struct Answer {
 pub(crate) struct Failed {
     pub cause: Cause,
     pub progress: Progress,
+    /// Ours, not the backend's: it is not held against it.
+    pub is_ours: bool,
 }
 
 /// Sends the request of `client` to a backend and waits for the response head.
@@ -100,15 +102,15 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
             if cause == Cause::Internal {
                 log::error!("request refused by the client library: {error}");
             }
-            let (sent, received, reason) =
-                scope.with(|call| (call.sent, call.received, call.reason.take())).unwrap_or((1, 1, None));
+            let (sent, received) = scope.with(|call| (call.sent, call.received)).unwrap_or((1, 1));
+            let (reason, is_ours) = scope.with(|call| (call.reason.take(), call.is_ours)).unwrap_or_default();
             if let Some(reason) = reason {
                 let host = String::from_utf8_lossy(one.upstream.host().as_bytes());
                 log::debug!("try failed backend={host} cause={cause} reason={reason:?}");
             }
             drop(scope);
             let replayable = client.rewind_body();
-            Err(Failed { cause, progress: Progress { sent, received, replayable } })
+            Err(Failed { cause, progress: Progress { sent, received, replayable }, is_ours })
         }
     }
 }
@@ -179,6 +181,8 @@ struct Upload<'a, C> {
     /// Bytes until the backend is next asked whether it has answered.
     until_check: u64,
     filler: u64,
+    /// The end of the whole exchange.
+    deadline: Option<Instant>,
     error: Option<Cause>,
 }
 
@@ -189,7 +193,8 @@ impl<'a, C: Client> Upload<'a, C> {
             BodyFraming::None | BodyFraming::Chunked => None,
         };
         let allowed = one.route.max_body_bytes.unwrap_or(u64::MAX);
-        Self { client, left, allowed, until_check: EARLY_ANSWER_CHECK, filler: 0, error: None }
+        let (until_check, deadline) = (EARLY_ANSWER_CHECK, one.deadline);
+        Self { client, left, allowed, until_check, filler: 0, deadline, error: None }
     }
 
     fn fail(&mut self, cause: Cause) -> io::Error {
@@ -221,6 +226,9 @@ impl<C: Client> Read for Upload<'_, C> {
         }
         if send_broken() {
             return self.skip(buf);
+        }
+        if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            return Err(self.fail(Cause::DeadlineExceeded));
         }
         let n = match self.client.read_body(buf) {
             Ok(Some(n)) => n,

@@ -85,7 +85,15 @@ impl Connector for BackendConnector {
                 let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                 let limit = left.map_or(connect, |left| left.min(connect));
                 self.open(limit).map_err(|(cause, error)| {
-                    with_current(|call| note(call, cause, &error));
+                    // Where less time was left than a connection may take, the backend is not to blame.
+                    let cause = match cause {
+                        Cause::ConnectTimeout if limit < connect => Cause::DeadlineExceeded,
+                        cause => cause,
+                    };
+                    with_current(|call| {
+                        note(call, cause, &error);
+                        call.is_ours = crate::socket::is_shortage(&error);
+                    });
                     ureq::Error::Io(error)
                 })?
             }
@@ -302,10 +310,7 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
     if call.no_wait {
         loop {
             match conn.recv_now(space) {
-                Ok(n) => {
-                    call.received += n as u64;
-                    return Ok(n);
-                }
+                Ok(n) => return Ok(received(call, n)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(ureq::Error::Io(error));
@@ -327,10 +332,7 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
             return Err(fail(call, cause));
         }
         match conn.recv(space, left.min(SLICE)) {
-            Ok(n) => {
-                call.received += n as u64;
-                return Ok(n);
-            }
+            Ok(n) => return Ok(received(call, n)),
             // A part of a TLS record counts as a byte of the body would without TLS.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 if awaits_head.is_none() {
@@ -345,6 +347,13 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
             Err(error) => return Err(lost(call, &error)),
         }
     }
+}
+
+/// Counts what has come.
+fn received(call: &mut Call, n: usize) -> usize {
+    call.received += n as u64;
+    call.ended |= n == 0;
+    n
 }
 
 /// The connection broke.

@@ -66,8 +66,10 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
 
 /// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
 const NATIVE_ONLY: &[(&str, &str)] = &[
+    ("cause_words_of_clients", "tiny_http has no limits for clients, and does not see them leave"),
     ("client_leaves", "tiny_http keeps the sockets to itself, so nobody can see that a client left"),
     ("closing", "tiny_http does not let us close a connection"),
+    ("deadline_clients", "reads and writes of tiny_http have no deadline"),
     ("drain", "tiny_http drops what it has not read, and leaves idle connections open"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
     (

@@ -167,6 +167,15 @@ impl TestProxy {
         });
     }
 
+    /// Waits until so many exchanges have ended for this cause. They are counted when the client has its answer.
+    #[track_caller]
+    pub fn expect_counted(&self, cause: Cause, count: u64) {
+        wait_for("exchanges to be counted", || match self.counters().of(cause) {
+            seen if seen == count => Ok(()),
+            seen => Err((cause, count, seen)),
+        });
+    }
+
     /// Exchanges that each backend is carrying.
     pub fn in_flight(&self) -> Vec<(String, usize)> {
         self.proxy.as_ref().map(Proxy::backend_in_flight).unwrap_or_default()
