@@ -3,6 +3,7 @@
 import http.client
 import socket
 import time
+from collections import Counter
 
 from . import load
 from .measure import LateLook, Machine, usage
@@ -96,7 +97,7 @@ def _idle(process, port, scenario, options):
             connection.close()
     return {
         **beside,
-        "errors": alone["errors"] + beside["errors"] + closed,
+        "errors": dict(Counter(alone["errors"]) + Counter(beside["errors"]) + Counter(closed=closed)),
         "alone_rate": alone["rate"],
         "beside_share": beside["rate"] / alone["rate"],
         "rss_mib": now.rss,
@@ -146,7 +147,7 @@ def _rest(process, port, scenario):
         "rss_mib": now.rss,
         "pss_mib": now.pss,
         "threads": now.threads,
-        "errors": 0,
+        "errors": {},
     }
 
 
