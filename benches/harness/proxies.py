@@ -161,10 +161,10 @@ LogLevel crit
 Listen 127.0.0.1:{port}
 ListenBacklog 4096
 # Twice as many threads as exchanges in any scenario, all from the beginning: short of them, it closes connections.
-ServerLimit 8
-StartServers 8
-ThreadLimit 128
-ThreadsPerChild 128
+ServerLimit 2
+StartServers 2
+ThreadLimit 512
+ThreadsPerChild 512
 MaxRequestWorkers 1024
 MinSpareThreads 1024
 MaxSpareThreads 1024
@@ -231,4 +231,4 @@ def _first_line(*command, pattern=r"(\S+)\s*$"):
 def _locked_version(package):
     lock = (Path(__file__).parent.parent / "peers" / "Cargo.lock").read_text()
     found = re.search(rf'name = "{package}"\nversion = "([^"]+)"', lock)
-    return f"{package} {found.group(1)}" if found else "?"
+    return found.group(1) if found else "?"

@@ -67,16 +67,14 @@ def _columns(scenario):
             ("PSS, MiB", _plain("pss_mib", "{:.1f}")),
             ("threads", _plain("threads", "{:.0f}")),
         ]
-    per_mib = scenario.per_mib
-    cost = "cpu_us_per_mib" if per_mib else "cpu_us"
     references = [variant_name(scenario, scenario.variants[0])] if scenario.variants else REFERENCES
-    unit = "message" if scenario.kind == "websockets" else "req"
+    unit = "MiB" if scenario.per_mib else "message" if scenario.kind == "websockets" else "req"
     return [
-        ("MiB/s", _spread("mib_rate", "{:,.0f}")) if per_mib else (f"{unit}/s", _spread("rate", "{:,.0f}")),
+        (f"{unit}/s", _spread("rate", "{:,.0f}")),
         ("p50, ms", _plain("p50_us", "{:.2f}", 1000)),
         ("p99, ms", _plain("p99_us", "{:.2f}", 1000)),
-        ("CPU µs/MiB" if per_mib else f"CPU µs/{unit}", _spread(cost, "{:.1f}")),
-        *((f"× {name}", _ratio(cost, name)) for name in references),
+        (f"CPU µs/{unit}", _spread("cpu_us", "{:.1f}")),
+        *((f"× {name}", _ratio("cpu_us", name)) for name in references),
         (f"switches/{unit}", _plain("switches", "{:.2f}")),
         ("peak RSS, MiB", _plain("peak_mib", "{:.1f}")),
     ]
@@ -179,7 +177,7 @@ def _targets(results):
     yield "slow backend, req/s: at least 0.95 × threads", 0.95, False, ratio("slow", "rate", "threads")
     for name in ("1m", "100m", "upload-64k", "upload-10m"):
         # The best of the references is the one that makes the ratio largest.
-        ratios = [ratio(name, "cpu_us_per_mib", to) for to in REFERENCES]
+        ratios = [ratio(name, "cpu_us", to) for to in REFERENCES]
         worst = None if None in ratios else max(ratios)
         yield f"{name}, CPU/MiB: at most 1.1 × the best of nginx, haproxy, hyper", 1.1, True, worst
     yield (
@@ -209,7 +207,7 @@ def document(results, machine):
         "Tokio and hyper (`benches/peers`), *threads* a thread per connection on plain sockets. CPU is user and system",
         "time of the proxy with all its threads and child processes; ×: that cost in relation to nginx, haproxy and",
         "hyper. RSS is summed over processes. Proxies, origin and clients share the machine: compare numbers of one",
-        "table with each other only.",
+        "table with each other only. How the others are configured is in `benches/harness/proxies.py`.",
         "",
         *(f"- {name}: {value}" for name, value in machine.items()),
         "",
