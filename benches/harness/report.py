@@ -71,8 +71,8 @@ def _columns(scenario):
     unit = "MiB" if scenario.per_mib else "message" if scenario.kind == "websockets" else "req"
     return [
         (f"{unit}/s", _spread("rate", "{:,.0f}")),
-        ("p50, ms", _plain("p50_us", "{:.2f}", 1000)),
-        ("p99, ms", _plain("p99_us", "{:.2f}", 1000)),
+        ("p50, ms", _time("p50_us")),
+        ("p99, ms", _time("p99_us")),
         (f"CPU µs/{unit}", _spread("cpu_us", "{:.1f}")),
         *((f"× {name}", _ratio("cpu_us", name)) for name in references),
         (f"switches/{unit}", _plain("switches", "{:.2f}")),
@@ -80,10 +80,20 @@ def _columns(scenario):
     ]
 
 
-def _plain(key, form, divisor=1):
+def _plain(key, form):
     def cell(runs, proxy):
         value = runs.median(proxy, key)
-        return "" if value is None else form.format(value / divisor)
+        return "" if value is None else form.format(value)
+
+    return cell
+
+
+def _time(key):
+    """Microseconds as milliseconds. Nothing where no request was answered to its end."""
+
+    def cell(runs, proxy):
+        value = runs.median(proxy, key)
+        return f"{value / 1000:.2f}" if value else ""
 
     return cell
 
