@@ -15,6 +15,16 @@ pub enum Blame {
     Proxy,
 }
 
+/// What of TLS went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The backend's certificate is not trusted, not valid now, or for another name.
+    Certificate,
+    /// Anything else: no TLS at all, no version or cipher in common, an alert, a broken record.
+    #[default]
+    Protocol,
+}
+
 /// The cause of an answer that did not come from a backend, or of an answer that broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -50,6 +60,8 @@ pub enum Cause {
     ConnectFailed,
     /// The backend's host name has no address.
     NameNotResolved,
+    /// There is no TLS session with the backend, or it broke; says how.
+    TlsFailed(TlsFault),
     /// No response head in `response_timeout_secs`, or no byte of its body in `idle_timeout_secs`.
     ResponseTimeout,
     /// The exchange did not end within the route's `deadline_secs`.
@@ -72,7 +84,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 23;
+    pub(crate) const COUNT: usize = 24;
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
     pub(crate) fn index(self) -> usize {
@@ -100,6 +112,7 @@ impl Cause {
             Self::ResponseHeadTooLarge => 20,
             Self::UploadAbandoned => 21,
             Self::Internal => 22,
+            Self::TlsFailed(_) => 23,
         }
     }
 
@@ -123,6 +136,7 @@ impl Cause {
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
             Self::NameNotResolved => "name_not_resolved",
+            Self::TlsFailed(_) => "tls_failed",
             Self::ResponseTimeout => "response_timeout",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::BackendClosed => "backend_closed",
@@ -153,6 +167,8 @@ impl Cause {
             Self::ConnectTimeout => "the server did not accept a connection in time",
             Self::ConnectFailed => "the server can not be reached",
             Self::NameNotResolved => "the name of the server has no address",
+            Self::TlsFailed(TlsFault::Certificate) => "the certificate of the server is not trusted",
+            Self::TlsFailed(TlsFault::Protocol) => "no secure connection to the server is possible",
             Self::ResponseTimeout => "the server did not answer in time",
             Self::DeadlineExceeded => "the request took longer than this path allows",
             Self::BackendClosed => "the server closed the connection before its answer was complete",
@@ -180,6 +196,7 @@ impl Cause {
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::NameNotResolved
+            | Self::TlsFailed(_)
             | Self::BackendClosed
             | Self::BadResponse
             | Self::UploadAbandoned
@@ -206,6 +223,8 @@ impl Cause {
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
             Self::NameNotResolved => "dns_error",
+            Self::TlsFailed(TlsFault::Certificate) => "tls_certificate_error",
+            Self::TlsFailed(TlsFault::Protocol) => "tls_protocol_error",
             Self::ResponseTimeout | Self::DeadlineExceeded => "http_response_timeout",
             Self::BackendClosed | Self::UploadAbandoned => "connection_terminated",
             Self::BadResponse => "http_protocol_error",
@@ -236,6 +255,7 @@ impl Cause {
             | Self::ConnectTimeout
             | Self::ConnectFailed
             | Self::NameNotResolved
+            | Self::TlsFailed(_)
             | Self::ResponseTimeout
             | Self::DeadlineExceeded
             | Self::BackendClosed
@@ -254,5 +274,76 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Cause; Cause::COUNT] = [
+        Cause::HEAD_TIMEOUT,
+        Cause::BodyTooLarge,
+        Cause::BadBody,
+        Cause::BodyTimeout,
+        Cause::ClientLeft,
+        Cause::WriteTimeout,
+        Cause::NoRoute,
+        Cause::NoHealthyBackend,
+        Cause::Overloaded,
+        Cause::RouteFull,
+        Cause::BackendsBusy,
+        Cause::TunnelsFull,
+        Cause::ConnectRefused,
+        Cause::ConnectTimeout,
+        Cause::ConnectFailed,
+        Cause::NameNotResolved,
+        Cause::ResponseTimeout,
+        Cause::DeadlineExceeded,
+        Cause::BackendClosed,
+        Cause::BadResponse,
+        Cause::ResponseHeadTooLarge,
+        Cause::UploadAbandoned,
+        Cause::Internal,
+        Cause::TlsFailed(TlsFault::Certificate),
+    ];
+
+    /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.
+    fn head_errors() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let sources = [
+            include_str!("error.rs"),
+            include_str!("http/framing.rs"),
+            include_str!("http/head.rs"),
+            include_str!("http/target.rs"),
+        ];
+        sources.into_iter().flat_map(|source| source.split("HeadError::new(").skip(1)).filter_map(|call| {
+            let (status, rest) = call.split_once(", \"")?;
+            let (word, _) = rest.split_once('"')?;
+            (status.len() == 3).then_some((status, word))
+        })
+    }
+
+    #[test]
+    fn readme_table_lists_every_cause() {
+        let readme = include_str!("../README.md");
+        let mut expected: Vec<String> =
+            ALL.iter().map(|cause| format!("| {} | `{}` |", cause.status(), cause.word())).collect();
+        expected.extend(head_errors().map(|(status, word)| format!("| {status} | `{word}` |")));
+        expected.sort();
+        expected.dedup();
+        let (_, section) = readme.split_once("\n### Failure answers\n").unwrap();
+        let (section, _) = section.split_once("\n### ").unwrap();
+        for row in &expected {
+            assert!(section.contains(row), "no row {row}");
+        }
+        // Nor any that does not exist.
+        let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains("| `"));
+        assert_eq!(rows.count(), expected.len());
+    }
+
+    #[test]
+    fn every_cause_has_a_place_of_its_own() {
+        let places: Vec<usize> = ALL.iter().map(|cause| cause.index()).collect();
+        assert_eq!(places, (0..Cause::COUNT).collect::<Vec<_>>());
     }
 }

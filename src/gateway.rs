@@ -186,7 +186,7 @@ fn switch<C: Client>(
     }
     match (answer.into_upgraded(), permit) {
         (Some((conn, early)), Some(permit)) => {
-            let tunnel = Tunnel { backend: Arc::clone(conn.socket()), early, idle, guard, permit };
+            let tunnel = Tunnel { backend: conn, early, idle, guard, permit };
             Ok(Outcome { end: End::Tunnel(Box::new(tunnel)), status: 101, cause: None, backend })
         }
         _ => Ok(broken(Cause::Internal, backend)),

@@ -41,6 +41,7 @@
 pub mod balance;
 pub mod config;
 pub mod counters;
+#[cfg(feature = "tiny-http")]
 pub mod demo;
 pub mod downstream;
 pub mod error;

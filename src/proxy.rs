@@ -50,7 +50,7 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
-            Self::Backend(error) => write!(f, "cannot use a backend address: {error}"),
+            Self::Backend(error) => write!(f, "cannot use a backend: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Signals(error) => write!(f, "cannot take over signals: {error}"),
         }
@@ -178,6 +178,12 @@ fn log_route(route: &RouteConfig) {
         route.algorithm,
         backends.join(",")
     );
+    if route.tls.insecure_skip_verify {
+        log::warn!(
+            "certificates of backends are not verified route={} (insecure_skip_verify is set)",
+            route.prefix.as_str()
+        );
+    }
 }
 
 /// Runs the proxy until a signal ends it.

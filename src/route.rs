@@ -288,7 +288,11 @@ impl Route {
     pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
         let counts = matches!(
             cause,
-            Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectFailed | Cause::ResponseTimeout
+            Cause::ConnectRefused
+                | Cause::ConnectTimeout
+                | Cause::ConnectFailed
+                | Cause::TlsFailed(_)
+                | Cause::ResponseTimeout
         );
         let (route, label) = (&self.config.prefix, backend.label());
         if cause.blame() == Blame::Upstream {

@@ -166,12 +166,6 @@ pub fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<(
     imp::wait(sockets, timeout)
 }
 
-/// Whether nothing has arrived on an idle connection: no byte, no end, no error.
-#[must_use]
-pub fn is_quiet(socket: &Socket) -> bool {
-    matches!(peek_now(socket, &mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 /// Whether the other side has closed the connection, or its sending half: the two can't be told apart.
 #[must_use]
 pub fn has_hung_up(socket: &Socket) -> bool {

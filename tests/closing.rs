@@ -79,27 +79,34 @@ fn a_refused_head_can_be_followed_by_anything(engine: Engine) {
     assert_eq!(origin.requests(), 0);
 }
 
-/// Two seconds, and no more, whether the client goes on sending a little, or stays without a word.
-fn lingering_ends(engine: Engine) {
+/// Two seconds, and no more: a client that goes on sending a little.
+fn lingering_with_a_client_that_sends_on_ends(engine: Engine) {
+    lingering_ends(engine, true);
+}
+
+/// And one that stays without a word.
+fn lingering_with_a_silent_client_ends(engine: Engine) {
+    lingering_ends(engine, false);
+}
+
+fn lingering_ends(engine: Engine, sends_on: bool) {
     let origin = Origin::echo();
     let proxy =
         TestProxy::builder(engine).server("max_connections = 1").route("/here", &[origin.addr()], "").start();
-    for sends_on in [true, false] {
-        let mut client = Client::connect(proxy.addr());
-        client.send("POST /nowhere HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 1000000\r\n\r\n");
-        client.response_to("POST").expect_failure(404, "no_route");
-        let started = Instant::now();
-        if sends_on {
-            wait_for_up_to(Duration::from_secs(6), "the connection to be closed", || {
-                std::thread::sleep(Duration::from_millis(20));
-                client.try_send(b"x").map_or(Ok(()), Err)
-            });
-        } else {
-            // The only place there is becomes free.
-            get(proxy.addr(), "/here").expect(200);
-        }
-        assert!(started.elapsed() < Duration::from_secs(4), "lingered for {:?}", started.elapsed());
+    let mut client = Client::connect(proxy.addr());
+    client.send("POST /nowhere HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 1000000\r\n\r\n");
+    client.response_to("POST").expect_failure(404, "no_route");
+    let started = Instant::now();
+    if sends_on {
+        wait_for_up_to(Duration::from_secs(6), "the connection to be closed", || {
+            std::thread::sleep(Duration::from_millis(20));
+            client.try_send(b"x").map_or(Ok(()), Err)
+        });
+    } else {
+        // The only place there is becomes free.
+        get(proxy.addr(), "/here").expect(200);
     }
+    assert!(started.elapsed() < Duration::from_secs(4), "lingered for {:?}", started.elapsed());
 }
 
 /// A client that pours on is not listened to for ever.
@@ -119,6 +126,7 @@ on_native!(
     a_large_last_answer_is_whole,
     a_refused_upload_can_be_sent_and_the_answer_read,
     a_refused_head_can_be_followed_by_anything,
-    lingering_ends,
+    lingering_with_a_client_that_sends_on_ends,
+    lingering_with_a_silent_client_ends,
     lingering_takes_a_limited_number_of_bytes,
 );

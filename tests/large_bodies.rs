@@ -83,12 +83,9 @@ fn upload(engine: Engine, framing: &str, send: impl FnOnce(&mut Client)) -> Echo
 /// Several at a time, each there and back, none mixed up with another.
 fn several_there_and_back(engine: Engine) {
     const SIZE: usize = 4 * 1024 * 1024;
-    let backend = ScriptedBackend::per_connection(|mut conn| {
-        let Some(request) = conn.request()? else {
-            return Ok(());
-        };
+    let backend = ScriptedBackend::per_request(|conn, request| {
         let mut received = Vec::new();
-        conn.body_pieces(&request, |piece| received.extend_from_slice(piece))?;
+        conn.body_pieces(request, |piece| received.extend_from_slice(piece))?;
         conn.send_head(&["HTTP/1.1 200 OK", "Transfer-Encoding: chunked"])?;
         for piece in received.chunks(10_000) {
             conn.send(&chunk(piece))?;

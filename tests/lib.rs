@@ -10,6 +10,7 @@
     reason = "a test fails by panicking and says why by printing"
 )]
 
+mod algorithms;
 mod balancing;
 mod broken_answers;
 mod client_leaves;
@@ -41,3 +42,8 @@ mod strict;
 mod support;
 #[cfg(target_os = "linux")]
 mod survival;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(unix)]
+mod unix;
+mod upgrade;

@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::support::engines::on_native;
+use crate::support::wait::Task;
 use crate::support::{
-    Client, Echo, Engine, Origin, PATIENCE, ProxyProcess, ScriptedBackend, TestProxy, get, spawn, wait_for,
+    Client, Echo, Engine, Origin, PATIENCE, ProxyProcess, ScriptedBackend, Task, TestProxy, get, spawn,
+    wait_for,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n";
@@ -209,7 +211,7 @@ fn a_hung_backend_leaves_workers_to_others(engine: Engine) {
     for _ in 0..10 {
         get(addr, "/else").expect(200);
     }
-    let refused = clients.into_iter().map(|client| client.join()).filter(|refused| *refused).count();
+    let refused = clients.into_iter().map(Task::join).filter(|refused| *refused).count();
     assert_eq!(refused, 24, "of 30 requests, with 6 carried");
 }
 

@@ -310,7 +310,8 @@ fn a_bad_chunk_deep_in_a_large_body(engine: Engine) {
     client.response_to("POST").expect_failure(400, "bad_body");
     client.end().expect("the end of the connection");
     bench.proxy.expect_idle();
-    assert_eq!(bench.origin.requests(), 1, "only the broken upload itself");
+    // The broken upload itself, if the origin got to see its head before the connection was closed.
+    assert!(bench.origin.requests() <= 1, "nothing that was inside the upload");
     get(bench.proxy.addr(), "/after").expect(200);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::engines::on_native;
 use crate::support::process::program_after;
-use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, TestProxy, get, wait_for};
+use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, Task, TestProxy, get, wait_for};
 
 const CANNOT: &str = "cannot accept connections";
 
@@ -105,7 +105,7 @@ fn every_place_is_used_again(engine: Engine) {
             })
         })
         .collect();
-    clients.into_iter().for_each(|client| client.join());
+    clients.into_iter().for_each(Task::join);
     get(addr, "/after").expect(200);
 }
 

@@ -10,7 +10,7 @@ use crate::http::cookie::cookies_named;
 use crate::http::fields::Fields;
 
 /// Picks the backend that the client's cookie names while that one is eligible. For clients without such a cookie, and
-/// for those whose backend is not eligible, another algorithm picks, and [`set_cookie`] tells the client whom it got.
+/// for those whose backend is not eligible, another algorithm picks, and `set_cookie` below tells the client whom it got.
 #[derive(Debug)]
 pub struct StickyCookie {
     name: String,
@@ -50,10 +50,8 @@ pub(crate) fn set_cookie(route: &RouteConfig, fields: &Fields, backend: &Backend
         return None;
     }
     let (id, path) = (backend.id(), route.prefix.as_str());
-    let mut value = format!("{name}={id:016x}; Path={path}; HttpOnly; SameSite=Lax");
-    if let Some(seconds) = max_age_secs {
-        value.push_str(&format!("; Max-Age={seconds}"));
-    }
+    let max_age = max_age_secs.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+    let value = format!("{name}={id:016x}; Path={path}; HttpOnly; SameSite=Lax{max_age}");
     HeaderValue::try_from(value).ok()
 }
 

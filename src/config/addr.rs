@@ -1,4 +1,4 @@
-//! [`BackendAddr`] as people write it: `host:port`, `[v6]:port`, `unix:/path`.
+//! [`BackendAddr`] as people write it: `host:port`, `[v6]:port`, `https://host:port`, `unix:/path`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,13 +7,26 @@ use std::str::FromStr;
 
 use super::BackendAddr;
 
-/// As in the configuration: `127.0.0.1:80`, `[::1]:80`, `unix:/path`.
+/// As in the configuration: `127.0.0.1:80`, `[::1]:80`, `https://[::1]:443`, `unix:/path`.
 impl fmt::Display for BackendAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Https { host, port } if host.contains(':') => write!(f, "https://[{host}]:{port}"),
+            Self::Https { host, port } => write!(f, "https://{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl BackendAddr {
+    /// Host and port; `None` for a Unix-domain socket.
+    #[must_use]
+    pub fn host_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port } | Self::Https { host, port } => Some((host, *port)),
+            Self::Unix(_) => None,
         }
     }
 }
@@ -27,8 +40,10 @@ impl FromStr for BackendAddr {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
         }
-        if let Some((scheme, _)) = text.split_once("://") {
-            return Err(if scheme.eq_ignore_ascii_case("https") { Error::Https } else { Error::Scheme });
+        match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => return https(rest),
+            Some(_) => return Err(Error::Scheme),
+            None => {}
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             return Err(Error::BareV6);
@@ -52,6 +67,15 @@ impl FromStr for BackendAddr {
             Ok(port) if port > 0 => Ok(Self::Tcp { host, port }),
             _ => Err(Error::PortRange),
         }
+    }
+}
+
+/// What stands behind `https://`.
+fn https(text: &str) -> Result<BackendAddr, BackendAddrError> {
+    match text.parse() {
+        Ok(BackendAddr::Tcp { host, port }) => Ok(BackendAddr::Https { host, port }),
+        Err(error @ (BackendAddrError::PortRange | BackendAddrError::BareV6)) => Err(error),
+        _ => Err(BackendAddrError::Https),
     }
 }
 
@@ -104,7 +128,7 @@ pub enum BackendAddrError {
     NoPort,
     /// The port is 0 or above 65535.
     PortRange,
-    /// It is an `https://` URL.
+    /// It begins with `https://`, but what follows is not `host:port` alone.
     Https,
     /// It is a URL.
     Scheme,
@@ -127,8 +151,8 @@ impl fmt::Display for BackendAddrError {
             Self::NoPort => "has no port; expected host:port, for example \"127.0.0.1:8001\"",
             Self::PortRange => "has a port out of range; expected host:port with a port from 1 to 65535",
             Self::Https => {
-                "asks for https, but backends are reached over plain HTTP; expected host:port or unix:/path, \
-                 for example \"127.0.0.1:8001\""
+                "is not an https address; expected https://host:port and no path, \
+                 for example \"https://backend.example:443\""
             }
             Self::Scheme => {
                 "is a URL; expected host:port or unix:/path without a scheme, for example \"127.0.0.1:8001\""
@@ -160,6 +184,8 @@ mod tests {
             ("a-b:1", "a-b:1"),
             ("[::1]:80", "[::1]:80"),
             ("[0:0::0:1]:80", "[::1]:80"),
+            ("https://Backend.internal:443", "https://backend.internal:443"),
+            ("HTTPS://[::1]:8443", "https://[::1]:8443"),
             #[cfg(unix)]
             ("unix:/run/a b.sock", "unix:/run/a b.sock"),
         ] {
@@ -167,6 +193,7 @@ mod tests {
             assert_eq!(addr.to_string(), canonical);
             assert_eq!(canonical.parse(), Ok(addr));
         }
+        assert_eq!("https://a:1".parse(), Ok(BackendAddr::Https { host: "a".into(), port: 1 }));
         assert_eq!("[::1]:80".parse(), Ok(BackendAddr::Tcp { host: "::1".into(), port: 80 }));
     }
 
@@ -198,6 +225,14 @@ mod tests {
             ("a:65536", PortRange),
             ("http://a:80", Scheme),
             ("https://a", Https),
+            ("https://a:443/", Https),
+            ("https://a:443/path", Https),
+            ("https://user@a:443", Https),
+            ("https://https://a:443", Https),
+            ("https://unix:/a", Https),
+            ("https://", Https),
+            ("https://a:0", PortRange),
+            ("https://::1", BareV6),
             #[cfg(unix)]
             ("unix:", UnixPath),
             #[cfg(unix)]

@@ -14,6 +14,7 @@ mod resolve;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::fmt;
@@ -203,6 +204,8 @@ pub struct RouteConfig {
     pub resolve_interval: Duration,
     /// Send the client's `Host` instead of the backend's address.
     pub preserve_host: bool,
+    /// How backends at `https://` are verified.
+    pub tls: TlsConfig,
 }
 
 impl RouteConfig {
@@ -233,6 +236,7 @@ impl RouteConfig {
             keepalive_idle: Duration::from_secs(4),
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -256,8 +260,42 @@ pub enum BackendAddr {
         /// TCP port, never 0.
         port: u16,
     },
+    /// `https://host:port`.
+    Https {
+        /// As above.
+        host: String,
+        /// As above.
+        port: u16,
+    },
     /// `unix:/path`.
     Unix(PathBuf),
+}
+
+/// `tls = { ... }` of a route: how its backends at `https://` are verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Whom to trust; absent = the CA certificates of the system.
+    pub ca: Option<CaFile>,
+    /// The name certificates must be for, also sent as SNI; absent = the host of each backend's address.
+    pub server_name: Option<String>,
+    /// Take any certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// A file of CA certificates, read when the configuration was.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CaFile {
+    /// Where they were read from.
+    pub path: PathBuf,
+    /// At least one, in DER.
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// Without the certificates.
+impl fmt::Debug for CaFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// `health_check = { ... }` of a route.

@@ -47,7 +47,8 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 6] = [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &BACKEND, &STICKY_COOKIE];
+pub(super) const TABLES: [&TableKeys; 7] =
+    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -151,11 +152,13 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "keepalive_idle_secs",
         "resolve_secs",
         "preserve_host",
+        "tls",
     ],
     tables: &[
         ("backend_addrs", Nested::Among(&BACKEND)),
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
+        ("tls", Nested::One(&TLS)),
     ],
 };
 
@@ -205,6 +208,8 @@ pub(super) struct RawRoute {
     pub(super) resolve_secs: Option<Spanned<Seconds>>,
     /// Send the client's `Host` instead of the backend's address.
     pub(super) preserve_host: Option<bool>,
+    /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
+    pub(super) tls: Option<Spanned<RawTls>>,
 }
 
 pub(super) static HEALTH_CHECK: TableKeys = TableKeys {
@@ -247,6 +252,25 @@ pub(super) struct RawStickyCookie {
     pub(super) max_age_secs: Option<Spanned<i128>>,
 }
 
+pub(super) static TLS: TableKeys = TableKeys {
+    name: "tls",
+    expected: "a table, for example { ca = \"/etc/ssl/backends.pem\" }",
+    keys: &["ca", "server_name", "insecure_skip_verify"],
+    tables: &[],
+};
+
+/// `tls` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    /// A PEM file of the CA certificates to trust. Default: those of the system.
+    pub(super) ca: Option<Spanned<String>>,
+    /// The name certificates must be for, also sent as SNI. Default: the host in `backend_addrs`.
+    pub(super) server_name: Option<Spanned<String>>,
+    /// Take any certificate. Default: false.
+    pub(super) insecure_skip_verify: Option<bool>,
+}
+
 pub(super) static BACKEND: TableKeys = TableKeys {
     name: "an entry of backend_addrs",
     expected: "a list, for example [\"127.0.0.1:8001\", \"127.0.0.1:8002\"]",
@@ -258,7 +282,7 @@ pub(super) static BACKEND: TableKeys = TableKeys {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBackendTable {
-    /// `host:port`, `unix:/path`. Required.
+    /// `host:port`, `https://host:port`, `unix:/path`. Required.
     pub(super) addr: Option<Spanned<String>>,
     /// Its share relative to its neighbours. Default 1.
     pub(super) weight: Option<Spanned<i128>>,
@@ -386,6 +410,7 @@ mod tests {
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
+        assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
         assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
     }

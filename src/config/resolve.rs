@@ -185,6 +185,9 @@ impl Resolver<'_> {
             self.timeout(&key("keepalive_idle_secs"), raw.keepalive_idle_secs, &mut route.keepalive_idle);
             self.timeout(&key("resolve_secs"), raw.resolve_secs, &mut route.resolve_interval);
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
+            if let Some(raw) = raw.tls {
+                route.tls = self.tls(&key("tls"), raw, &route.backends);
+            }
             routes.push(route);
         }
         routes
@@ -235,6 +238,11 @@ impl Resolver<'_> {
             };
             match text.get_ref().parse::<BackendAddr>() {
                 Err(error) => self.refuse_text(&text, key, error),
+                Ok(BackendAddr::Https { .. }) if cfg!(not(feature = "tls")) => {
+                    let problem =
+                        "asks for https, which is not part of this build; it takes the cargo feature tls";
+                    self.refuse_text(&text, key, problem);
+                }
                 Ok(addr) => {
                     if let Some(line) = seen.get(&addr) {
                         let problem = format!(

@@ -22,6 +22,9 @@ use crate::socket::{recv_now, send_now};
 const LINGER: Duration = Duration::from_secs(2);
 /// And for no more than so many bytes.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// While draining, an idle connection gets this long since its last answer, because its next request may be on the way;
+/// and so does one that lingers.
+const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// A chunked body that is not complete after this long is handed on as it comes: its sender may be waiting for an
 /// answer to the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);
@@ -261,8 +264,10 @@ impl Connection {
     }
 
     /// When it has waited long enough for what it is waiting for.
-    pub(super) fn due(&self, limits: &Limits) -> Instant {
+    pub(super) fn due(&self, limits: &Limits, is_draining: bool) -> Instant {
         match self.phase {
+            Phase::Idle { since } if is_draining => since + limits.keepalive_timeout.min(DRAIN_GRACE),
+            Phase::Linger { until, .. } if is_draining => until - (LINGER - DRAIN_GRACE),
             Phase::Idle { since } => since + limits.keepalive_timeout,
             Phase::Head { since } => since + limits.header_timeout,
             Phase::Body { since } => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::connection::{Connection, Limits, Phase, Step};
+use super::connection::{Connection, Limits, Step};
 use super::deadlines::Deadlines;
 use super::poller::{Events, Poller, Token};
 use crate::error::Cause;
@@ -24,8 +24,6 @@ const SCRATCH: usize = 64 * 1024;
 const ACCEPT_BATCH: usize = 64;
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// While draining, a kept-alive connection gets this long since its last answer: its next request may be on the way.
-const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// Tokens of listeners begin here; those of connections are below.
 const LISTENER: Token = 1 << 63;
 
@@ -44,6 +42,8 @@ pub(super) struct Room {
     /// Listeners are not polled because all places are taken: whoever gives one up wakes the waiting room.
     is_full: AtomicBool,
     draining: AtomicBool,
+    /// Nobody looks at the places any more.
+    ended: AtomicBool,
     /// Exchanges whose chunked body is handed on as it comes, and how many there may be.
     streaming: AtomicUsize,
     max_streaming: usize,
@@ -140,6 +140,7 @@ impl Room {
             sooner: Mutex::default(),
             is_full: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             streaming: AtomicUsize::new(0),
             max_streaming: (workers / 4).max(1),
             limits,
@@ -171,14 +172,16 @@ impl Room {
     fn settle(&self, mut connection: Box<Connection>) -> Option<(Instant, Token)> {
         let token = connection.place.token();
         let slot = self.places.get(connection.place.index as usize)?;
-        let due = connection.due(&self.limits);
-        let due = match connection.phase {
-            Phase::Idle { since } if self.draining.load(Ordering::SeqCst) => due.min(since + DRAIN_GRACE),
-            _ => due,
-        };
         let socket = Arc::clone(connection.socket());
         let was_registered = std::mem::replace(&mut connection.registered, true);
         let mut slot = lock(slot);
+        // Asked under the lock: who goes through the places after the flag was set either finds the connection there,
+        // or set the flag before it is put there.
+        if self.ended.load(Ordering::SeqCst) {
+            drop(slot);
+            return None;
+        }
+        let due = connection.due(&self.limits, self.is_draining());
         slot.parked = Some(connection);
         // Armed under the lock: the event can't find the slot empty.
         let armed = if was_registered {
@@ -254,6 +257,7 @@ impl WaitingRoom {
             scratch: vec![0; SCRATCH],
             accepting: Accepting::Open,
             cannot_accept: false,
+            is_showing_out: false,
             end_at: Arc::clone(&end_at),
         };
         let thread = thread::Builder::new().name("waiting-room".to_owned()).spawn(move || keeper.run())?;
@@ -291,8 +295,10 @@ struct Keeper {
     deadlines: Deadlines<Token>,
     scratch: Vec<u8>,
     accepting: Accepting,
-    /// `accept` has failed and not succeeded since: said once per episode.
+    /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: bool,
+    /// The drain has begun, and idle connections were given notice.
+    is_showing_out: bool,
     end_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -318,12 +324,26 @@ impl Keeper {
             self.expire(Instant::now());
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve();
-            if self.accepting == Accepting::Ended {
-                let is_over = lock(&self.end_at).is_none_or(|at| Instant::now() >= at);
-                if self.room.open.load(Ordering::SeqCst) == 0 || is_over {
-                    return;
-                }
+            if self.accepting == Accepting::Ended
+                && (self.room.open.load(Ordering::SeqCst) == 0 || self.drain_is_over())
+            {
+                self.close_what_is_parked();
+                return;
             }
+        }
+    }
+
+    fn drain_is_over(&self) -> bool {
+        lock(&self.end_at).is_none_or(|at| Instant::now() >= at)
+    }
+
+    /// Closes connections that are still not served, a request on them complete or not.
+    fn close_what_is_parked(&self) {
+        self.room.ended.store(true, Ordering::SeqCst);
+        for slot in self.room.places.iter().take(self.room.unused.load(Ordering::Relaxed)) {
+            // Not dropped while its place is locked: it gives that up.
+            let parked = lock(slot).parked.take();
+            drop(parked);
         }
     }
 
@@ -355,14 +375,17 @@ impl Keeper {
             };
             match listener.accept() {
                 Ok((socket, peer)) => {
-                    if std::mem::take(&mut self.cannot_accept) {
-                        log::info!("accepting connections again");
-                    }
                     let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
                     let peer = peer.as_socket().unwrap_or_else(unknown);
                     self.admit(socket, peer, place);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Not at the first success: with one descriptor free now and then, this would fill the log.
+                    if std::mem::take(&mut self.cannot_accept) {
+                        log::info!("accepting connections again");
+                    }
+                    return false;
+                }
                 // The client was gone before it was accepted.
                 Err(error)
                     if matches!(
@@ -458,11 +481,9 @@ impl Keeper {
             };
             slot.looks_at = None;
             drop(slot);
-            let is_due = connection.due(&self.room.limits) <= now;
-            let is_leaving = self.room.is_draining()
-                && matches!(connection.phase, Phase::Idle { since } if since + DRAIN_GRACE <= now);
+            let is_due = connection.due(&self.room.limits, self.room.is_draining()) <= now;
             let step = if is_due { connection.expire(&self.room.limits, now) } else { Step::Wait };
-            if is_leaving || (is_due && step == Step::Close) {
+            if step == Step::Close {
                 // A request that has just come in is served all the same.
                 match connection.receive(&mut self.scratch, &self.room.limits, now) {
                     Step::Wait | Step::Close => drop(connection),
@@ -476,15 +497,9 @@ impl Keeper {
 
     /// Polls the listeners again when there is room or the pause is over; closes them when the drain begins.
     fn open_or_close_the_door(&mut self) {
-        if self.accepting == Accepting::Ended {
-            return;
-        }
-        if self.room.is_draining() {
-            self.begin_drain();
-            return;
-        }
         let may_open = match self.accepting {
-            Accepting::Open | Accepting::Ended => false,
+            Accepting::Ended => return,
+            Accepting::Open => false,
             Accepting::Full => self.room.open.load(Ordering::SeqCst) < self.room.places.len(),
             Accepting::PausedUntil(at) => Instant::now() >= at,
         };
@@ -492,6 +507,9 @@ impl Keeper {
             self.room.is_full.store(false, Ordering::SeqCst);
             self.accepting = Accepting::Open;
             self.poll_listeners(true);
+        }
+        if self.room.is_draining() {
+            self.drain_the_backlog();
         }
     }
 
@@ -506,21 +524,28 @@ impl Keeper {
         }
     }
 
-    /// Everything already in the backlog is accepted, then the door is closed and idle connections are shown out.
-    fn begin_drain(&mut self) {
+    /// Everything already in the backlog is accepted, as soon as there are places for it; then the door is closed.
+    fn drain_the_backlog(&mut self) {
         for number in 0..self.listeners.len() {
             while self.accept(number) {}
         }
-        self.accepting = Accepting::Ended;
-        self.listeners.clear();
+        if self.accepting == Accepting::Open || self.drain_is_over() {
+            self.accepting = Accepting::Ended;
+            self.listeners.clear();
+        }
+        if !std::mem::replace(&mut self.is_showing_out, true) {
+            self.show_out_the_idle();
+        }
+    }
+
+    fn show_out_the_idle(&mut self) {
         let now = Instant::now();
         for index in 0..self.room.unused.load(Ordering::Relaxed) {
             let Some(slot) = self.room.places.get(index) else { continue };
             let mut slot = lock(slot);
-            let Some(Phase::Idle { since }) = slot.parked.as_ref().map(|connection| connection.phase) else {
-                continue;
-            };
-            let at = (since + DRAIN_GRACE).max(now);
+            let Some(connection) = &slot.parked else { continue };
+            // Idle and lingering ones have less time from now on.
+            let at = connection.due(&self.room.limits, true).max(now);
             slot.looks_at = Some(at);
             let token = slot.parked.as_ref().map(|connection| connection.place.token());
             drop(slot);

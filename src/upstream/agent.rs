@@ -12,6 +12,7 @@ use ureq::Agent;
 use super::call::{Call, CallScope, Limits};
 use super::failure;
 use super::pool::IdlePool;
+use super::tls::TlsClient;
 use super::transport::{BackendConnector, Destination, MAX_RESPONSE_HEAD, NoResolver};
 use crate::config::{BackendAddr, RouteConfig};
 
@@ -33,10 +34,16 @@ impl Upstream {
     /// Unix-domain socket.
     ///
     /// # Errors
-    /// The address can't be written as the authority of a URI.
+    /// The address can't be written as the authority of a URI, or the system has no CA certificates.
     pub fn new(addr: &BackendAddr, resolved: Option<SocketAddr>, route: &RouteConfig) -> io::Result<Self> {
+        let mut tls = None;
         let (authority, destination) = match addr {
             BackendAddr::Tcp { .. } => (addr.to_string(), Destination::Tcp(resolved)),
+            BackendAddr::Https { host, port } => {
+                let authority = BackendAddr::Tcp { host: host.clone(), port: *port }.to_string();
+                tls = Some(TlsClient::new(host, &route.tls)?);
+                (authority, Destination::Tcp(resolved))
+            }
             // What nginx sends for a Unix-domain backend.
             BackendAddr::Unix(path) => ("localhost".to_owned(), Destination::Unix(path.clone())),
         };
@@ -49,8 +56,8 @@ impl Upstream {
         let idle = Arc::new(IdlePool::new(route.keepalive_connections, route.keepalive_idle));
         let no_idle = Arc::new(IdlePool::new(0, Duration::ZERO));
         Ok(Self {
-            agent: agent(&destination, &idle),
-            probe_agent: agent(&destination, &no_idle),
+            agent: agent(&destination, tls.as_ref(), &idle),
+            probe_agent: agent(&destination, tls.as_ref(), &no_idle),
             idle,
             authority: parsed,
             host,
@@ -117,8 +124,8 @@ impl Upstream {
         let idle = Arc::new(IdlePool::new(0, Duration::ZERO));
         let second = Duration::from_secs(1);
         Self {
-            agent: agent(&destination, &idle),
-            probe_agent: agent(&destination, &idle),
+            agent: agent(&destination, None, &idle),
+            probe_agent: agent(&destination, None, &idle),
             idle,
             authority: "127.0.0.1:1".parse().unwrap(),
             host: HeaderValue::from_static("127.0.0.1:1"),
@@ -131,7 +138,8 @@ impl Upstream {
 
 /// An agent that adds nothing to a request, follows nothing, decodes nothing and keeps no connection: those are kept
 /// in `idle`. It has no time-outs: the transport keeps them all, in the slices of [`super::call::SLICE`].
-fn agent(destination: &Arc<Destination>, idle: &Arc<IdlePool>) -> Agent {
+/// ureq takes it all for plain HTTP; TLS, if any, is below it.
+fn agent(destination: &Arc<Destination>, tls: Option<&TlsClient>, idle: &Arc<IdlePool>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -144,6 +152,7 @@ fn agent(destination: &Arc<Destination>, idle: &Arc<IdlePool>) -> Agent {
         .max_idle_connections(0)
         .max_idle_connections_per_host(0)
         .build();
-    let connector = BackendConnector { destination: Arc::clone(destination), idle: Arc::clone(idle) };
+    let connector =
+        BackendConnector { destination: Arc::clone(destination), tls: tls.cloned(), idle: Arc::clone(idle) };
     Agent::with_parts(config, connector, NoResolver)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::transport::Conn;
+use super::conn::Conn;
 use crate::error::Cause;
 
 /// How long a thread waits at most before it looks whether the client is still there and the deadline still ahead.
@@ -59,8 +59,10 @@ pub(crate) struct Call {
     pub only_interim: bool,
     /// What went wrong, where the transport knows better than ureq's error.
     pub failure: Option<Cause>,
-    /// The connection in use.
-    pub socket: Option<Arc<Socket>>,
+    /// What the log says about it, where there is more to say than the cause.
+    pub reason: Option<String>,
+    /// The connection in use. It is here, not in the transport, because an upload has to see an early answer on it.
+    pub conn: Option<Conn>,
     /// After a 101: the connection, and the bytes that came behind the head.
     pub upgraded: Option<(Conn, Vec<u8>)>,
 }
@@ -83,7 +85,8 @@ impl Call {
             send_broken: false,
             only_interim: false,
             failure: None,
-            socket: None,
+            reason: None,
+            conn: None,
             upgraded: None,
         }
     }

@@ -60,6 +60,10 @@ pub(super) fn probe_reason(scope: &CallScope, error: &ureq::Error, timeout: Dura
         }
         Cause::BackendClosed => "closed the connection without an answer".to_owned(),
         Cause::NameNotResolved => "its name has no address".to_owned(),
+        Cause::TlsFailed(_) => {
+            let reason = scope.with(|call| call.reason.take()).flatten();
+            format!("TLS failed: {}", reason.unwrap_or_else(|| error.to_string()))
+        }
         _ => error.to_string(),
     }
 }

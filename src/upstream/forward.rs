@@ -1,18 +1,21 @@
 //! One try: the request out, the response head in.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderValue, SET_COOKIE};
 use http::{Request, Response};
+use socket2::Socket;
 use ureq::{Body, SendBody};
 
 use super::agent::Upstream;
 use super::call::{Call, CallScope, with_current};
+use super::conn::Conn;
 use super::failure;
 use super::headers::{Rewrite, rewrite};
 use super::retry::Progress;
-use super::transport::{self, Conn};
+use super::transport;
 use crate::config::RouteConfig;
 use crate::downstream::exchange::Client;
 use crate::error::Cause;
@@ -97,7 +100,12 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
             if cause == Cause::Internal {
                 log::error!("request refused by the client library: {error}");
             }
-            let (sent, received) = scope.with(|call| (call.sent, call.received)).unwrap_or((1, 1));
+            let (sent, received, reason) =
+                scope.with(|call| (call.sent, call.received, call.reason.take())).unwrap_or((1, 1, None));
+            if let Some(reason) = reason {
+                let host = String::from_utf8_lossy(one.upstream.host().as_bytes());
+                log::debug!("try failed backend={host} cause={cause} reason={reason:?}");
+            }
             drop(scope);
             let replayable = client.rewind_body();
             Err(Failed { cause, progress: Progress { sent, received, replayable } })
@@ -240,20 +248,26 @@ fn send_broken() -> bool {
     with_current(|call| call.send_broken).unwrap_or(false)
 }
 
-fn look_for_early_answer() {
+/// The connection on which an early answer would come.
+fn answering_socket() -> Option<Arc<Socket>> {
     with_current(|call| {
-        let Some(socket) = call.socket.clone().filter(|_| !call.only_interim) else { return };
-        let mut state = [(&*socket, Ready { readable: true, ..Ready::default() })];
-        if wait(&mut state, Duration::ZERO).is_ok() && state.iter().any(|(_, ready)| ready.readable) {
-            transport::notice_early_answer(call, &socket);
-        }
-    });
+        call.conn.as_ref().filter(|_| !call.only_interim).map(|conn| Arc::clone(conn.socket()))
+    })
+    .flatten()
+}
+
+fn look_for_early_answer() {
+    let Some(socket) = answering_socket() else { return };
+    let mut state = [(&*socket, Ready { readable: true, ..Ready::default() })];
+    if wait(&mut state, Duration::ZERO).is_ok() && state.iter().any(|(_, ready)| ready.readable) {
+        transport::look_for_early_answer();
+    }
 }
 
 /// Waits until the client has sent more of its body, the backend has answered early, or `limit` is over. For a way in
 /// that reads the body from a socket.
-pub(crate) fn wait_for_body(client: &socket2::Socket, limit: Duration) -> io::Result<BodyWait> {
-    let backend = with_current(|call| call.socket.clone().filter(|_| !call.only_interim)).flatten();
+pub(crate) fn wait_for_body(client: &Socket, limit: Duration) -> io::Result<BodyWait> {
+    let backend = answering_socket();
     let readable = Ready { readable: true, ..Ready::default() };
     let Some(backend) = backend else {
         let mut state = [(client, readable)];
@@ -268,7 +282,7 @@ pub(crate) fn wait_for_body(client: &socket2::Socket, limit: Duration) -> io::Re
         return Ok(BodyWait::Client);
     }
     if spoke.readable {
-        with_current(|call| transport::notice_early_answer(call, &backend));
+        transport::look_for_early_answer();
         return Ok(if send_broken() { BodyWait::EarlyAnswer } else { BodyWait::TimedOut });
     }
     Ok(BodyWait::TimedOut)

@@ -5,11 +5,17 @@
 
 pub mod agent;
 pub(crate) mod call;
+pub(crate) mod conn;
 pub mod failure;
 pub mod forward;
 pub mod headers;
 pub mod names;
 mod pool;
 pub mod retry;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod transport;
 pub mod tunnel;

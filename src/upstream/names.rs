@@ -19,7 +19,7 @@ pub fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// Whether the address is a name, whose addresses may change.
 #[must_use]
 pub fn is_name(addr: &BackendAddr) -> bool {
-    matches!(addr, BackendAddr::Tcp { host, .. } if host.parse::<std::net::IpAddr>().is_err())
+    addr.host_port().is_some_and(|(host, _)| host.parse::<std::net::IpAddr>().is_err())
 }
 
 /// The addresses behind `addr`, sorted, each once; one `None` for a Unix-domain socket, which has none.
@@ -27,11 +27,11 @@ pub fn is_name(addr: &BackendAddr) -> bool {
 /// # Errors
 /// As `lookup`; also when it finds nothing.
 pub fn addresses(addr: &BackendAddr, lookup: Lookup<'_>) -> io::Result<Vec<Option<SocketAddr>>> {
-    let BackendAddr::Tcp { host, port } = addr else { return Ok(vec![None]) };
+    let Some((host, port)) = addr.host_port() else { return Ok(vec![None]) };
     if let Ok(ip) = host.parse() {
-        return Ok(vec![Some(SocketAddr::new(ip, *port))]);
+        return Ok(vec![Some(SocketAddr::new(ip, port))]);
     }
-    let mut found = lookup(host, *port)?;
+    let mut found = lookup(host, port)?;
     if found.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::transport::Conn;
+use super::conn::Conn;
 
 /// ureq's own pool is a scan under a lock, oldest connection first; this one is a push and a pop.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ impl IdlePool {
                 }
             };
             drop(too_old);
-            let conn = candidate?;
-            if crate::socket::is_quiet(conn.socket()) {
+            let mut conn = candidate?;
+            if conn.is_quiet() {
                 return Some(conn);
             }
         }

@@ -24,7 +24,10 @@ pub fn may_retry(method: &Method, cause: Cause, progress: Progress) -> bool {
     }
     match cause {
         Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectFailed | Cause::NameNotResolved => true,
-        Cause::BackendClosed => progress.received == 0 && (progress.sent == 0 || is_idempotent(method)),
+        // TLS fails before the request is sent; but a certificate of ours is found missing only after it.
+        Cause::BackendClosed | Cause::TlsFailed(_) => {
+            progress.received == 0 && (progress.sent == 0 || is_idempotent(method))
+        }
         _ => false,
     }
 }
@@ -40,15 +43,20 @@ fn is_idempotent(method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::TlsFault;
 
     const UNTOUCHED: Progress = Progress { sent: 0, received: 0, replayable: true };
     const SENT: Progress = Progress { sent: 100, ..UNTOUCHED };
 
     #[test]
     fn nothing_sent_is_always_safe() {
-        for cause in
-            [Cause::ConnectRefused, Cause::ConnectTimeout, Cause::ConnectFailed, Cause::BackendClosed]
-        {
+        for cause in [
+            Cause::ConnectRefused,
+            Cause::ConnectTimeout,
+            Cause::ConnectFailed,
+            Cause::TlsFailed(TlsFault::Certificate),
+            Cause::BackendClosed,
+        ] {
             assert!(may_retry(&Method::POST, cause, UNTOUCHED), "{cause}");
         }
     }
@@ -69,6 +77,7 @@ mod tests {
         assert!(!may_retry(&Method::GET, Cause::BackendClosed, Progress { received: 1, ..SENT }));
         assert!(!may_retry(&Method::GET, Cause::ResponseTimeout, SENT));
         assert!(!may_retry(&Method::GET, Cause::BadResponse, SENT));
+        assert!(!may_retry(&Method::POST, Cause::TlsFailed(TlsFault::Protocol), SENT));
         assert!(!may_retry(&Method::GET, Cause::ConnectRefused, Progress { replayable: false, ..UNTOUCHED }));
     }
 }

@@ -6,7 +6,7 @@
 //! the socket itself after a 101.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +17,11 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::call::{Call, SLICE, with_current};
+use super::conn::Conn;
 use super::pool::IdlePool;
+use super::tls::{self, TlsClient};
 use crate::error::Cause;
-use crate::socket::{Ready, recv_now, send_now, wait};
+use crate::socket::{Ready, wait};
 
 /// Largest response head; ureq is told the same.
 pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
@@ -30,20 +32,6 @@ const INPUT_START: usize = 16 * 1024;
 /// as one that is too large, not as a lost connection.
 const INPUT_MAX: usize = 2 * MAX_RESPONSE_HEAD;
 const OUTPUT_START: usize = 16 * 1024;
-
-/// A connection to a backend, in use or idle.
-#[derive(Debug)]
-pub(crate) struct Conn {
-    socket: Arc<Socket>,
-    /// What `SO_RCVTIMEO` is set to.
-    read_slice: Duration,
-}
-
-impl Conn {
-    pub(crate) fn socket(&self) -> &Arc<Socket> {
-        &self.socket
-    }
-}
 
 /// Where to connect to.
 #[derive(Debug)]
@@ -71,6 +59,8 @@ impl Resolver for NoResolver {
 #[derive(Debug)]
 pub(super) struct BackendConnector {
     pub(super) destination: Arc<Destination>,
+    /// `None` for a plain connection.
+    pub(super) tls: Option<TlsClient>,
     pub(super) idle: Arc<IdlePool>,
 }
 
@@ -94,28 +84,67 @@ impl Connector for BackendConnector {
             None => {
                 let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                 let limit = left.map_or(connect, |left| left.min(connect));
-                self.destination.connect(limit).map_err(|error| {
-                    let cause = match error.kind() {
-                        io::ErrorKind::ConnectionRefused => Cause::ConnectRefused,
-                        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Cause::ConnectTimeout,
-                        io::ErrorKind::NotFound if self.destination.is_unresolved() => Cause::NameNotResolved,
-                        _ => Cause::ConnectFailed,
-                    };
-                    with_current(|call| call.failure = Some(cause));
+                self.open(limit).map_err(|(cause, error)| {
+                    with_current(|call| note(call, cause, &error));
                     ureq::Error::Io(error)
                 })?
             }
         };
         with_current(|call| {
             call.reused = is_reused;
-            call.socket = Some(Arc::clone(&conn.socket));
+            call.conn = Some(conn);
         });
         Ok(Some(BackendTransport {
-            conn: Some(conn),
             idle: Arc::clone(&self.idle),
             buffers: IoBuffers::take(longest_line),
             reusable: false,
         }))
+    }
+}
+
+impl BackendConnector {
+    /// A new connection, ready for a request.
+    fn open(&self, limit: Duration) -> Result<Conn, (Cause, io::Error)> {
+        let started = Instant::now();
+        let opened = self.destination.connect(limit).and_then(|socket| {
+            let session = self.tls.as_ref().map(TlsClient::session).transpose()?;
+            Conn::new(socket, session)
+        });
+        let mut conn = opened.map_err(|error| {
+            let cause = match error.kind() {
+                io::ErrorKind::ConnectionRefused => Cause::ConnectRefused,
+                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Cause::ConnectTimeout,
+                io::ErrorKind::NotFound if self.destination.is_unresolved() => Cause::NameNotResolved,
+                _ => Cause::ConnectFailed,
+            };
+            (cause, error)
+        })?;
+        handshake(&mut conn, started, limit)?;
+        Ok(conn)
+    }
+}
+
+/// Sees the TLS handshake through, if there is one to make.
+fn handshake(conn: &mut Conn, started: Instant, limit: Duration) -> Result<(), (Cause, io::Error)> {
+    loop {
+        match conn.handshake_now() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => {
+                let fault = tls::fault(&error).map(|(fault, _)| fault).unwrap_or_default();
+                return Err((Cause::TlsFailed(fault), error));
+            }
+        }
+        let now = Instant::now();
+        let left = limit.saturating_sub(now.duration_since(started));
+        let must_end = with_current(|call| call.must_end(now)).flatten();
+        if let Some(cause) = must_end.or(left.is_zero().then_some(Cause::ConnectTimeout)) {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake was not over in time");
+            return Err((cause, error));
+        }
+        let wanted = Ready { readable: true, writable: conn.has_unsent(), hung_up: false };
+        let waited = wait(&mut [(conn.socket(), wanted)], left.min(SLICE));
+        waited.map_err(|error| (Cause::ConnectFailed, error))?;
     }
 }
 
@@ -124,34 +153,30 @@ impl Destination {
         matches!(self, Self::Tcp(None))
     }
 
-    fn connect(&self, limit: Duration) -> io::Result<Conn> {
+    fn connect(&self, limit: Duration) -> io::Result<Socket> {
         // A zero limit would mean "invalid" to the socket layer, not "at once".
         let limit = limit.max(Duration::from_millis(1));
-        let socket = match self {
+        match self {
             Self::Tcp(addr) => {
                 let addr =
                     addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
                 let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
                 socket.connect_timeout(&SockAddr::from(addr), limit)?;
                 socket.set_tcp_nodelay(true)?;
-                socket
+                Ok(socket)
             }
             Self::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.connect_timeout(&SockAddr::unix(path)?, limit)?;
-                socket
+                Ok(socket)
             }
-        };
-        socket.set_read_timeout(Some(SLICE))?;
-        Ok(Conn { socket: Arc::new(socket), read_slice: SLICE })
+        }
     }
 }
 
-/// One connection while ureq uses it.
+/// The connection of the current call while ureq uses it.
 #[derive(Debug)]
 pub(super) struct BackendTransport {
-    /// `None` only inside `drop`.
-    conn: Option<Conn>,
     idle: Arc<IdlePool>,
     buffers: IoBuffers,
     /// ureq has read the answer to its end and would use the connection again.
@@ -164,17 +189,13 @@ impl Transport for BackendTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
-        let Some(conn) = &self.conn else { return Err(ureq::Error::ConnectionFailed) };
         let output = self.buffers.output.get(..amount).unwrap_or_default();
-        let sent = with_current(|call| transmit(call, &conn.socket, output));
-        sent.unwrap_or(Err(ureq::Error::ConnectionFailed))
+        with_conn(|call, conn| transmit(call, conn, output))
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
-        let Some(conn) = &mut self.conn else { return Err(ureq::Error::ConnectionFailed) };
         let space = self.buffers.input_append_buf();
-        let received = with_current(|call| receive(call, conn, space));
-        let received = received.unwrap_or(Err(ureq::Error::ConnectionFailed))?;
+        let received = with_conn(|call, conn| receive(call, conn, space))?;
         self.buffers.input_appended(received);
         Ok(received > 0)
     }
@@ -190,11 +211,9 @@ impl Transport for BackendTransport {
 
 impl Drop for BackendTransport {
     fn drop(&mut self) {
-        let Some(conn) = self.conn.take() else { return };
+        let mut conn = with_current(|call| call.conn.take()).flatten();
         let leftover = self.buffers.input();
-        let mut conn = Some(conn);
         with_current(|call| {
-            call.socket = None;
             if call.upgrade {
                 call.upgraded = conn.take().map(|conn| (conn, leftover.to_vec()));
             }
@@ -207,13 +226,24 @@ impl Drop for BackendTransport {
     }
 }
 
+/// Does `work` for the current call with its connection.
+fn with_conn<R>(work: impl FnOnce(&mut Call, &mut Conn) -> Result<R, ureq::Error>) -> Result<R, ureq::Error> {
+    let done = with_current(|call| {
+        let mut conn = call.conn.take().ok_or(ureq::Error::ConnectionFailed)?;
+        let result = work(call, &mut conn);
+        call.conn = Some(conn);
+        result
+    });
+    done.unwrap_or(Err(ureq::Error::ConnectionFailed))
+}
+
 /// Sends all of `output`, unless the backend has stopped taking it.
-fn transmit(call: &mut Call, socket: &Socket, output: &[u8]) -> Result<(), ureq::Error> {
+fn transmit(call: &mut Call, conn: &mut Conn, output: &[u8]) -> Result<(), ureq::Error> {
     let more = std::mem::take(&mut call.body_follows);
     let mut rest = output;
     let mut progress_at = None;
-    while !rest.is_empty() && !call.send_broken {
-        match send_now(socket, rest, more) {
+    while !(call.send_broken || rest.is_empty() && !conn.has_unsent()) {
+        match conn.send_now(rest, more) {
             Ok(n) => {
                 call.sent += n as u64;
                 progress_at = None;
@@ -231,12 +261,12 @@ fn transmit(call: &mut Call, socket: &Socket, output: &[u8]) -> Result<(), ureq:
                 }
                 let limit = SLICE.min(call.limits.response);
                 let wanted = Ready { readable: !call.only_interim, writable: true, hung_up: false };
-                let mut state = [(socket, wanted)];
+                let mut state = [(&**conn.socket(), wanted)];
                 wait(&mut state, limit).map_err(ureq::Error::Io)?;
                 let [(_, ready)] = state;
                 // An answer, and no room for the rest of the request: the backend has heard enough.
                 if ready.readable && !ready.writable {
-                    notice_early_answer(call, socket);
+                    notice_early_answer(call, conn);
                 }
             }
             // Linux delivers what had been received before the reset: let ureq read it, it may be the answer.
@@ -248,9 +278,9 @@ fn transmit(call: &mut Call, socket: &Socket, output: &[u8]) -> Result<(), ureq:
 }
 
 /// The backend has spoken before it has the whole request. A final answer ends the upload, an interim one doesn't.
-pub(super) fn notice_early_answer(call: &mut Call, socket: &Socket) {
+fn notice_early_answer(call: &mut Call, conn: &mut Conn) {
     let mut start = [0; 10];
-    match crate::socket::peek_now(socket, &mut start) {
+    match conn.peek_now(&mut start) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Ok(n) if start.get(..n).is_some_and(|start| start.starts_with(b"HTTP/1.1 1")) => {
             call.only_interim = true;
@@ -259,23 +289,35 @@ pub(super) fn notice_early_answer(call: &mut Call, socket: &Socket) {
     }
 }
 
+/// Looks whether the current call's backend, which has been heard, has answered before it has the whole request.
+pub(super) fn look_for_early_answer() {
+    drop(with_conn(|call, conn| {
+        notice_early_answer(call, conn);
+        Ok(())
+    }));
+}
+
 /// Reads into `space`; 0 at the end of the stream.
 fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, ureq::Error> {
     if call.no_wait {
-        return match recv_now(&conn.socket, space) {
-            Ok(n) => {
-                call.received += n as u64;
-                Ok(n)
+        loop {
+            match conn.recv_now(space) {
+                Ok(n) => {
+                    call.received += n as u64;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ureq::Error::Io(error));
+                }
+                Err(error) => return Err(lost(call, &error)),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ureq::Error::Io(error)),
-            Err(_) => Err(fail(call, Cause::BackendClosed)),
-        };
+        }
     }
-    let (since, limit) = match call.sent_at {
-        // The whole head, however many reads it takes.
-        Some(sent_at) if !call.head_complete => (sent_at, call.limits.response),
-        _ => (Instant::now(), call.limits.idle),
-    };
+    let awaits_head = call.sent_at.filter(|_| !call.head_complete);
+    let limit = if awaits_head.is_some() { call.limits.response } else { call.limits.idle };
+    // The whole head, however many reads it takes; of a body each.
+    let mut since = awaits_head.unwrap_or_else(Instant::now);
     loop {
         let now = Instant::now();
         let left = limit.saturating_sub(now.duration_since(since));
@@ -284,25 +326,38 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
             let cause = call.must_end(now).unwrap_or(Cause::ResponseTimeout);
             return Err(fail(call, cause));
         }
-        let slice = left.min(SLICE);
-        if slice != conn.read_slice {
-            conn.socket.set_read_timeout(Some(slice)).map_err(ureq::Error::Io)?;
-            conn.read_slice = slice;
-        }
-        match (&mut &*conn.socket).read(space) {
+        match conn.recv(space, left.min(SLICE)) {
             Ok(n) => {
                 call.received += n as u64;
                 return Ok(n);
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A part of a TLS record counts as a byte of the body would without TLS.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                if awaits_head.is_none() {
+                    since = Instant::now();
+                }
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 if let Some(cause) = call.must_end(Instant::now()) {
                     return Err(fail(call, cause));
                 }
             }
-            Err(_) => return Err(fail(call, Cause::BackendClosed)),
+            Err(error) => return Err(lost(call, &error)),
         }
     }
+}
+
+/// The connection broke.
+fn lost(call: &mut Call, error: &io::Error) -> ureq::Error {
+    let cause = tls::fault(error).map_or(Cause::BackendClosed, |(fault, _)| Cause::TlsFailed(fault));
+    note(call, cause, error);
+    fail(call, cause)
+}
+
+/// Keeps what is known about a failure.
+fn note(call: &mut Call, cause: Cause, error: &io::Error) {
+    call.failure = Some(cause);
+    call.reason = Some(tls::fault(error).map_or_else(|| error.to_string(), |(_, reason)| reason));
 }
 
 /// Notes the cause. `Error::Other` is the one kind that ureq never takes for the end of a body.

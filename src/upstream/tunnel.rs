@@ -1,7 +1,6 @@
-//! After a 101: two sockets joined, bytes both ways, each tunnel on a thread of its own.
+//! After a 101: two connections joined, bytes both ways, each tunnel on a thread of its own.
 
 use std::io;
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,8 +10,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::Socket;
 
 use super::call::SLICE;
+use super::conn::Conn;
 use crate::balance::BackendGuard;
-use crate::socket::{Ready, recv_now, send_now, wait};
+use crate::socket::{Ready, wait};
 use crate::stop::StopToken;
 
 /// Bytes under way in one direction.
@@ -21,7 +21,7 @@ const BUFFER: usize = 16 * 1024;
 /// What the gateway hands on when a backend has switched protocols.
 #[derive(Debug)]
 pub struct Tunnel {
-    pub(crate) backend: Arc<Socket>,
+    pub(crate) backend: Conn,
     /// What came behind the backend's head.
     pub(crate) early: Vec<u8>,
     /// Neither side has sent anything for so long: the tunnel ends.
@@ -95,15 +95,17 @@ impl Tunnels {
         let stop = self.stop.clone();
         let thread = thread::Builder::new().name(format!("tunnel-{number}")).spawn(move || {
             let _owned = (alive, owner);
-            let Tunnel { backend, early: from_backend, idle, guard, permit } = tunnel;
+            let Tunnel { mut backend, early: from_backend, idle, guard, permit } = tunnel;
             let _counted = (guard, permit);
-            let result = join(&client, early, &backend, from_backend, idle, &stop);
+            let mut client = Conn::plain(client);
+            let result = join(&mut client, early, &mut backend, from_backend, idle, &stop);
             log::debug!(
                 "tunnel ended reason={:?}",
                 result.map_or_else(|error| error.to_string(), str::to_owned)
             );
             // The other holders of the sockets, if any, must not keep the connections open.
-            drop((client.shutdown(Shutdown::Both), backend.shutdown(Shutdown::Both)));
+            client.shut_down();
+            backend.shut_down();
         })?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
@@ -153,12 +155,12 @@ impl Pipe {
     }
 
     /// Moves what can be moved without waiting. Whether anything was.
-    fn pump(&mut self, from: &Socket, to: &Socket) -> io::Result<bool> {
+    fn pump(&mut self, from: &mut Conn, to: &mut Conn) -> io::Result<bool> {
         let mut moved = false;
         if self.wants_input() {
             self.buf.resize(BUFFER, 0);
             self.start = 0;
-            match recv_now(from, &mut self.buf) {
+            match from.recv_now(&mut self.buf) {
                 Ok(n) => {
                     self.buf.truncate(n);
                     self.ended = n == 0;
@@ -168,8 +170,8 @@ impl Pipe {
                 Err(error) => return Err(error),
             }
         }
-        while let Some(rest) = self.buf.get(self.start..).filter(|rest| !rest.is_empty()) {
-            match send_now(to, rest, false) {
+        while !self.is_empty() || to.has_unsent() {
+            match to.send_now(self.buf.get(self.start..).unwrap_or_default(), false) {
                 Ok(n) => {
                     self.start += n;
                     moved = true;
@@ -179,8 +181,11 @@ impl Pipe {
             }
         }
         if self.ended && !self.closed {
-            self.closed = true;
-            to.shutdown(Shutdown::Write)?;
+            match to.finish() {
+                Ok(()) => self.closed = true,
+                Err(error) if is_again(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(moved)
     }
@@ -192,9 +197,9 @@ fn is_again(error: &io::Error) -> bool {
 
 /// Copies both ways until both sides have ended, one breaks, nothing moves for `idle`, or told to stop. Says why it ended.
 fn join(
-    client: &Socket,
+    client: &mut Conn,
     from_client: Vec<u8>,
-    backend: &Socket,
+    backend: &mut Conn,
     from_backend: Vec<u8>,
     idle: Duration,
     stop: &StopToken,
@@ -217,10 +222,21 @@ fn join(
         if stop.is_stopped() {
             return Ok("drain deadline");
         }
-        let client_wants = Ready { readable: up.wants_input(), writable: !down.is_empty(), hung_up: false };
-        let backend_wants = Ready { readable: down.wants_input(), writable: !up.is_empty(), hung_up: false };
-        let mut state = [(client, client_wants), (backend, backend_wants)];
-        wait(&mut state, SLICE.min(idle))?;
+        // What is decrypted already makes no socket readable.
+        let has_input = up.wants_input() && client.has_input() || down.wants_input() && backend.has_input();
+        let limit = if has_input { Duration::ZERO } else { SLICE.min(idle) };
+        let client_wants = Ready {
+            readable: up.wants_input(),
+            writable: !down.is_empty() || client.has_unsent(),
+            hung_up: false,
+        };
+        let backend_wants = Ready {
+            readable: down.wants_input(),
+            writable: !up.is_empty() || backend.has_unsent(),
+            hung_up: false,
+        };
+        let mut state = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
+        wait(&mut state, limit)?;
         let [(_, client_is), (_, backend_is)] = state;
         // A side that is gone while nothing is wanted of it would be reported for ever.
         if (client_is.hung_up && !up.wants_input()) || (backend_is.hung_up && !down.wants_input()) {
@@ -233,24 +249,25 @@ fn join(
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
 
-    fn pair() -> (TcpStream, Socket) {
+    fn pair() -> (TcpStream, Conn) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        (ours, Socket::from(listener.accept().unwrap().0))
+        (ours, Conn::plain(Arc::new(Socket::from(listener.accept().unwrap().0))))
     }
 
     #[test]
     fn early_bytes_half_close_and_large_volumes_pass_both_ways() {
-        let (mut client, client_side) = pair();
-        let (mut backend, backend_side) = pair();
+        let (mut client, mut client_side) = pair();
+        let (mut backend, mut backend_side) = pair();
         let tunnel = thread::Builder::new()
             .spawn(move || {
                 let idle = Duration::from_secs(60);
                 let stop = StopToken::new();
-                join(&client_side, b"up".to_vec(), &backend_side, b"down".to_vec(), idle, &stop).unwrap()
+                let (up, down) = (b"up".to_vec(), b"down".to_vec());
+                join(&mut client_side, up, &mut backend_side, down, idle, &stop).unwrap()
             })
             .unwrap();
         let mut four = [0; 4];
@@ -278,10 +295,11 @@ mod tests {
 
     #[test]
     fn silence_ends_it() {
-        let (_client, client_side) = pair();
-        let (_backend, backend_side) = pair();
+        let (_client, mut client_side) = pair();
+        let (_backend, mut backend_side) = pair();
         let idle = Duration::from_millis(20);
-        let ended = join(&client_side, Vec::new(), &backend_side, Vec::new(), idle, &StopToken::new());
+        let ended =
+            join(&mut client_side, Vec::new(), &mut backend_side, Vec::new(), idle, &StopToken::new());
         assert_eq!(ended.unwrap(), "idle");
     }
 }

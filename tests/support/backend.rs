@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io::Result;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::wire::{Body, Fields, Framing, Wire, text};
 
@@ -36,30 +38,54 @@ impl DeadPort {
 /// A listener that stays on the same port when it is stopped and started again.
 #[derive(Debug)]
 struct Port {
-    addr: SocketAddr,
+    addr: SockAddr,
+    /// As it is written in the configuration.
+    shown: String,
     /// Where a second socket can hold the port while nobody listens.
     _reserved: Option<DeadPort>,
 }
 
 impl Port {
-    fn any() -> (Self, TcpListener) {
+    fn any() -> (Self, Socket) {
         if cfg!(target_os = "linux") {
             let reserved = DeadPort::reserve();
-            let port = Self { addr: reserved.addr, _reserved: Some(reserved) };
+            let port = Self { addr: reserved.addr.into(), shown: reserved.addr(), _reserved: Some(reserved) };
             let listener = port.listen().expect("listen on a reserved port");
             (port, listener)
         } else {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            (Self { addr: listener.local_addr().expect("its address"), _reserved: None }, listener)
+            let addr = listener.local_addr().expect("its address");
+            (Self { addr: addr.into(), shown: addr.to_string(), _reserved: None }, listener.into())
         }
     }
 
-    fn listen(&self) -> Result<TcpListener> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_reuse_address(cfg!(unix))?;
-        socket.bind(&self.addr.into())?;
+    #[cfg(unix)]
+    fn unix(path: &Path) -> (Self, Socket) {
+        let addr = SockAddr::unix(path).expect("a path that fits");
+        let port = Self { addr, shown: format!("unix:{}", path.display()), _reserved: None };
+        let listener = port.listen().expect("listen on a path of our own");
+        (port, listener)
+    }
+
+    fn listen(&self) -> Result<Socket> {
+        let socket = Socket::new(self.addr.domain(), Type::STREAM, None)?;
+        if self.addr.domain() == Domain::IPV4 {
+            socket.set_reuse_address(cfg!(unix))?;
+        }
+        #[cfg(unix)]
+        if let Some(path) = self.addr.as_pathname() {
+            drop(std::fs::remove_file(path));
+        }
+        socket.bind(&self.addr)?;
         socket.listen(1024)?;
-        Ok(socket.into())
+        Ok(socket)
+    }
+
+    /// Makes whoever accepts look up.
+    fn knock(&self) {
+        if let Ok(socket) = Socket::new(self.addr.domain(), Type::STREAM, None) {
+            drop(socket.connect(&self.addr));
+        }
     }
 }
 
@@ -83,14 +109,42 @@ struct Shared {
     /// Connections whose script has ended.
     ended: AtomicUsize,
     /// To wake the scripts when the backend stops.
-    sockets: Mutex<HashMap<usize, TcpStream>>,
+    sockets: Mutex<HashMap<usize, Socket>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl ScriptedBackend {
     /// Runs `script` with every connection.
     pub fn per_connection(script: impl Fn(Conn) -> Result<()> + Send + Sync + 'static) -> Self {
-        let (port, listener) = Port::any();
+        Self::on(Port::any(), script)
+    }
+
+    /// [`per_connection`](Self::per_connection) on a Unix-domain socket.
+    #[cfg(unix)]
+    pub fn unix(path: &Path, script: impl Fn(Conn) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self::on(Port::unix(path), script)
+    }
+
+    /// [`per_connection`](Self::per_connection) with TLS: `script` begins before the handshake, which the first read
+    /// or write makes.
+    #[cfg(feature = "tls")]
+    pub fn tls(
+        config: Arc<rustls::ServerConfig>,
+        script: impl Fn(Conn) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let mut backend = Self::per_connection(move |mut conn| {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).expect("a TLS session");
+            conn.wire.set_tls(session);
+            script(conn)
+        });
+        backend.port.shown.insert_str(0, "https://");
+        backend
+    }
+
+    fn on(
+        (port, listener): (Port, Socket),
+        script: impl Fn(Conn) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::default();
         let acceptor = Some(accept(listener, Arc::clone(&shared), Arc::new(script)));
         Self { port, shared, acceptor }
@@ -98,12 +152,7 @@ impl ScriptedBackend {
 
     /// Runs `script` with every request head; the connection stays open afterwards.
     pub fn per_request(script: impl Fn(&mut Conn, &Request) -> Result<()> + Send + Sync + 'static) -> Self {
-        Self::per_connection(move |mut conn| {
-            while let Some(request) = conn.request()? {
-                script(&mut conn, &request)?;
-            }
-            Ok(())
-        })
+        Self::per_connection(each_request(script))
     }
 
     /// Reads each request to its end and answers it with these bytes.
@@ -116,7 +165,7 @@ impl ScriptedBackend {
     }
 
     pub fn addr(&self) -> String {
-        self.port.addr.to_string()
+        self.port.shown.clone()
     }
 
     /// Connections accepted so far.
@@ -140,7 +189,7 @@ impl ScriptedBackend {
             return;
         };
         self.shared.stopping.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.port.addr));
+        self.port.knock();
         let accepted = acceptor.join();
         for socket in lock(&self.shared.sockets).values() {
             drop(socket.shutdown(Shutdown::Both));
@@ -175,14 +224,27 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept(listener: TcpListener, shared: Arc<Shared>, script: Arc<Script>) -> JoinHandle<()> {
+/// A script that runs another with each request head; the connection stays open in between.
+pub fn each_request(
+    script: impl Fn(&mut Conn, &Request) -> Result<()> + Send + Sync + 'static,
+) -> impl Fn(Conn) -> Result<()> + Send + Sync + 'static {
+    move |mut conn| {
+        while let Some(request) = conn.request()? {
+            script(&mut conn, &request)?;
+        }
+        Ok(())
+    }
+}
+
+fn accept(listener: Socket, shared: Arc<Shared>, script: Arc<Script>) -> JoinHandle<()> {
     let accept = move || {
-        for stream in listener.incoming() {
+        loop {
+            let stream = listener.accept();
             if shared.stopping.load(Ordering::SeqCst) {
                 return;
             }
             // A client may be gone before it is accepted.
-            let Ok(stream) = stream else { continue };
+            let Ok((stream, _)) = stream else { continue };
             let Ok(second) = stream.try_clone() else { continue };
             let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
             lock(&shared.sockets).insert(number, second);
@@ -278,7 +340,7 @@ impl Conn {
 
     /// The socket itself, for another protocol. Nothing must have been read yet.
     pub fn stream(&self) -> Result<TcpStream> {
-        self.wire.stream.try_clone()
+        Ok(self.wire.stream.try_clone()?.into())
     }
 
     /// What else comes, until the proxy has finished its side.
@@ -297,6 +359,25 @@ impl Conn {
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes)
+    }
+
+    /// Announces the end of what is sent.
+    #[cfg(feature = "tls")]
+    pub fn close_notify(&mut self) -> Result<()> {
+        self.wire.close_notify()
+    }
+
+    /// Makes the TLS handshake and returns the session.
+    #[cfg(feature = "tls")]
+    pub fn tls(&mut self) -> Result<&mut rustls::ServerConnection> {
+        self.wire.send(b"")?;
+        Ok(self.wire.tls())
+    }
+
+    /// The next bytes, however many; `None` at the end.
+    #[cfg(feature = "tls")]
+    pub fn bytes(&mut self) -> Result<Option<Vec<u8>>> {
+        self.wire.piece(&mut Body::new(Framing::UntilClose))
     }
 
     /// Closes with RST.

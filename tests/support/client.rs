@@ -84,7 +84,12 @@ impl Client {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
         socket.connect_timeout(&addr.into(), PATIENCE).expect("connect to the proxy");
-        Self { wire: Wire::new(socket.into()) }
+        Self { wire: Wire::new(socket) }
+    }
+
+    /// The socket itself, to write to from another thread.
+    pub fn stream(&self) -> TcpStream {
+        self.wire.stream.try_clone().expect("a second handle of the socket").into()
     }
 
     /// Says that nothing more will be sent.
@@ -108,7 +113,7 @@ impl Client {
     fn peek(&self) -> Result<usize, Error> {
         let stream = &self.wire.stream;
         stream.set_nonblocking(true).expect("a socket that does not block");
-        let peeked = stream.peek(&mut [0]);
+        let peeked = stream.peek(&mut [std::mem::MaybeUninit::uninit()]);
         stream.set_nonblocking(false).expect("a socket that blocks");
         peeked
     }

@@ -80,6 +80,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
         "strict",
         "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
     ),
+    ("upgrade", "tiny_http keeps the sockets to itself, so nobody can join them"),
     ("survival", "tiny_http ends its accept loop at the first error, and has no limit of connections"),
 ];
 

@@ -54,10 +54,21 @@ impl Builder {
     }
 
     /// A route; `keys` are further lines of its table.
-    pub fn route(mut self, prefix: &str, backends: &[String], keys: &str) -> Self {
+    pub fn route(self, prefix: &str, backends: &[String], keys: &str) -> Self {
+        self.route_to(prefix, &format!("{backends:?}"), keys)
+    }
+
+    /// A route to backends with weights.
+    pub fn weighted_route(self, prefix: &str, backends: &[(String, u32)], keys: &str) -> Self {
+        let entry = |(addr, weight): &(String, u32)| format!("{{ addr = {addr:?}, weight = {weight} }}");
+        let entries: Vec<String> = backends.iter().map(entry).collect();
+        self.route_to(prefix, &format!("[{}]", entries.join(", ")), keys)
+    }
+
+    fn route_to(mut self, prefix: &str, backends: &str, keys: &str) -> Self {
         write!(
             self.routes,
-            "\n[[routes]]\nprefix = {prefix:?}\nbackend_addrs = {backends:?}\n{}\n",
+            "\n[[routes]]\nprefix = {prefix:?}\nbackend_addrs = {backends}\n{}\n",
             keys.trim()
         )
         .expect("write to a string");

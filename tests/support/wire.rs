@@ -2,15 +2,18 @@
 //! deadline. Strict, because the proxy's framing is what is tested; independent of the proxy's own parsers.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket};
 
 use super::wait::PATIENCE;
 
 /// One side of a connection.
 #[derive(Debug)]
 pub struct Wire {
-    pub stream: TcpStream,
+    pub stream: Socket,
+    #[cfg(feature = "tls")]
+    tls: Option<Box<rustls::ServerConnection>>,
     buffer: Vec<u8>,
     patience: Duration,
 }
@@ -46,10 +49,47 @@ impl Body {
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("TCP_NODELAY");
+    pub fn new(stream: impl Into<Socket>) -> Self {
+        let stream = stream.into();
+        if stream.local_addr().is_ok_and(|addr| addr.domain() != Domain::UNIX) {
+            stream.set_tcp_nodelay(true).expect("TCP_NODELAY");
+        }
         stream.set_write_timeout(Some(PATIENCE)).expect("write time-out");
-        Self { stream, buffer: Vec::new(), patience: PATIENCE }
+        Self {
+            stream,
+            #[cfg(feature = "tls")]
+            tls: None,
+            buffer: Vec::new(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// From now on it speaks TLS, as the server. Dropping it without [`close_notify`](Self::close_notify) truncates.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&mut self, tls: rustls::ServerConnection) {
+        self.tls = Some(Box::new(tls));
+    }
+
+    /// The TLS session.
+    #[cfg(feature = "tls")]
+    pub fn tls(&mut self) -> &mut rustls::ServerConnection {
+        self.tls.as_mut().expect("a TLS session")
+    }
+
+    /// Announces the end of what is sent.
+    #[cfg(feature = "tls")]
+    pub fn close_notify(&mut self) -> Result<()> {
+        let tls = self.tls.as_mut().expect("a TLS session");
+        tls.send_close_notify();
+        rustls::Stream::new(&mut **tls, &mut self.stream).flush()
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return rustls::Stream::new(&mut **tls, &mut self.stream).read(buf);
+        }
+        self.stream.read(buf)
     }
 
     /// How long each later read may take.
@@ -58,12 +98,18 @@ impl Wire {
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            let mut stream = rustls::Stream::new(&mut **tls, &mut self.stream);
+            stream.write_all(bytes)?;
+            return stream.flush();
+        }
         self.stream.write_all(bytes)
     }
 
     /// Makes closing send RST: nothing queued is sent any more.
     pub fn reset_on_close(&self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+        self.stream.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// Reads once into the buffer; 0 = the other side has finished.
@@ -76,7 +122,7 @@ impl Wire {
         self.stream.set_read_timeout(Some(left))?;
         let mut piece = [0; 64 * 1024];
         loop {
-            match self.stream.read(&mut piece) {
+            match self.read(&mut piece) {
                 Ok(count) => {
                     self.buffer.extend_from_slice(&piece[..count]);
                     return Ok(count);
@@ -195,8 +241,15 @@ pub fn chunk(piece: &[u8]) -> Vec<u8> {
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Header lines in their order, names and values as they were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(Vec<u8>, Vec<u8>)>);
+
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lines = self.0.iter().map(|(name, value)| (text(name), text(value)));
+        formatter.debug_list().entries(lines).finish()
+    }
+}
 
 impl Fields {
     pub fn parse(lines: &[Vec<u8>]) -> Self {

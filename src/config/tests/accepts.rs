@@ -151,6 +151,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         keepalive_idle: secs(12),
         resolve_interval: secs(13),
         preserve_host: true,
+        tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);
     let second = &config.routes[1];
@@ -189,5 +190,29 @@ fn three_quarters_of_the_workers() {
     for (workers, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (100, 75), (1024, 768)] {
         let config = accepted(&with_route(&format!("[server]\nworkers = {workers}")));
         assert_eq!(config.routes[0].max_in_flight.get(), expected, "{workers}");
+    }
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn https_backends() {
+    let backends = "backend_addrs = [\"https://A.example:443\", \"a.example:443\"]";
+    let route = accepted(&with_key(backends)).routes.remove(0);
+    let https = BackendAddr::Https { host: "a.example".into(), port: 443 };
+    assert_eq!(route.backends[0].addr, https);
+    assert_eq!(route.backends[1].addr, BackendAddr::Tcp { host: "a.example".into(), port: 443 });
+    assert_eq!(route.tls, TlsConfig::default());
+
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certs/ca.pem");
+    for name in ["b.example", "10.0.0.1", "::1"] {
+        let text = format!(
+            "{backends}\ntls = {{ ca = {ca:?}, server_name = {name:?}, insecure_skip_verify = true }}"
+        );
+        let tls = accepted(&with_key(&text)).routes.remove(0).tls;
+        assert_eq!(tls.server_name.as_deref(), Some(name));
+        assert!(tls.insecure_skip_verify);
+        let read = tls.ca.unwrap();
+        assert_eq!(read.path, Path::new(ca));
+        assert_eq!(read.certificates.len(), 1);
     }
 }

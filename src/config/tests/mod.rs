@@ -2,6 +2,7 @@
 
 mod accepts;
 mod balancing;
+mod readme;
 mod refuses;
 mod shipped;
 

@@ -287,9 +287,9 @@ fn values_of_strings() {
              for example \"127.0.0.1:8001\"",
         ),
         (
-            "backend_addrs = [\"https://a:443\"]",
-            "backend_addrs: \"https://a:443\" asks for https, but backends are reached over plain HTTP; \
-             expected host:port or unix:/path, for example \"127.0.0.1:8001\"",
+            "backend_addrs = [\"https://a\"]",
+            "backend_addrs: \"https://a\" is not an https address; expected https://host:port and no path, \
+             for example \"https://backend.example:443\"",
         ),
         (
             "balancing_algorithm = \"fastest\"",
@@ -459,4 +459,77 @@ backend_addrs = ["a:1"]
 fn windows_line_ends_and_a_byte_order_mark() {
     let text = format!("\u{feff}{}", with_route("retries = -1").replace('\n', "\r\n"));
     assert_eq!(refused(&text), [":5: routes[0].retries: found -1; expected a whole number from 0 to 100"]);
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn values_of_tls() {
+    let backends = "backend_addrs = [\"https://a:443\"]\nprefix = \"/\"";
+    let path = |file: &str| format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+    let (no_pem, missing) = (path("Cargo.toml"), path("no/such.pem"));
+    let broken = std::env::temp_dir().join(format!("reverse-proxy-broken-{}.pem", std::process::id()));
+    fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    for (key, problem) in [
+        (
+            format!("ca = {no_pem:?}"),
+            format!(
+                "ca: {no_pem:?} has no certificates in it; expected a file in PEM format, with at least one \
+                 \"BEGIN CERTIFICATE\""
+            ),
+        ),
+        (
+            format!("ca = {missing:?}"),
+            format!("ca: {missing:?} cannot be read: No such file or directory (os error 2)"),
+        ),
+        (
+            format!("ca = {broken:?}"),
+            format!(
+                "ca: {broken:?} has a certificate that cannot be used, number 1: \
+                 invalid peer certificate: BadEncoding"
+            ),
+        ),
+        (
+            "server_name = \"a b\"".to_owned(),
+            "server_name: \"a b\" is not a name that a certificate can be for; \
+             expected a host name or an IP address, for example \"backend.example\""
+                .to_owned(),
+        ),
+        (
+            "insecure_skip_verify = 1".to_owned(),
+            "insecure_skip_verify: found 1; expected true or false".to_owned(),
+        ),
+        (
+            "verify = false".to_owned(),
+            "verify: unknown key; did you mean insecure_skip_verify? allowed here: ca, server_name, insecure_skip_verify".to_owned(),
+        ),
+    ] {
+        let text = format!("listen_addr = \"127.0.0.1:0\"\n[[routes]]\n{backends}\ntls = {{ {key} }}");
+        if !cfg!(unix) && key.contains("such.pem") {
+            continue;
+        }
+        assert_eq!(refused(&text), [format!(":5: routes[0].tls.{problem}")], "{text}");
+    }
+    fs::remove_file(&broken).unwrap();
+    assert_eq!(
+        refused(&with_route("tls = {}")),
+        [
+            ":5: routes[0].tls: is for https backends, and this route has none; expected one in backend_addrs, \
+          for example \"https://backend.example:443\""
+        ]
+    );
+    assert_eq!(
+        refused(&with_route("tls = true")),
+        [":5: routes[0].tls: found true; expected a table, for example { ca = \"/etc/ssl/backends.pem\" }"]
+    );
+}
+
+#[test]
+#[cfg(not(feature = "tls"))]
+fn https_without_tls() {
+    let text = with_key("backend_addrs = [\"https://a:443\"]\ntls = { insecure_skip_verify = true }");
+    assert_eq!(
+        refused(&text),
+        [":3: routes[0].backend_addrs: \"https://a:443\" asks for https, which is not part of this build; \
+          it takes the cargo feature tls"]
+    );
 }
