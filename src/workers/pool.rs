@@ -69,7 +69,7 @@ pub(crate) struct Worker<'a> {
 /// The part of the pool that does not depend on what the jobs are.
 trait View {
     fn may_linger(&self) -> bool;
-    fn begin(&self, number: usize);
+    fn go_on(&self, number: usize);
 }
 
 impl Worker<'_> {
@@ -78,9 +78,10 @@ impl Worker<'_> {
         self.pool.may_linger()
     }
 
-    /// The job goes on with another exchange: the time it has been held counts from now.
+    /// The job goes on with another exchange: the time it has been held counts from now, unless others wait for a
+    /// worker. To them it makes no difference how many exchanges keep it from them.
     pub(crate) fn begin_exchange(&self) {
-        self.pool.begin(self.number);
+        self.pool.go_on(self.number);
     }
 }
 
@@ -232,6 +233,14 @@ impl<J> View for Shared<J> {
         self.jobs.is_empty() && self.idle.load(Ordering::Relaxed) > 0
     }
 
+    fn go_on(&self, number: usize) {
+        if self.jobs.is_empty() {
+            self.begin(number);
+        }
+    }
+}
+
+impl<J> Shared<J> {
     fn begin(&self, number: usize) {
         if let Some(since) = self.held_since.get(number) {
             let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -355,6 +364,36 @@ mod tests {
         pool.submit(1).unwrap();
         assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(1));
         assert_eq!(pool.shared.counters.panics.load(Ordering::Relaxed), 1);
+        assert!(pool.join(soon()));
+    }
+
+    /// One that goes from exchange to exchange, as with a client that has sent hundreds of requests at once, is held too.
+    #[test]
+    fn the_reserve_is_called_while_workers_go_on_without_an_end() {
+        let base = thread::available_parallelism().map_or(1, usize::from) * 4;
+        let (release, released) = bounded::<()>(0);
+        let (done, seen) = unbounded();
+        let pool = pool(
+            base + 4,
+            100,
+            Arc::new(move |job, worker| {
+                let busy = usize::try_from(job).unwrap() < base;
+                while busy && released.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                    worker.begin_exchange();
+                    thread::sleep(Duration::from_micros(100));
+                }
+                done.send(job).unwrap();
+            }),
+        );
+        for job in 0..=u32::try_from(base).unwrap() {
+            pool.submit(job).unwrap();
+        }
+        let started = Instant::now();
+        while pool.call_reserve() && started.elapsed() < Duration::from_secs(10) {
+            thread::sleep(TICK);
+        }
+        assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(u32::try_from(base).unwrap()));
+        drop(release);
         assert!(pool.join(soon()));
     }
 
