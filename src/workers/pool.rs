@@ -40,7 +40,8 @@ struct Shared<J> {
     work: Work<J>,
     jobs: Receiver<J>,
     tokens: Receiver<()>,
-    base: usize,
+    /// Base workers that were started.
+    base: AtomicUsize,
     /// Threads started, the base included. Written under the lock of `Pool::threads`; read without it as a bound for
     /// `held`, where a late value only delays a call by one tick.
     started: AtomicUsize,
@@ -105,7 +106,7 @@ impl<J: Send + 'static> Pool<J> {
             work,
             jobs: queue,
             tokens: wake,
-            base,
+            base: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             reserve_awake: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
@@ -119,7 +120,7 @@ impl<J: Send + 'static> Pool<J> {
         for number in 0..base {
             let started = pool.start_worker(Shared::run_base);
             match started {
-                Ok(()) => {}
+                Ok(()) => pool.shared.base.store(number + 1, Ordering::Relaxed),
                 Err(error) if number == 0 => return Err(error),
                 Err(error) => {
                     log::warn!("only {number} of {base} base workers could be started: {error}");
@@ -177,7 +178,7 @@ impl<J: Send + 'static> Pool<J> {
         let shared = &self.shared;
         let started = shared.started.load(Ordering::Relaxed);
         let awake = shared.reserve_awake.fetch_add(1, Ordering::Relaxed);
-        let parked = started.saturating_sub(shared.base).saturating_sub(awake);
+        let parked = started.saturating_sub(shared.base.load(Ordering::Relaxed)).saturating_sub(awake);
         let called = if parked > 0 {
             self.tokens.send(()).is_ok()
         } else if started >= shared.held_since.len() {
