@@ -22,6 +22,9 @@ const HELD: Duration = Duration::from_millis(2);
 /// While work is queued, [`Pool::call_reserve`] wants to be called again after this long.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
+/// That all workers are held is logged once in this time.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
 /// What workers do with a job.
 pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
 
@@ -53,8 +56,13 @@ struct Shared<J> {
     /// the worker, read by who calls the reserve.
     held_since: Box<[AtomicU64]>,
     clock: Instant,
-    /// All workers are held while work is queued: said once per episode.
+    /// All workers are held while work is queued: counted once per episode.
     exhausted: AtomicBool,
+    /// The log was told so, and not yet that it is over. Not of every episode: near the limit there are hundreds in a
+    /// second.
+    said_exhausted: AtomicBool,
+    /// When the log was last told, 0 = never; in microseconds from `clock`.
+    said_at: AtomicU64,
     /// The last attempt to start a thread failed: said once per episode.
     cannot_start: AtomicBool,
     counters: Arc<Counters>,
@@ -113,6 +121,8 @@ impl<J: Send + 'static> Pool<J> {
             held_since: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             clock: Instant::now(),
             exhausted: AtomicBool::new(false),
+            said_exhausted: AtomicBool::new(false),
+            said_at: AtomicU64::new(0),
             cannot_start: AtomicBool::new(false),
             counters,
         });
@@ -159,7 +169,8 @@ impl<J: Send + 'static> Pool<J> {
         let shared = &self.shared;
         let queued = shared.jobs.len();
         if queued == 0 {
-            if shared.exhausted.swap(false, Ordering::Relaxed) {
+            shared.exhausted.store(false, Ordering::Relaxed);
+            if shared.said_exhausted.swap(false, Ordering::Relaxed) {
                 log::info!("workers are free again");
             }
             return false;
@@ -183,13 +194,8 @@ impl<J: Send + 'static> Pool<J> {
             self.tokens.send(()).is_ok()
         } else if started >= shared.held_since.len() {
             // Those who are not held are on their way to the queue.
-            if shared.held() >= started && !shared.exhausted.swap(true, Ordering::Relaxed) {
-                shared.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
-                log::warn!(
-                    "all workers are held, {} requests wait: raise [server] workers, or find the slow backend or \
-                     the slow clients that hold them workers={started}",
-                    shared.jobs.len()
-                );
+            if shared.held() >= started {
+                shared.note_exhausted();
             }
             false
         } else {
@@ -242,10 +248,34 @@ impl<J> View for Shared<J> {
 }
 
 impl<J> Shared<J> {
+    /// All workers are held while work is queued.
+    fn note_exhausted(&self) {
+        if !self.exhausted.swap(true, Ordering::Relaxed) {
+            self.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = self.now();
+        let last = self.said_at.load(Ordering::Relaxed);
+        let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= LOG_PAUSE.as_micros();
+        if !self.said_exhausted.load(Ordering::Relaxed) && is_due {
+            self.said_exhausted.store(true, Ordering::Relaxed);
+            self.said_at.store(now, Ordering::Relaxed);
+            log::warn!(
+                "all workers are held, {} requests wait: raise [server] workers, or find the slow backend or \
+                 the slow clients that hold them workers={}",
+                self.jobs.len(),
+                self.started.load(Ordering::Relaxed)
+            );
+        }
+    }
+
+    /// Microseconds from `clock`, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
     fn begin(&self, number: usize) {
         if let Some(since) = self.held_since.get(number) {
-            let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
-            since.store(now.max(1), Ordering::Relaxed);
+            since.store(self.now(), Ordering::Relaxed);
         }
     }
 }
@@ -292,8 +322,7 @@ impl<J: Send + 'static> Shared<J> {
 
     /// Workers that have been held for longer than [`HELD`].
     fn held(&self) -> usize {
-        let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let limit = now.saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
+        let limit = self.now().saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
         let started = self.started.load(Ordering::Relaxed);
         let held = |since: &&AtomicU64| (1..limit).contains(&since.load(Ordering::Relaxed));
         self.held_since.iter().take(started).filter(held).count()
@@ -395,6 +424,23 @@ mod tests {
         }
         assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(u32::try_from(base).unwrap()));
         drop(release);
+        assert!(pool.join(soon()));
+    }
+
+    #[test]
+    fn every_time_all_are_held_is_counted_and_few_are_logged() {
+        let pool = pool(1, 10, Arc::new(|_, _| {}));
+        let said = || pool.shared.said_exhausted.load(Ordering::Relaxed);
+        for round in 1..=100 {
+            (0..5).for_each(|_| pool.shared.note_exhausted());
+            assert_eq!(pool.shared.counters.pool_exhausted.load(Ordering::Relaxed), round);
+            assert_eq!(said(), round == 1);
+            assert!(!pool.call_reserve(), "nothing is queued");
+            assert!(!said());
+        }
+        pool.shared.said_at.store(0, Ordering::Relaxed);
+        pool.shared.note_exhausted();
+        assert!(said());
         assert!(pool.join(soon()));
     }
 
