@@ -418,7 +418,12 @@ mod tests {
         for job in 0..=u32::try_from(base).unwrap() {
             pool.submit(job).unwrap();
         }
-        let started = Instant::now();
+        let (started, mut in_a_row) = (Instant::now(), 0);
+        while in_a_row < 5 {
+            in_a_row = if pool.shared.held() == base { in_a_row + 1 } else { 0 };
+            assert!(started.elapsed() < Duration::from_secs(10), "{} are held", pool.shared.held());
+            thread::sleep(5 * TICK);
+        }
         while pool.call_reserve() && started.elapsed() < Duration::from_secs(10) {
             thread::sleep(TICK);
         }
