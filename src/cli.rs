@@ -41,7 +41,7 @@ Signals:
 Exit codes:
   0  stopped when told to; with --check: the configuration is valid
   1  the configuration is not valid, or the proxy could not start
-  2  the command line makes no sense
+  2  the command line makes no sense, or a second signal cut the shutdown short
 ";
 
 /// What the program is asked to do.

@@ -110,6 +110,8 @@ impl Gateway {
                 .map(|answer| answer.with_cookie(set_cookie(config, &head.fields, &guard)));
             let failed = match answer {
                 Ok(answer) if upgrade && answer.head().status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    // How long the tunnel lasts is its own affair: that it stands says that the backend is in order.
+                    route.note_success(&guard);
                     return switch(answer, guard, permit.take(), config.idle_timeout, client);
                 }
                 Ok(answer) => {

@@ -82,6 +82,31 @@ fn a_reset_is_no_end(engine: Engine) {
     proxy.expect_idle();
 }
 
+/// To a client that knows no chunks the end of the connection is the end of the answer, unless it is reset.
+fn an_old_client_can_tell_too(engine: Engine) {
+    for reset in [true, false] {
+        let seen = Gate::new();
+        let gate = seen.clone();
+        let backend = ScriptedBackend::per_connection(move |mut conn| {
+            conn.request()?;
+            conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+            gate.wait("the client to receive the beginning");
+            if reset {
+                conn.reset();
+            }
+            Ok(())
+        });
+        let proxy = TestProxy::to(engine, &[backend.addr()], "");
+        let mut client = Client::connect(proxy.addr());
+        client.send("GET / HTTP/1.0\r\nHost: proxy.test\r\n\r\n");
+        let head = client.head("GET");
+        seen.open();
+        client.set_patience(Duration::from_secs(2));
+        client.rest(&head).expect_err("an answer that was cut");
+        proxy.expect_idle();
+    }
+}
+
 fn the_next_answer_is_whole(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         let first = conn.number == 1;
@@ -109,5 +134,6 @@ on_both_engines!(
     a_truncated_answer_never_looks_whole,
     the_connection_is_closed_at_once,
     a_reset_is_no_end,
+    an_old_client_can_tell_too,
     the_next_answer_is_whole,
 );

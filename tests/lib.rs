@@ -9,6 +9,15 @@
     clippy::print_stderr,
     reason = "a test fails by panicking and says why by printing"
 )]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        reason = "what the tests of the native engine alone need"
+    )
+)]
 
 mod algorithms;
 mod backend_limits;

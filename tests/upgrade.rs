@@ -201,6 +201,48 @@ fn half_closes_are_passed_on(engine: Engine) {
     proxy.expect_idle();
 }
 
+/// The backend's last bytes reach a client that has half-closed and takes its time to read.
+fn what_a_backend_sent_before_it_ended_is_not_lost(engine: Engine) {
+    const SIZE: usize = 6 * 1024 * 1024;
+    let backend = agreeing(|mut conn| {
+        assert_eq!(conn.rest()?, b"tell me all");
+        conn.send(&pattern(9, SIZE))
+    });
+    let proxy = TestProxy::to(engine, &[backend.addr()], "");
+    let mut client = Client::with_small_window(proxy.addr());
+    client.send(ASK);
+    assert_eq!(client.any_head("GET").expect("an answer").expect("an answer").status, 101);
+    client.send("tell me all");
+    client.finish();
+    let (mut body, mut bytes) = (Body::new(Framing::Length(SIZE as u64)), Vec::new());
+    while let Some(piece) = client.piece(&mut body).expect("bytes through the tunnel") {
+        bytes.extend(piece);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(bytes == pattern(9, SIZE));
+    client.expect_fin();
+    proxy.expect_idle();
+}
+
+/// A tunnel that stands shows that its backend is in order again.
+fn a_tunnel_counts_as_success(engine: Engine) {
+    let mut backend = agreeing(|mut conn| conn.hang());
+    let other = agreeing(|mut conn| conn.hang());
+    let keys = "max_fails = 1\nfail_timeout_secs = 0.2\nidle_timeout_secs = 60";
+    let proxy = TestProxy::to(engine, &[backend.addr(), other.addr()], keys);
+    backend.stop();
+    let mut clients = vec![open(proxy.addr()), open(proxy.addr())];
+    proxy.expect_in_flight(&other.addr(), 2);
+    backend.restart(|mut conn| {
+        conn.request()?;
+        conn.send(AGREE.as_bytes())?;
+        conn.hang()
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    clients.extend((0..6).map(|_| open(proxy.addr())));
+    proxy.expect_in_flight(&backend.addr(), 3);
+}
+
 fn either_side_may_end_it(engine: Engine) {
     let backend = agreeing(|mut conn| conn.hang());
     let proxy = TestProxy::to(engine, &[backend.addr()], "");
@@ -380,6 +422,8 @@ on_native!(
     bytes_behind_the_heads_are_not_lost,
     large_volumes_pass_both_ways_at_once,
     half_closes_are_passed_on,
+    what_a_backend_sent_before_it_ended_is_not_lost,
+    a_tunnel_counts_as_success,
     either_side_may_end_it,
     another_answer_is_forwarded_as_usual,
     the_body_of_the_request_comes_first,

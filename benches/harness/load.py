@@ -13,10 +13,11 @@ wrk.method = "{method}"
 done = function(summary, latency, requests)
     local e = summary.errors
     io.write(string.format(
-        'RESULT {{"seconds":%.6f,"requests":%.0f,"bytes":%.0f,"p50_us":%.0f,"p99_us":%.0f,"errors":%.0f}}\\n',
+        'RESULT {{"seconds":%.6f,"requests":%.0f,"bytes":%.0f,"p50_us":%.0f,"p99_us":%.0f,"errors":{{' ..
+        '"connecting":%.0f,"reading":%.0f,"writing":%.0f,"other than 2xx":%.0f,"over 10 s":%.0f}}}}\\n',
         summary.duration / 1e6, summary.requests, summary.bytes,
         latency:percentile(50), latency:percentile(99),
-        e.connect + e.read + e.write + e.status + e.timeout))
+        e.connect, e.read, e.write, e.status, e.timeout))
 end
 """
 
@@ -29,7 +30,8 @@ class Load:
     requests: int
     p50_us: float
     p99_us: float
-    errors: int
+    errors: dict
+    """How many of which kind."""
     bytes: int = 0
 
 
@@ -58,7 +60,9 @@ def wrk(port, path, connections, seconds, upload=0, headers=None):
     )
     for line in text.splitlines():
         if line.startswith("RESULT "):
-            return Load(**json.loads(line.removeprefix("RESULT ")))
+            result = Load(**json.loads(line.removeprefix("RESULT ")))
+            result.errors = {kind: count for kind, count in result.errors.items() if count}
+            return result
     raise RuntimeError(f"wrk said nothing of a result: {text.strip()[-300:]}")
 
 
@@ -67,6 +71,7 @@ def websockets(helper, port, connections, seconds):
     text = processes.run([helper, "websocket", f"127.0.0.1:{port}", connections, seconds], seconds + 20)
     *complaints, result = text.strip().splitlines()
     result = Load(**json.loads(result))
+    result.errors = {"broken off": result.errors} if result.errors else {}
     if result.requests == 0:
         raise RuntimeError(f"no message came back: {complaints[0] if complaints else 'no reason given'}")
     return result

@@ -10,24 +10,24 @@ SMALL = b"reverse-proxy benchmark: a small answer of seventy-two bytes, as it is
 FILES = {"/10k": 10 * 1024, "/1m": 1024 * 1024, "/100m": 100 * 1024 * 1024}
 
 
-def start_nginx(_helper=None):
-    """nginx with the small answer and the files, on three ports."""
+def start_nginx(count=3):
+    """nginx with the small answer and the files, on three ports or more."""
     assert len(SMALL) == 72
     root = folder() / "files"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     for path, size in FILES.items():
         with open(root / path[1:], "wb") as file:
             block = os.urandom(64 * 1024)
             for written in range(0, size, len(block)):
                 file.write(block[: size - written])
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(count)]
     listen = "\n".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)
     small = SMALL.decode().replace("\n", "\\n")
-    config = folder() / "origin.conf"
+    config = folder() / f"origin-{count}.conf"
     config.write_text(f"""
-{nginx_preamble("origin")}
+{nginx_preamble(f"origin-{count}")}
 http {{
-    {nginx_temporary("origin")}
+    {nginx_temporary(f"origin-{count}")}
     access_log off;
     default_type text/plain;
     sendfile on;
@@ -42,7 +42,7 @@ http {{
     }}
 }}
 """)
-    process = Process("origin", nginx_command(config))
+    process = Process(f"origin-{count}", nginx_command(config))
     for port in ports:
         process.wait_for_port(port)
     return ports
@@ -78,7 +78,8 @@ def nginx_temporary(name):
     """Where nginx may put files: not into the directories of the system."""
     temporary = folder() / f"{name}.tmp"
     return "\n".join(
-        f"{kind}_temp_path {temporary / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {temporary / kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
 
 

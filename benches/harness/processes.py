@@ -15,6 +15,7 @@ from pathlib import Path
 
 _running = []
 _folder = None
+_ports = set()
 
 
 def prepare():
@@ -43,13 +44,17 @@ def folder():
 
 
 def free_port():
-    """A port nobody listens on, below those that outgoing connections take by themselves."""
+    """A port nobody listens on and that has not been given out before. Below those that outgoing connections take
+    by themselves."""
     while True:
         port = random.randint(10000, 32000)
+        if port in _ports:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
+                _ports.add(port)
                 return port
             except OSError:
                 continue

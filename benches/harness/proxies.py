@@ -34,12 +34,14 @@ class Proxy:
         return shutil.which(self.program) is None
 
 
-def ours(name, binary, engine):
-    """reverse-proxy with one of its ways in."""
+def ours(name, binary, engine, routes=1, most_backends=None):
+    """reverse-proxy with one of its ways in; the first of its routes takes everything that is asked for here."""
 
     def command(port, backends):
         config = folder() / f"{name}.toml"
-        addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends)
+        addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends[:most_backends])
+        prefixes = ["/", *(f"/service-{number}/v1" for number in range(1, routes))]
+        tables = (f'[[routes]]\nprefix = "{prefix}"\nbackend_addrs = [{addresses}]' for prefix in prefixes)
         config.write_text(f"""
 listen_addr = "127.0.0.1:{port}"
 shutdown_timeout = 1
@@ -48,9 +50,7 @@ shutdown_timeout = 1
 engine = "{engine}"
 max_connections = 12000
 
-[[routes]]
-prefix = "/"
-backend_addrs = [{addresses}]
+{chr(10).join(tables)}
 """)
         return [binary, "--config", config]
 
@@ -160,14 +160,14 @@ LogLevel crit
 {user}
 Listen 127.0.0.1:{port}
 ListenBacklog 4096
-# As many exchanges at once as any scenario has, all threads from the beginning.
-ServerLimit 4
-StartServers 4
-ThreadLimit 128
-ThreadsPerChild 128
-MaxRequestWorkers 512
-MinSpareThreads 512
-MaxSpareThreads 512
+# Twice as many threads as exchanges in any scenario, all from the beginning: short of them, it closes connections.
+ServerLimit 2
+StartServers 2
+ThreadLimit 512
+ThreadsPerChild 512
+MaxRequestWorkers 1024
+MinSpareThreads 1024
+MaxSpareThreads 1024
 AsyncRequestWorkerFactor 100
 KeepAlive On
 MaxKeepAliveRequests 0
@@ -231,6 +231,4 @@ def _first_line(*command, pattern=r"(\S+)\s*$"):
 def _locked_version(package):
     lock = (Path(__file__).parent.parent / "peers" / "Cargo.lock").read_text()
     found = re.search(rf'name = "{package}"\nversion = "([^"]+)"', lock)
-    return f"{package} {found.group(1)}" if found else "?"
-
-
+    return found.group(1) if found else "?"

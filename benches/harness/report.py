@@ -1,8 +1,9 @@
 """From runs to tables."""
 
+from collections import Counter
 from statistics import median
 
-from .scenarios import SCENARIOS
+from .scenarios import SCENARIOS, variant_name
 
 OURS = ("native", "tiny_http")
 REFERENCES = ("nginx", "haproxy", "hyper")
@@ -30,7 +31,7 @@ def table(scenario, runs):
     """The lines of a scenario's table."""
     runs = Runs(runs)
     columns = _columns(scenario)
-    rows = [["proxy", *(title for title, *_ in columns)]]
+    rows = [["" if scenario.variants else "proxy", *(title for title, *_ in columns)]]
     notes = []
     for proxy, its in runs.runs.items():
         failed = [run["failed"] for run in its if "failed" in run]
@@ -40,9 +41,10 @@ def table(scenario, runs):
         if failed:
             notes.append(f"{proxy}: {len(failed)} of {len(its)} runs failed: {failed[0]}")
         name = f"**{proxy}**" if proxy in OURS else proxy
-        errors = sum(run.get("errors", 0) for run in its)
+        errors = sum((Counter(run.get("errors")) for run in its), Counter())
         if errors:
-            notes.append(f"{proxy}: **{errors} errors** or answers other than 2xx")
+            kinds = ", ".join(f"{count} {kind}" for kind, count in errors.items())
+            notes.append(f"{proxy}: **errors**: {kinds}")
             name += " ⚠"
         rows.append([name, *(cell(runs, proxy) for _, cell in columns)])
     return [*_aligned(rows), "", *(f"- {note}" for note in notes), *([""] if notes else [])]
@@ -65,24 +67,33 @@ def _columns(scenario):
             ("PSS, MiB", _plain("pss_mib", "{:.1f}")),
             ("threads", _plain("threads", "{:.0f}")),
         ]
-    per_mib = scenario.per_mib
-    cost = "cpu_us_per_mib" if per_mib else "cpu_us"
-    unit = "message" if scenario.kind == "websockets" else "req"
+    references = [variant_name(scenario, scenario.variants[0])] if scenario.variants else REFERENCES
+    unit = "MiB" if scenario.per_mib else "message" if scenario.kind == "websockets" else "req"
     return [
-        ("MiB/s", _spread("mib_rate", "{:,.0f}")) if per_mib else (f"{unit}/s", _spread("rate", "{:,.0f}")),
-        ("p50, ms", _plain("p50_us", "{:.2f}", 1000)),
-        ("p99, ms", _plain("p99_us", "{:.2f}", 1000)),
-        ("CPU µs/MiB" if per_mib else f"CPU µs/{unit}", _spread(cost, "{:.1f}")),
-        *((f"× {name}", _ratio(cost, name)) for name in REFERENCES),
+        (f"{unit}/s", _spread("rate", "{:,.0f}")),
+        ("p50, ms", _time("p50_us")),
+        ("p99, ms", _time("p99_us")),
+        (f"CPU µs/{unit}", _spread("cpu_us", "{:.1f}")),
+        *((f"× {name}", _ratio("cpu_us", name)) for name in references),
         (f"switches/{unit}", _plain("switches", "{:.2f}")),
         ("peak RSS, MiB", _plain("peak_mib", "{:.1f}")),
     ]
 
 
-def _plain(key, form, divisor=1):
+def _plain(key, form):
     def cell(runs, proxy):
         value = runs.median(proxy, key)
-        return "" if value is None else form.format(value / divisor)
+        return "" if value is None else form.format(value)
+
+    return cell
+
+
+def _time(key):
+    """Microseconds as milliseconds. Nothing where no request was answered to its end."""
+
+    def cell(runs, proxy):
+        value = runs.median(proxy, key)
+        return f"{value / 1000:.2f}" if value else ""
 
     return cell
 
@@ -117,13 +128,18 @@ def _aligned(rows):
     def line(cells):
         first, *rest = (
             cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths))
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         return "| " + " | ".join([first, *rest]) + " |"
 
-    rule = "|" + "|".join(
-        "-" * (width + 2) if column == 0 else "-" * (width + 1) + ":" for column, width in enumerate(widths)
-    ) + "|"
+    rule = (
+        "|"
+        + "|".join(
+            "-" * (width + 2) if column == 0 else "-" * (width + 1) + ":"
+            for column, width in enumerate(widths)
+        )
+        + "|"
+    )
     return [line(rows[0]), rule, *(line(row) for row in rows[1:])]
 
 
@@ -134,7 +150,9 @@ def targets(results, all_of_them=True):
     """The lines of the table that holds each target against what was measured; without `all_of_them` only the
     measured ones, which may be none."""
     rows = [["target", "measured", "met"]]
-    for text, bound, at_most, measured in _targets({name: Runs(its["runs"]) for name, its in results.items()}):
+    for text, bound, at_most, measured in _targets(
+        {name: Runs(its["runs"]) for name, its in results.items()}
+    ):
         if measured is None:
             if all_of_them:
                 rows.append([text, "not measured", ""])
@@ -157,19 +175,34 @@ def _targets(results):
         name = f"small-{connections}"
         at = f"at {connections} connections"
         yield f"CPU/request {at}: at most {hyper} × hyper", hyper, True, ratio(name, "cpu_us", "hyper")
-        yield f"CPU/request {at}: at most {haproxy} × haproxy", haproxy, True, ratio(name, "cpu_us", "haproxy")
+        yield (
+            f"CPU/request {at}: at most {haproxy} × haproxy",
+            haproxy,
+            True,
+            ratio(name, "cpu_us", "haproxy"),
+        )
         yield f"req/s {at}: at least 1.0 × hyper", 1.0, False, ratio(name, "rate", "hyper")
         yield f"req/s {at}: at least 0.85 × nginx", 0.85, False, ratio(name, "rate", "nginx")
         yield f"p99 {at}: at most 1.25 × hyper", 1.25, True, ratio(name, "p99_us", "hyper")
     yield "slow backend, req/s: at least 0.95 × threads", 0.95, False, ratio("slow", "rate", "threads")
     for name in ("1m", "100m", "upload-64k", "upload-10m"):
         # The best of the references is the one that makes the ratio largest.
-        ratios = [ratio(name, "cpu_us_per_mib", to) for to in REFERENCES]
+        ratios = [ratio(name, "cpu_us", to) for to in REFERENCES]
         worst = None if None in ratios else max(ratios)
         yield f"{name}, CPU/MiB: at most 1.1 × the best of nginx, haproxy, hyper", 1.1, True, worst
-    yield "new connections, CPU/request: at most 1.0 × hyper", 1.0, True, ratio("new-connection", "cpu_us", "hyper")
+    yield (
+        "new connections, CPU/request: at most 1.0 × hyper",
+        1.0,
+        True,
+        ratio("new-connection", "cpu_us", "hyper"),
+    )
     yield "10,000 idle connections, RSS: under 60 MiB", 60, True, value("idle", "rss_mib")
-    yield "10,000 idle connections, req/s beside: at least 0.9 × alone", 0.9, False, value("idle", "beside_share")
+    yield (
+        "10,000 idle connections, req/s beside: at least 0.9 × alone",
+        0.9,
+        False,
+        value("idle", "beside_share"),
+    )
     yield "at rest, RSS: under 6 MiB", 6, True, value("rest", "rss_mib")
     yield "first answer after the start: under 20 ms", 20, True, value("rest", "first_answer_ms")
 
@@ -184,7 +217,7 @@ def document(results, machine):
         "Tokio and hyper (`benches/peers`), *threads* a thread per connection on plain sockets. CPU is user and system",
         "time of the proxy with all its threads and child processes; ×: that cost in relation to nginx, haproxy and",
         "hyper. RSS is summed over processes. Proxies, origin and clients share the machine: compare numbers of one",
-        "table with each other only.",
+        "table with each other only. How the others are configured is in `benches/harness/proxies.py`.",
         "",
         *(f"- {name}: {value}" for name, value in machine.items()),
         "",

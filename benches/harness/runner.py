@@ -3,6 +3,7 @@
 import http.client
 import socket
 import time
+from collections import Counter
 
 from . import load
 from .measure import LateLook, Machine, usage
@@ -58,24 +59,22 @@ def _driven(process, drive, scenario, options):
     late.join()
     if process.popen.poll() is not None:
         raise RuntimeError(f"ended by itself: {process.last_words()}")
-    if done.requests == 0:
-        raise RuntimeError(f"not one request succeeded: {process.last_words()}")
+    # What the cost is divided by: requests, or MiB. wrk counts the bytes of answers that the end of its time cut off.
     cpu = (after.cpu - before.cpu) * 1e6
-    result = {
-        "rate": done.requests / done.seconds,
+    mib = (done.requests * scenario.upload if scenario.upload else done.bytes) / MIB
+    units = mib if scenario.per_mib else done.requests
+    if units == 0:
+        raise RuntimeError(f"not one request succeeded: {process.last_words()}")
+    return {
+        "rate": units / done.seconds,
         "p50_us": done.p50_us,
         "p99_us": done.p99_us,
         "errors": done.errors,
-        "cpu_us": cpu / done.requests,
-        "switches": late.switches_until(after) / done.requests,
+        "cpu_us": cpu / units,
+        "switches": late.switches_until(after) / units,
         "threads": after.threads,
         "peak_mib": after.peak,
     }
-    if scenario.per_mib:
-        mib = (done.requests * scenario.upload if scenario.upload else done.bytes) / MIB
-        result["mib_rate"] = mib / done.seconds
-        result["cpu_us_per_mib"] = cpu / mib
-    return result
 
 
 def _idle(process, port, scenario, options):
@@ -96,7 +95,7 @@ def _idle(process, port, scenario, options):
             connection.close()
     return {
         **beside,
-        "errors": alone["errors"] + beside["errors"] + closed,
+        "errors": dict(Counter(alone["errors"]) + Counter(beside["errors"]) + Counter(closed=closed)),
         "alone_rate": alone["rate"],
         "beside_share": beside["rate"] / alone["rate"],
         "rss_mib": now.rss,
@@ -146,7 +145,7 @@ def _rest(process, port, scenario):
         "rss_mib": now.rss,
         "pss_mib": now.pss,
         "threads": now.threads,
-        "errors": 0,
+        "errors": {},
     }
 
 

@@ -26,6 +26,13 @@ class Scenario:
     """Measured in more rounds than the others."""
     quick: bool = False
     """Part of --quick."""
+    variants: tuple = ()
+    """Instead of several proxies: the native engine alone, with more and more of something. The counts."""
+
+
+def variant_name(scenario, count):
+    """How a variant is called in the tables."""
+    return f"{count} {scenario.name if count > 1 else scenario.name.removesuffix('s')}"
 
 
 SCENARIOS = [
@@ -35,7 +42,7 @@ SCENARIOS = [
             f"Small answer (72 bytes), {connections} connection{'s' if connections > 1 else ''}",
             connections=connections,
             headline=True,
-            quick=connections in (8, 64, 512),
+            quick=connections in (64, 512),
         )
         for connections in (1, 8, 64, 512)
     ),
@@ -53,14 +60,46 @@ SCENARIOS = [
         quick=True,
     ),
     Scenario(
-        "upload-10m", "Uploads of 10 MiB, 4 connections", "/upload", 4, "helper", upload=10 * MIB, per_mib=True
+        "upload-10m",
+        "Uploads of 10 MiB, 4 connections",
+        "/upload",
+        4,
+        "helper",
+        upload=10 * MIB,
+        per_mib=True,
     ),
-    Scenario("new-connection", "A new connection for every request, 16 clients", connections=16, headers=CLOSE, quick=True),
+    Scenario(
+        "new-connection",
+        "A new connection for every request, 16 clients",
+        connections=16,
+        headers=CLOSE,
+        quick=True,
+    ),
     Scenario("chunked", "Chunked answers of 8 × 1 KiB, 64 connections", "/chunked", origin="helper"),
     Scenario("slow", "A backend that takes 20 ms, 256 connections", "/slow", 256, "helper", quick=True),
     Scenario("idle", "10,000 idle connections beside 8 busy ones", connections=8, kind="idle"),
     Scenario(
-        "websocket", "WebSocket messages of 64 bytes there and back, 64 connections", "/ws", 64, "helper", "websockets", quick=True
+        "websocket",
+        "WebSocket messages of 64 bytes there and back, 64 connections",
+        "/ws",
+        64,
+        "helper",
+        "websockets",
+        quick=True,
+    ),
+    Scenario(
+        "routes", "More and more routes (the native engine alone, small answer)", variants=(1, 10, 100, 1000)
+    ),
+    Scenario(
+        "backends",
+        "More and more backends (the native engine alone, small answer)",
+        variants=(3, 30, 300),
+        origin="many",
+    ),
+    Scenario(
+        "connections",
+        "More and more connections (the native engine alone, small answer)",
+        variants=(8, 32, 128, 512, 2000),
     ),
     Scenario("rest", "At rest: after the start and one request", kind="rest", quick=True),
 ]

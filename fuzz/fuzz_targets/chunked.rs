@@ -35,20 +35,14 @@ fuzz_target!(|input: Input<'_>| {
             // Neither does the end depend on what comes after it, nor is anything else an end.
             assert_eq!(decode(&body[..consumed], &pieces, room), whole);
             assert!(body[..consumed].ends_with(b"\r\n\r\n") || body[..consumed].ends_with(b"\r\n"));
-            assert_eq!(
-                decode(&body[..consumed - 1], &pieces, room).end,
-                Ok((false, consumed - 1))
-            );
+            assert_eq!(decode(&body[..consumed - 1], &pieces, room).end, Ok((false, consumed - 1)));
         }
     }
 
     // The bytes as data: framed in chunks of these sizes, and back again.
     let mut encoded = Vec::new();
     let mut rest = body;
-    let mut sizes = pieces
-        .iter()
-        .map(|&n| usize::from(n).max(1))
-        .chain(std::iter::repeat(usize::MAX));
+    let mut sizes = pieces.iter().map(|&n| usize::from(n).max(1)).chain(std::iter::repeat(usize::MAX));
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
         encode_head(chunk.len(), &mut encoded);
@@ -60,13 +54,7 @@ fuzz_target!(|input: Input<'_>| {
     let len = encoded.len();
     encoded.extend_from_slice(body);
     let outcome = decode(&encoded, &pieces, room);
-    assert_eq!(
-        outcome,
-        Outcome {
-            data: body.to_vec(),
-            end: Ok((true, len))
-        }
-    );
+    assert_eq!(outcome, Outcome { data: body.to_vec(), end: Ok((true, len)) });
 });
 
 fn decode(input: &[u8], pieces: &[u8], room: usize) -> Outcome {
@@ -82,20 +70,14 @@ fn decode(input: &[u8], pieces: &[u8], room: usize) -> Outcome {
             let step = match decoder.decode(&input[consumed..arrived], &mut output) {
                 Ok(step) => step,
                 Err(error) => {
-                    return Outcome {
-                        data,
-                        end: Err(error),
-                    };
+                    return Outcome { data, end: Err(error) };
                 }
             };
             data.extend_from_slice(&output[..step.produced]);
             consumed += step.consumed;
             assert_eq!(step.done, decoder.is_done());
             if step.done {
-                return Outcome {
-                    data,
-                    end: Ok((true, consumed)),
-                };
+                return Outcome { data, end: Ok((true, consumed)) };
             }
             if consumed == arrived {
                 break;
@@ -103,10 +85,7 @@ fn decode(input: &[u8], pieces: &[u8], room: usize) -> Outcome {
             assert!(step.consumed > 0, "stuck");
         }
         if arrived == input.len() {
-            return Outcome {
-                data,
-                end: Ok((false, consumed)),
-            };
+            return Outcome { data, end: Ok((false, consumed)) };
         }
     }
 }

@@ -7,18 +7,11 @@ use reverse_proxy::http::framing::{BodyFraming, peek_framing};
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, Version, scan};
 use reverse_proxy::http::hop_by_hop::crosses;
 
-const LIMITS: HeadLimits = HeadLimits {
-    max_header_bytes: 2048,
-    max_headers: 20,
-};
+const LIMITS: HeadLimits = HeadLimits { max_header_bytes: 2048, max_headers: 20 };
 
 fuzz_target!(|input: &[u8]| {
     let whole = scan(input, 0, &LIMITS);
-    assert_eq!(
-        scan_byte_by_byte(input),
-        whole,
-        "the verdict depends on how the bytes arrive"
-    );
+    assert_eq!(scan_byte_by_byte(input), whole, "the verdict depends on how the bytes arrive");
 
     let Scan::Complete { len } = whole else {
         assert!(RequestHead::parse(Bytes::copy_from_slice(input), &LIMITS).is_err());
@@ -35,17 +28,12 @@ fuzz_target!(|input: &[u8]| {
     check(&head);
 
     let again = RequestHead::parse(write(&head).into(), &LIMITS);
-    assert_same(
-        &head,
-        &again.expect("an accepted head is refused when written anew"),
-    );
+    assert_same(&head, &again.expect("an accepted head is refused when written anew"));
     let again = RequestHead::from_parts(
         head.method.as_str().as_bytes(),
         head.target.as_str().as_bytes(),
         head.version,
-        head.fields
-            .iter()
-            .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())),
+        head.fields.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())),
         &LIMITS,
     );
     assert_same(&head, &again.expect("the parts of an accepted head are refused"));
@@ -75,11 +63,7 @@ fn check(head: &RequestHead) {
         assert!(value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f)));
         assert_eq!(value.trim_ascii(), value);
     }
-    let hosts = head
-        .fields
-        .iter()
-        .filter(|(name, _)| name.as_str() == "host")
-        .count();
+    let hosts = head.fields.iter().filter(|(name, _)| name.as_str() == "host").count();
     assert!(hosts == 1 || (hosts == 0 && head.version == Version::Http10));
     assert!(!head.host.as_bytes().iter().any(|b| b" \t/?#@\\\"<>".contains(b)));
 
@@ -111,18 +95,11 @@ fn assert_same(a: &RequestHead, b: &RequestHead) {
     assert_eq!(a.fields, b.fields);
     assert_eq!(a.framing, b.framing);
     assert_eq!(a.connection, b.connection);
-    assert_eq!(
-        (a.keep_alive, a.upgrade, a.expect_continue),
-        (b.keep_alive, b.upgrade, b.expect_continue)
-    );
+    assert_eq!((a.keep_alive, a.upgrade, a.expect_continue), (b.keep_alive, b.upgrade, b.expect_continue));
 }
 
 fn write(head: &RequestHead) -> Vec<u8> {
-    let version = if head.version == Version::Http10 {
-        "1.0"
-    } else {
-        "1.1"
-    };
+    let version = if head.version == Version::Http10 { "1.0" } else { "1.1" };
     let mut bytes = format!("{} {} HTTP/{version}\r\n", head.method, head.target.as_str()).into_bytes();
     for (name, value) in head.fields.iter() {
         bytes.extend_from_slice(name.as_str().as_bytes());

@@ -135,7 +135,8 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            engine: Engine::Native,
+            // The native one stands on epoll.
+            engine: if cfg!(target_os = "linux") { Engine::Native } else { Engine::TinyHttp },
             workers: nonzero(1024),
             max_tunnels: 1024,
             queue_size: nonzero(1024),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
@@ -105,6 +106,13 @@ pub(crate) fn relay<C: Client>(
         Err(Interrupted::Downstream(error)) => Relayed::Broken(write_cause(&error)),
     };
     buffers.give_back();
+    if framing == Framing::UntilClose
+        && let Relayed::Broken(_) = relayed
+        && let Some(socket) = client.socket()
+    {
+        // Nothing but a reset tells this client that the end of the connection is not the end of the answer.
+        drop(socket.set_linger(Some(Duration::ZERO)));
+    }
     relayed
 }
 

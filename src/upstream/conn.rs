@@ -50,6 +50,8 @@ impl Conn {
     /// Reads into `buf`, waiting up to `slice` for a byte: `WouldBlock` or `TimedOut` after that. 0 at the end of the
     /// stream; with TLS, an end that nobody announced is `UnexpectedEof`.
     pub(super) fn recv(&mut self, buf: &mut [u8], slice: Duration) -> io::Result<usize> {
+        // What is less than a microsecond would be set as 0, and that means "for ever".
+        let slice = slice.max(Duration::from_millis(1));
         if self.read_slice != Some(slice) {
             self.socket.set_read_timeout(Some(slice))?;
             self.read_slice = Some(slice);

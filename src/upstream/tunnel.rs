@@ -235,13 +235,12 @@ fn join(
             writable: !up.is_empty() || backend.has_unsent(),
             hung_up: false,
         };
-        let mut state = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
-        wait(&mut state, limit)?;
-        let [(_, client_is), (_, backend_is)] = state;
-        // A side that is gone while nothing is wanted of it would be reported for ever.
-        if (client_is.hung_up && !up.wants_input()) || (backend_is.hung_up && !down.wants_input()) {
-            return Ok("connection broken");
-        }
+        let both = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
+        // A side that is gone would be reported for ever, while what it sent last has not left yet: of whom nothing is
+        // wanted, nothing is asked.
+        let mut wanted = Vec::with_capacity(both.len());
+        wanted.extend(both.into_iter().filter(|(_, wants)| *wants != Ready::default()));
+        wait(&mut wanted, limit)?;
     }
 }
 

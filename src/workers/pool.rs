@@ -22,6 +22,9 @@ const HELD: Duration = Duration::from_millis(2);
 /// While work is queued, [`Pool::call_reserve`] wants to be called again after this long.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
+/// That all workers are held is logged once in this time.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
 /// What workers do with a job.
 pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
 
@@ -40,7 +43,8 @@ struct Shared<J> {
     work: Work<J>,
     jobs: Receiver<J>,
     tokens: Receiver<()>,
-    base: usize,
+    /// Base workers that were started.
+    base: AtomicUsize,
     /// Threads started, the base included. Written under the lock of `Pool::threads`; read without it as a bound for
     /// `held`, where a late value only delays a call by one tick.
     started: AtomicUsize,
@@ -52,8 +56,13 @@ struct Shared<J> {
     /// the worker, read by who calls the reserve.
     held_since: Box<[AtomicU64]>,
     clock: Instant,
-    /// All workers are held while work is queued: said once per episode.
+    /// All workers are held while work is queued: counted once per episode.
     exhausted: AtomicBool,
+    /// The log was told so, and not yet that it is over. Not of every episode: near the limit there are hundreds in a
+    /// second.
+    said_exhausted: AtomicBool,
+    /// When the log was last told, 0 = never; in microseconds from `clock`.
+    said_at: AtomicU64,
     /// The last attempt to start a thread failed: said once per episode.
     cannot_start: AtomicBool,
     counters: Arc<Counters>,
@@ -69,7 +78,7 @@ pub(crate) struct Worker<'a> {
 /// The part of the pool that does not depend on what the jobs are.
 trait View {
     fn may_linger(&self) -> bool;
-    fn begin(&self, number: usize);
+    fn go_on(&self, number: usize);
 }
 
 impl Worker<'_> {
@@ -78,9 +87,10 @@ impl Worker<'_> {
         self.pool.may_linger()
     }
 
-    /// The job goes on with another exchange: the time it has been held counts from now.
+    /// The job goes on with another exchange: the time it has been held counts from now, unless others wait for a
+    /// worker. To them it makes no difference how many exchanges keep it from them.
     pub(crate) fn begin_exchange(&self) {
-        self.pool.begin(self.number);
+        self.pool.go_on(self.number);
     }
 }
 
@@ -104,13 +114,15 @@ impl<J: Send + 'static> Pool<J> {
             work,
             jobs: queue,
             tokens: wake,
-            base,
+            base: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             reserve_awake: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             held_since: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             clock: Instant::now(),
             exhausted: AtomicBool::new(false),
+            said_exhausted: AtomicBool::new(false),
+            said_at: AtomicU64::new(0),
             cannot_start: AtomicBool::new(false),
             counters,
         });
@@ -118,7 +130,7 @@ impl<J: Send + 'static> Pool<J> {
         for number in 0..base {
             let started = pool.start_worker(Shared::run_base);
             match started {
-                Ok(()) => {}
+                Ok(()) => pool.shared.base.store(number + 1, Ordering::Relaxed),
                 Err(error) if number == 0 => return Err(error),
                 Err(error) => {
                     log::warn!("only {number} of {base} base workers could be started: {error}");
@@ -157,7 +169,8 @@ impl<J: Send + 'static> Pool<J> {
         let shared = &self.shared;
         let queued = shared.jobs.len();
         if queued == 0 {
-            if shared.exhausted.swap(false, Ordering::Relaxed) {
+            shared.exhausted.store(false, Ordering::Relaxed);
+            if shared.said_exhausted.swap(false, Ordering::Relaxed) {
                 log::info!("workers are free again");
             }
             return false;
@@ -176,18 +189,13 @@ impl<J: Send + 'static> Pool<J> {
         let shared = &self.shared;
         let started = shared.started.load(Ordering::Relaxed);
         let awake = shared.reserve_awake.fetch_add(1, Ordering::Relaxed);
-        let parked = started.saturating_sub(shared.base).saturating_sub(awake);
+        let parked = started.saturating_sub(shared.base.load(Ordering::Relaxed)).saturating_sub(awake);
         let called = if parked > 0 {
             self.tokens.send(()).is_ok()
         } else if started >= shared.held_since.len() {
             // Those who are not held are on their way to the queue.
-            if shared.held() >= started && !shared.exhausted.swap(true, Ordering::Relaxed) {
-                shared.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
-                log::warn!(
-                    "all workers are held, {} requests wait: raise [server] workers, or find the slow backend or \
-                     the slow clients that hold them workers={started}",
-                    shared.jobs.len()
-                );
+            if shared.held() >= started {
+                shared.note_exhausted();
             }
             false
         } else {
@@ -232,10 +240,42 @@ impl<J> View for Shared<J> {
         self.jobs.is_empty() && self.idle.load(Ordering::Relaxed) > 0
     }
 
+    fn go_on(&self, number: usize) {
+        if self.jobs.is_empty() {
+            self.begin(number);
+        }
+    }
+}
+
+impl<J> Shared<J> {
+    /// All workers are held while work is queued.
+    fn note_exhausted(&self) {
+        if !self.exhausted.swap(true, Ordering::Relaxed) {
+            self.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = self.now();
+        let last = self.said_at.load(Ordering::Relaxed);
+        let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= LOG_PAUSE.as_micros();
+        if !self.said_exhausted.load(Ordering::Relaxed) && is_due {
+            self.said_exhausted.store(true, Ordering::Relaxed);
+            self.said_at.store(now, Ordering::Relaxed);
+            log::warn!(
+                "all workers are held, {} requests wait: raise [server] workers, or find the slow backend or \
+                 the slow clients that hold them workers={}",
+                self.jobs.len(),
+                self.started.load(Ordering::Relaxed)
+            );
+        }
+    }
+
+    /// Microseconds from `clock`, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
     fn begin(&self, number: usize) {
         if let Some(since) = self.held_since.get(number) {
-            let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
-            since.store(now.max(1), Ordering::Relaxed);
+            since.store(self.now(), Ordering::Relaxed);
         }
     }
 }
@@ -282,8 +322,7 @@ impl<J: Send + 'static> Shared<J> {
 
     /// Workers that have been held for longer than [`HELD`].
     fn held(&self) -> usize {
-        let now = u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let limit = now.saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
+        let limit = self.now().saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
         let started = self.started.load(Ordering::Relaxed);
         let held = |since: &&AtomicU64| (1..limit).contains(&since.load(Ordering::Relaxed));
         self.held_since.iter().take(started).filter(held).count()
@@ -355,6 +394,58 @@ mod tests {
         pool.submit(1).unwrap();
         assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(1));
         assert_eq!(pool.shared.counters.panics.load(Ordering::Relaxed), 1);
+        assert!(pool.join(soon()));
+    }
+
+    /// One that goes from exchange to exchange, as with a client that has sent hundreds of requests at once, is held too.
+    #[test]
+    fn the_reserve_is_called_while_workers_go_on_without_an_end() {
+        let base = thread::available_parallelism().map_or(1, usize::from) * 4;
+        let (release, released) = bounded::<()>(0);
+        let (done, seen) = unbounded();
+        let pool = pool(
+            base + 4,
+            100,
+            Arc::new(move |job, worker| {
+                let busy = usize::try_from(job).unwrap() < base;
+                while busy && released.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                    worker.begin_exchange();
+                    thread::sleep(Duration::from_micros(100));
+                }
+                done.send(job).unwrap();
+            }),
+        );
+        for job in 0..=u32::try_from(base).unwrap() {
+            pool.submit(job).unwrap();
+        }
+        let (started, mut in_a_row) = (Instant::now(), 0);
+        while in_a_row < 5 {
+            in_a_row = if pool.shared.held() == base { in_a_row + 1 } else { 0 };
+            assert!(started.elapsed() < Duration::from_secs(10), "{} are held", pool.shared.held());
+            thread::sleep(5 * TICK);
+        }
+        while pool.call_reserve() && started.elapsed() < Duration::from_secs(10) {
+            thread::sleep(TICK);
+        }
+        assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(u32::try_from(base).unwrap()));
+        drop(release);
+        assert!(pool.join(soon()));
+    }
+
+    #[test]
+    fn every_time_all_are_held_is_counted_and_few_are_logged() {
+        let pool = pool(1, 10, Arc::new(|_, _| {}));
+        let said = || pool.shared.said_exhausted.load(Ordering::Relaxed);
+        for round in 1..=100 {
+            (0..5).for_each(|_| pool.shared.note_exhausted());
+            assert_eq!(pool.shared.counters.pool_exhausted.load(Ordering::Relaxed), round);
+            assert_eq!(said(), round == 1);
+            assert!(!pool.call_reserve(), "nothing is queued");
+            assert!(!said());
+        }
+        pool.shared.said_at.store(0, Ordering::Relaxed);
+        pool.shared.note_exhausted();
+        assert!(said());
         assert!(pool.join(soon()));
     }
 
