@@ -111,3 +111,11 @@ fuzz TARGET *OPTIONS:
 # The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64
 bench *ARGUMENTS:
     benches/run {{ ARGUMENTS }}
+
+# One of three backends is killed every few seconds under load: not one GET may fail (benches/kill-loop)
+kill-loop *ARGUMENTS:
+    benches/kill-loop {{ ARGUMENTS }}
+
+# 100,000 requests, one in ten of which meets a fault: memory and descriptors stay flat (benches/soak)
+soak *ARGUMENTS:
+    benches/soak {{ ARGUMENTS }}

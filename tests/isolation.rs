@@ -1,5 +1,6 @@
 //! One route's hung backend does not stop another route.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reverse_proxy::error::Cause;
@@ -77,18 +78,26 @@ fn nor_does_one_that_takes_no_connections(engine: Engine) {
     let origin = Origin::echo();
     let proxy = TestProxy::builder(engine)
         .server("workers = 8")
-        .route("/full", &[full.addr()], "connect_timeout_secs = 1.5\nretries = 0")
+        .route("/full", &[full.addr()], "connect_timeout_secs = 2\nretries = 0")
         .route("/quick", &[origin.addr()], "")
         .start();
-    let mut waiting: Vec<Client> = (0..16)
-        .map(|_| {
+    let mut client = Client::connect(proxy.addr());
+    client.get("/quick").expect(200);
+    // One by one, as above.
+    let mut waiting: Vec<Client> = (2..=17)
+        .map(|number| {
             let mut client = Client::connect(proxy.addr());
             client.send("GET /full HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+            wait_for("it to be an exchange", || match proxy.counters().exchanges.load(Ordering::Relaxed) {
+                seen if seen == number => Ok(()),
+                seen => Err(seen),
+            });
             client
         })
         .collect();
-    proxy.expect_in_flight(&full.addr(), 6);
-    let mut client = Client::connect(proxy.addr());
+    // Some hang, and for the others there is no place.
+    let hang = |(backend, count): &(String, usize)| *backend == full.addr() && *count > 0;
+    assert!(proxy.in_flight().iter().any(hang), "{:?}", proxy.in_flight());
     for _ in 0..20 {
         let started = Instant::now();
         client.get("/quick").expect(200);
