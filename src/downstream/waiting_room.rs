@@ -321,6 +321,9 @@ impl Keeper {
             }
             self.note_sooner_deadlines();
             self.expire(Instant::now());
+            let is_live =
+                |at, token| self.room.slot(token).is_some_and(|(slot, _)| slot.looks_at == Some(at));
+            self.deadlines.tidy(is_live);
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve();
             if self.accepting == Accepting::Ended
