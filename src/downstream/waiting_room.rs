@@ -518,10 +518,7 @@ impl Keeper {
 
     fn poll_listeners(&mut self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
-            let token = LISTENER | number as Token;
-            let poller = &self.room.poller;
-            let done = if wanted { poller.add_always(listener, token) } else { poller.remove(listener) };
-            if let Err(error) = done {
+            if let Err(error) = self.room.poller.report(listener, LISTENER | number as Token, wanted) {
                 log::error!("a listener cannot be polled: {error}");
             }
         }
