@@ -118,6 +118,9 @@ impl Gateway {
                     let outcome = self.relay(answer, &guard, head, client);
                     match outcome.as_ref().map_or_else(|cause| Some(*cause), |outcome| outcome.cause) {
                         None => route.note_success(&guard),
+                        // It has answered. How long it is silent then may be what the client asked for: an event
+                        // stream without events.
+                        Some(Cause::ResponseTimeout) => {}
                         Some(cause) => route.note_failure(&guard, cause),
                     }
                     return outcome;

@@ -248,9 +248,8 @@ fn an_answer_that_is_cut_anywhere_never_looks_whole(engine: Engine) {
         let cuts = places.len();
         for at in places {
             let mut client = Client::connect(proxy.addr());
-            client.set_patience(patience(engine));
             client.send(format!("GET /{at} HTTP/1.1\r\nHost: proxy.test\r\n\r\n"));
-            let response = client.response();
+            let response = client.response_whose_end_may_be_missing(patience(engine));
             if response.broken.is_none() {
                 let status = response.status();
                 assert_eq!(status, 502, "cut at {at}: {:?} {}", response.head, response.text());
@@ -297,9 +296,8 @@ fn answer_to_impatient(engine: Engine, answer: &str, close: bool) -> Response {
     let keys = "retries = 0\nresponse_timeout_secs = 0.3\nidle_timeout_secs = 0.3";
     let proxy = TestProxy::to(engine, &[backend.addr()], keys);
     let mut client = Client::connect(proxy.addr());
-    client.set_patience(patience(engine));
     client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
-    let response = client.response();
+    let response = client.response_whose_end_may_be_missing(patience(engine));
     proxy.expect_idle();
     assert_eq!(get(proxy.addr(), "/next").expect(200).text(), "whole", "after {answer:?}");
     response

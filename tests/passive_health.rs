@@ -215,6 +215,10 @@ fn touchy(name: &'static str) -> ScriptedBackend {
             return conn.hang();
         }
         conn.body(request)?;
+        if request.target == "/quiet" {
+            conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 5"])?;
+            return conn.hang();
+        }
         match request.target.as_str() {
             "/nonsense" => conn.send(b"nonsense\r\n\r\n"),
             "/fails" => conn.send_head(&["HTTP/1.1 500 Oops", "Content-Length: 0"]),
@@ -229,7 +233,8 @@ fn touchy(name: &'static str) -> ScriptedBackend {
 /// Or else one client could take all backends but one from all others.
 fn what_a_client_can_provoke_does_not_count(engine: Engine) {
     let (first, second) = (touchy("first"), touchy("second"));
-    let proxy = TestProxy::to(engine, &[first.addr(), second.addr()], &format!("{FOR_GOOD}\nmax_fails = 2"));
+    let keys = format!("{FOR_GOOD}\nmax_fails = 2\nidle_timeout_secs = 0.1");
+    let proxy = TestProxy::to(engine, &[first.addr(), second.addr()], &keys);
     let both_are_asked = |after: &str| {
         proxy.expect_idle();
         let names: Vec<String> = (0..10).map(|_| get(proxy.addr(), "/").expect(200).text()).collect();
@@ -276,6 +281,12 @@ fn what_a_client_can_provoke_does_not_count(engine: Engine) {
             }
             both_are_asked("clients that leave");
         }
+        for _ in 0..10 {
+            let mut client = Client::connect(proxy.addr());
+            client.send("GET /quiet HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+            assert!(client.response().broken.is_some(), "an answer that stops");
+        }
+        both_are_asked("answers that stop");
     }
     assert_eq!(proxy.counters().of(reverse_proxy::error::Cause::ConnectRefused), 0);
 }

@@ -213,6 +213,28 @@ fn dribblers_hold_no_worker(engine: Engine) {
     assert_eq!(process.threads(), threads);
 }
 
+/// What a connection held of its last request is given back while it waits for the next.
+#[cfg(target_os = "linux")]
+fn idle_connections_hold_no_buffers(engine: Engine) {
+    use crate::support::ProxyProcess;
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine).route("/", &[origin.addr()], "");
+    let (process, addr) = ProxyProcess::start(&config.toml());
+    let ask = || {
+        let mut client = Client::connect(addr);
+        client.send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 60000\r\n\r\n");
+        client.send([b'x'; 60_000]);
+        client.response_to("POST").expect(200);
+        client
+    };
+    let warm: Vec<_> = (0..50).map(|_| ask()).collect();
+    let memory = process.resident_kib();
+    let idle: Vec<_> = (0..300).map(|_| ask()).collect();
+    let grown = process.resident_kib().saturating_sub(memory);
+    assert!(grown < 300 * 16, "300 idle connections cost {grown} KiB");
+    drop((warm, idle));
+}
+
 /// Clients that are told to go on and then do not.
 fn clients_that_were_told_to_continue_hold_no_worker(engine: Engine) {
     let origin = Origin::echo();
@@ -243,5 +265,6 @@ on_native!(
     idle_connections_are_closed_silently,
     a_client_that_does_not_read_is_given_up,
     dribblers_hold_no_worker,
+    idle_connections_hold_no_buffers,
     clients_that_were_told_to_continue_hold_no_worker,
 );

@@ -259,6 +259,10 @@ impl Connection {
     /// Makes room for the next request. The last one's body must have been received whole.
     pub(super) fn next_request(&mut self, now: Instant) {
         self.body = Body::new(BodyFraming::None, now);
+        if self.input.is_empty() {
+            // It may have held a good part of a body.
+            self.input = Vec::new();
+        }
         self.told_to_continue = false;
         self.phase = Phase::Idle { since: now };
     }

@@ -10,11 +10,16 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Deadlines<T> {
     heap: BinaryHeap<Reverse<(Instant, T)>>,
+    /// With more entries than this it is worth looking which of them still mean something.
+    crowded: usize,
 }
+
+/// Below this many entries nobody looks.
+const FEW: usize = 4096;
 
 impl<T: Ord + Copy> Deadlines<T> {
     pub(super) fn new() -> Self {
-        Self { heap: BinaryHeap::new() }
+        Self { heap: BinaryHeap::new(), crowded: FEW }
     }
 
     pub(super) fn insert(&mut self, at: Instant, what: T) {
@@ -24,6 +29,17 @@ impl<T: Ord + Copy> Deadlines<T> {
     /// When the next entry comes up.
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Forgets entries that mean nothing any more, once they may be more than half of all. Connections that come and go
+    /// leave one behind each; without this, as many would pile up as come within the longest time-out.
+    pub(super) fn tidy(&mut self, mut is_live: impl FnMut(Instant, T) -> bool) {
+        if self.heap.len() <= self.crowded {
+            return;
+        }
+        self.heap.retain(|Reverse((at, what))| is_live(*at, *what));
+        self.crowded = (2 * self.heap.len()).max(FEW);
+        self.heap.shrink_to(self.crowded);
     }
 
     /// Takes one entry that is due at `now`.
@@ -55,5 +71,24 @@ mod tests {
         assert_eq!(deadlines.pop_due(at(20)), None);
         assert_eq!(deadlines.pop_due(at(99)), Some((at(30), 'c')));
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn what_means_nothing_any_more_does_not_pile_up() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new();
+        let mut looks = 0;
+        for number in 0..1_000_000_u64 {
+            // The 5,000 youngest are alive.
+            deadlines.insert(start + Duration::from_micros(number), number);
+            deadlines.tidy(|_, what| {
+                looks += 1;
+                what + 5_000 > number
+            });
+            assert!(deadlines.heap.len() <= 10_001);
+        }
+        assert!(looks < 4_000_000, "{looks}");
+        assert_eq!(deadlines.next(), deadlines.heap.iter().map(|Reverse((at, _))| *at).min());
+        assert!(deadlines.heap.iter().filter(|Reverse((_, what))| *what >= 995_000).count() == 5_000);
     }
 }

@@ -46,7 +46,7 @@ impl Poller {
         Ok(Self { epoll, wake })
     }
 
-    /// Reports `socket` each time it is ready, until removed.
+    /// Reports `socket` each time it is ready, unless told not to.
     pub(super) fn add_always(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
@@ -61,9 +61,11 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(token), ONCE)?)
     }
 
-    /// Reports `socket` no more.
-    pub(super) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.epoll, socket)?)
+    /// Reports a socket that is reported each time it is ready no more, or again. Needs no memory of the kernel's: what
+    /// was said no more of for want of it could not come back.
+    pub(super) fn report(&self, socket: impl AsFd, token: Token, wanted: bool) -> io::Result<()> {
+        let flags = if wanted { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+        Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(token), flags)?)
     }
 
     /// Makes [`wait`](Self::wait) return.
@@ -114,6 +116,23 @@ mod tests {
         poller.arm_again(&server, 8).unwrap();
         poller.wait(&mut events, SOON).unwrap();
         assert_eq!(events.tokens().collect::<Vec<_>>(), [8]);
+    }
+
+    #[test]
+    fn is_silent_about_a_listener_until_told_otherwise() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let poller = Poller::new().unwrap();
+        let mut events = Events::new();
+        poller.add_always(&listener, 7).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        poller.wait(&mut events, SOON).unwrap();
+        assert_eq!(events.tokens().collect::<Vec<_>>(), [7]);
+        poller.report(&listener, 7, false).unwrap();
+        poller.wait(&mut events, NOW).unwrap();
+        assert_eq!(events.tokens().count(), 0);
+        poller.report(&listener, 7, true).unwrap();
+        poller.wait(&mut events, SOON).unwrap();
+        assert_eq!(events.tokens().collect::<Vec<_>>(), [7]);
     }
 
     #[test]

@@ -321,6 +321,9 @@ impl Keeper {
             }
             self.note_sooner_deadlines();
             self.expire(Instant::now());
+            let is_live =
+                |at, token| self.room.slot(token).is_some_and(|(slot, _)| slot.looks_at == Some(at));
+            self.deadlines.tidy(is_live);
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve();
             if self.accepting == Accepting::Ended
@@ -515,10 +518,7 @@ impl Keeper {
 
     fn poll_listeners(&mut self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
-            let token = LISTENER | number as Token;
-            let poller = &self.room.poller;
-            let done = if wanted { poller.add_always(listener, token) } else { poller.remove(listener) };
-            if let Err(error) = done {
+            if let Err(error) = self.room.poller.report(listener, LISTENER | number as Token, wanted) {
                 log::error!("a listener cannot be polled: {error}");
             }
         }

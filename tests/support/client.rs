@@ -186,15 +186,28 @@ impl Client {
 
     pub fn try_response_to(&mut self, method: &str) -> Result<Response, Error> {
         let head = self.try_head(method)?;
+        Ok(self.rest_of(head))
+    }
+
+    /// The answer to a GET; its head may take as long as any, its body not longer than `patience`. For answers that
+    /// may stay without an end.
+    #[track_caller]
+    pub fn response_whose_end_may_be_missing(&mut self, patience: Duration) -> Response {
+        let head = self.head("GET");
+        self.set_patience(patience);
+        self.rest_of(head)
+    }
+
+    fn rest_of(&mut self, head: Head) -> Response {
         let mut rest = Body::new(head.framing);
         let mut response = Response { head, body: Vec::new(), broken: None };
         loop {
             match self.wire.piece(&mut rest) {
                 Ok(Some(piece)) => response.body.extend_from_slice(&piece),
-                Ok(None) => return Ok(response),
+                Ok(None) => return response,
                 Err(error) => {
                     response.broken = Some(error);
-                    return Ok(response);
+                    return response;
                 }
             }
         }
