@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::engines::on_native;
+use crate::support::origin::HEALTH;
 use crate::support::process::program_after;
 use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, Task, TestProxy, get, wait_for};
 
@@ -76,6 +77,28 @@ fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
     assert!(!process.output().contains("taken out"), "{}", process.output());
 }
 
+/// Clients that do nothing but take all descriptors must not make the backends look unhealthy to the probes.
+fn no_descriptor_for_a_probe_is_not_held_against_the_backend(engine: Engine) {
+    let origin = Origin::echo();
+    let keys = format!("health_check = {{ path = {HEALTH:?}, interval_secs = 0.05 }}");
+    let config = TestProxy::builder(engine).route("/", &[origin.addr()], &keys);
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 40"));
+    let mut kept = Client::connect(addr);
+    kept.get("/").expect(200);
+    let idle: Vec<Client> = (0..60).map(|_| Client::connect(addr)).collect();
+    wait_for("the last descriptor to be gone", || {
+        if process.output().contains(CANNOT) { Ok(()) } else { Err(process.output()) }
+    });
+    for _ in 0..30 {
+        kept.get("/").expect(200);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!process.output().contains("unhealthy"), "{}", process.output());
+    let before = origin.probes();
+    drop(idle);
+    wait_for("the probes to go on", || if origin.probes() > before { Ok(()) } else { Err(()) });
+}
+
 fn a_soft_limit_is_raised(engine: Engine) {
     let origin = Origin::echo();
     let config = TestProxy::builder(engine).server("max_connections = 50").route("/", &[origin.addr()], "");
@@ -137,6 +160,7 @@ fn every_place_is_used_again(engine: Engine) {
 on_native!(
     no_descriptors_left,
     no_descriptor_for_a_backend_is_not_held_against_it,
+    no_descriptor_for_a_probe_is_not_held_against_the_backend,
     a_soft_limit_is_raised,
     beyond_max_connections_clients_wait,
     every_place_is_used_again,

@@ -17,13 +17,14 @@ use crate::balance::Backend;
 use crate::config::HealthCheckConfig;
 use crate::route::Route;
 use crate::stop::StopToken;
+use crate::upstream::agent::ProbeError;
 
 /// What probes that are under way when the checker is told to stop get to finish.
 const STOP_GRACE: Duration = Duration::from_millis(100);
 
 /// One probe of one backend: the status of the answer, or why there is none. Ends after about
 /// [`HealthCheckConfig::timeout`]; until it has ended, its backend is not probed again.
-type Probe = Box<dyn Fn(&Backend, &HealthCheckConfig) -> Result<StatusCode, String> + Send + Sync>;
+type Probe = Box<dyn Fn(&Backend, &HealthCheckConfig) -> Result<StatusCode, ProbeError> + Send + Sync>;
 
 /// Probes the backends of one route side by side, at once and then every interval, on short-lived threads. A probe
 /// that hangs delays nobody: each thread sets the health of its backend as soon as it knows it, and a backend whose
@@ -189,8 +190,16 @@ impl Shared {
 
     /// Probes `backend` and sets its health accordingly. Runs on the thread of the probe.
     fn probe(&self, backend: &Backend, mut streak: Streak) -> Streak {
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.probe)(backend, &self.check)))
-            .unwrap_or_else(|panic| Err(format!("the probe panicked: {}", panic_message(&*panic))));
+        let outcome = match catch_unwind(AssertUnwindSafe(|| (self.probe)(backend, &self.check))) {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(ProbeError::Failed(reason))) => Err(reason),
+            Ok(Err(ProbeError::NotAsked(reason))) => {
+                let (route, addr) = (self.prefix(), backend.label());
+                log::debug!("not probed route={route} backend={addr} reason={reason:?}");
+                return streak;
+            }
+            Err(panic) => Err(format!("the probe panicked: {}", panic_message(&*panic))),
+        };
         if self.stop.is_stopped() {
             // The backend may by now belong to another configuration, with another health check.
             return streak;
@@ -307,7 +316,7 @@ mod tests {
             self.changed.notify_all();
         }
 
-        fn play(&self, backend: &Backend, check: &HealthCheckConfig) -> Result<StatusCode, String> {
+        fn play(&self, backend: &Backend, check: &HealthCheckConfig) -> Result<StatusCode, ProbeError> {
             assert_eq!(check.path, "/ping");
             let crate::config::BackendAddr::Tcp { port, .. } = backend.config().addr else { unreachable!() };
             let mut state = self.state.lock().unwrap();
@@ -322,7 +331,7 @@ mod tests {
             self.changed.notify_all();
             match script {
                 Script::Status(status) => Ok(StatusCode::from_u16(status).unwrap()),
-                Script::Refused => Err("connection refused".into()),
+                Script::Refused => Err(ProbeError::Failed("connection refused".into())),
                 Script::Panic => panic!("as the script says"),
                 Script::Hang => unreachable!(),
             }

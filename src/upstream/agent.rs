@@ -16,6 +16,15 @@ use super::tls::TlsClient;
 use super::transport::{BackendConnector, Destination, MAX_RESPONSE_HEAD, NoResolver};
 use crate::config::{BackendAddr, RouteConfig};
 
+/// Why a probe brought no answer, as a phrase for the log.
+#[derive(Debug)]
+pub enum ProbeError {
+    /// Refused, timed out, not HTTP.
+    Failed(String),
+    /// There was no descriptor or no memory left to ask with. That says nothing about the backend.
+    NotAsked(String),
+}
+
 /// The client that speaks to one backend.
 #[derive(Debug)]
 pub struct Upstream {
@@ -99,9 +108,9 @@ impl Upstream {
     /// Sends `GET path` on a connection of its own and returns the status of the answer. Ends within `timeout`.
     ///
     /// # Errors
-    /// A phrase for the log: refused, timed out, not HTTP.
-    pub fn probe(&self, path: &str, timeout: Duration) -> Result<StatusCode, String> {
-        let target = PathAndQuery::try_from(path).map_err(|error| error.to_string())?;
+    /// See [`ProbeError`].
+    pub fn probe(&self, path: &str, timeout: Duration) -> Result<StatusCode, ProbeError> {
+        let target = PathAndQuery::try_from(path).map_err(|error| ProbeError::Failed(error.to_string()))?;
         let mut request = Request::new(());
         *request.uri_mut() = self.uri(target);
         let headers = request.headers_mut();
@@ -114,7 +123,11 @@ impl Upstream {
         match self.probe_agent.run(request) {
             // The body is of no interest; dropping it closes the connection.
             Ok(response) => Ok(response.status()),
-            Err(error) => Err(failure::probe_reason(&scope, &error, timeout)),
+            Err(error) => {
+                let reason = failure::probe_reason(&scope, &error, timeout);
+                let is_ours = scope.with(|call| call.is_ours).unwrap_or(false);
+                Err(if is_ours { ProbeError::NotAsked(reason) } else { ProbeError::Failed(reason) })
+            }
         }
     }
 
