@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     /// The client has said that it will send no further request.
     is_last: bool,
     pub(super) phase: Phase,
+    /// When it was last handed to the workers.
+    pub(super) queued_at: Instant,
     /// epoll knows the socket.
     pub(super) registered: bool,
     /// Where it is parked. Declared last: its place is given up when all else is gone.
@@ -111,6 +113,7 @@ impl Connection {
             told_to_continue: false,
             is_last: false,
             phase: Phase::Idle { since: now },
+            queued_at: now,
             registered: false,
             place,
         }

@@ -14,6 +14,7 @@ use super::exchange::{Client, End};
 use crate::error::Cause;
 use crate::gateway::Gateway;
 use crate::http::head::Version;
+use crate::socket::has_hung_up;
 use crate::socket::{Ready, send_now, wait};
 use crate::upstream::call::{self, SLICE};
 use crate::upstream::forward::{BodyWait, wait_for_body};
@@ -23,12 +24,19 @@ use crate::workers::pool::Worker;
 /// How long a worker waits for the next request on a connection when there is nothing else to do. Set as the receive
 /// time-out of the listener, which connections inherit.
 pub(super) const LINGER: Duration = Duration::from_millis(1);
+/// After so long in the queue a client may have given up.
+const STALE: Duration = Duration::from_millis(500);
 /// One read while lingering: a head, or the beginning of a body.
 const LINGER_READ: usize = 8 * 1024;
 
 /// Serves the request that is ready on `connection`, and those that follow at once; then parks it.
 pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway: &Gateway) {
     let room = Arc::clone(connection.place.room());
+    if connection.queued_at.elapsed() > STALE && has_hung_up(connection.socket()) {
+        // Who gave up while the workers were held is not worth a backend's time.
+        gateway.counters.count(Cause::ClientLeft);
+        return;
+    }
     loop {
         let end = serve_one(&mut connection, gateway);
         connection.place.end_stream();

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -313,10 +314,13 @@ impl Keeper {
                 return;
             }
             for token in events.tokens() {
-                if token & LISTENER != 0 {
-                    self.accept((token & !LISTENER) as usize);
-                } else if let Some(connection) = self.room.take_parked(token) {
-                    self.read(connection);
+                // A defect that one connection brings to light costs that connection, not the front door.
+                let handled = catch_unwind(AssertUnwindSafe(|| self.handle(token)));
+                if handled.is_err() {
+                    self.room.gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
+                    log::error!(
+                        "a connection was dropped by a panic; this is a defect of the proxy, please report it"
+                    );
                 }
             }
             self.note_sooner_deadlines();
@@ -346,6 +350,14 @@ impl Keeper {
             // Not dropped while its place is locked: it gives that up.
             let parked = lock(slot).parked.take();
             drop(parked);
+        }
+    }
+
+    fn handle(&mut self, token: Token) {
+        if token & LISTENER != 0 {
+            self.accept((token & !LISTENER) as usize);
+        } else if let Some(connection) = self.room.take_parked(token) {
+            self.read(connection);
         }
     }
 
@@ -440,6 +452,7 @@ impl Keeper {
                 self.settle(connection);
             }
             Step::Ready => {
+                connection.queued_at = now;
                 if let Err(mut connection) = self.pool.submit(connection) {
                     self.room.gateway.counters.count(Cause::Overloaded);
                     log::debug!("refused client={} cause={}", connection.address(), Cause::Overloaded);

@@ -26,8 +26,8 @@ use crate::socket::{Ready, wait};
 /// While a large upload runs, the backend is asked after so many bytes whether it has answered already.
 const EARLY_ANSWER_CHECK: u64 = 1024 * 1024;
 /// What may be left of an upload that the backend did not want. ureq has to be fed with filler up to the declared
-/// length before it reads the answer; at 100 GB/s this much takes 0.2 s.
-const MAX_FILLER: u64 = 16 * 1024 * 1024 * 1024;
+/// length before it reads the answer; this much takes it about 40 ms, which a client must not be able to multiply.
+const MAX_FILLER: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What one try is made with.
 #[derive(Clone, Copy, Debug)]
