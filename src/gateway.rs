@@ -164,7 +164,7 @@ impl Gateway {
     /// Answers in place of a backend.
     fn refuse<C: Client>(&self, cause: Cause, head: &RequestHead, client: &mut C) -> Outcome {
         let keep_alive = head.keep_alive && !self.is_draining() && client.can_keep_alive();
-        // Overload is answered and over: the client is to come back on another day, not on this connection.
+        // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = keep_alive && cause.blame() != Blame::Downstream;
         let bytes = answer::refusal(cause, head.version, head.method == Method::HEAD, keep_alive);
         let end = match client.write(&bytes) {
