@@ -76,6 +76,7 @@ SCENARIOS = [
         quick=True,
     ),
     Scenario("chunked", "Chunked answers of 8 × 1 KiB, 64 connections", "/chunked", origin="helper"),
+    Scenario("soon", "A backend that takes 2 ms, 64 connections", "/soon", 64, "helper"),
     Scenario("slow", "A backend that takes 20 ms, 256 connections", "/slow", 256, "helper", quick=True),
     Scenario("idle", "10,000 idle connections beside 8 busy ones", connections=8, kind="idle"),
     Scenario(

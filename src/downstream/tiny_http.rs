@@ -19,7 +19,7 @@ use crate::gateway::Gateway;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
 use crate::stop::StopToken;
-use crate::workers::pool::{Pool, TICK};
+use crate::workers::pool::{Look, Pool, TICK};
 
 /// While no work is queued, the loop looks after this long whether it was told to stop, should the wake-up get lost.
 const LOOK_UP: Duration = Duration::from_millis(500);
@@ -64,6 +64,7 @@ impl TinyHttp {
 
 fn receive(server: &Server, pool: &Pool<Request>, gateway: &Gateway, stop: &StopToken) {
     let mut work_waits = false;
+    let mut look = Look::of_this_thread();
     loop {
         let received = server.recv_timeout(if work_waits { TICK } else { LOOK_UP });
         match received {
@@ -88,7 +89,7 @@ fn receive(server: &Server, pool: &Pool<Request>, gateway: &Gateway, stop: &Stop
                 }
             }
         }
-        work_waits = pool.call_reserve();
+        work_waits = pool.call_reserve(&mut look);
     }
 }
 

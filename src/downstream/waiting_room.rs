@@ -17,7 +17,7 @@ use super::deadlines::Deadlines;
 use super::poller::{Events, Poller, Token};
 use crate::error::Cause;
 use crate::gateway::Gateway;
-use crate::workers::pool::{Pool, TICK};
+use crate::workers::pool::{Look, Pool, TICK};
 
 /// One read of the waiting room: a head, or a good part of a body.
 const SCRATCH: usize = 64 * 1024;
@@ -307,6 +307,7 @@ impl Keeper {
     fn run(&mut self) {
         let mut events = Events::new();
         let mut work_waits = false;
+        let mut look = Look::of_this_thread();
         loop {
             if let Err(error) = self.room.poller.wait(&mut events, self.patience(work_waits)) {
                 // No bad input leads here; going on without a poller would spin.
@@ -329,7 +330,7 @@ impl Keeper {
                 |at, token| self.room.slot(token).is_some_and(|(slot, _)| slot.looks_at == Some(at));
             self.deadlines.tidy(is_live);
             self.open_or_close_the_door();
-            work_waits = self.pool.call_reserve();
+            work_waits = self.pool.call_reserve(&mut look);
             if self.accepting == Accepting::Ended
                 && (self.room.open.load(Ordering::SeqCst) == 0 || self.drain_is_over())
             {

@@ -2,9 +2,14 @@
 //!
 //! Context switches are what threads cost, so few threads run and many may wait. A small *base* waits on the channel.
 //! The *reserve* does not: an idle receiver on a crossbeam channel is woken in turn and costs as much as a busy one.
-//! It is parked on a channel of wake-up tokens, started on first need, and called one thread at a time while work is
-//! queued and workers have been held by their exchange for longer than [`HELD`]. So a fast backend is served by a few
-//! busy threads and a slow one by hundreds.
+//! It is parked on a channel of wake-up tokens, started on first need, and called when work has been queued for longer
+//! than a [`TICK`]:
+//!
+//! - While there is CPU time to be had, the work waits for workers, and those wait for backends. So as many are called as
+//!   are at it already, until no work waits: a slow backend is served by hundreds after a few ticks.
+//! - When threads wait for a processor, one thread more serves nobody sooner, and all of them take turns. So the reserve
+//!   is called in place of workers that have been held for longer than [`HELD`] only, and the others go back one by one:
+//!   a fast backend is served by a few busy threads.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,15 +20,42 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use super::cpu_wait::CpuWait;
 use crate::counters::Counters;
 
-/// An exchange that has kept its worker for this long counts as waiting for somebody, not as computing.
-const HELD: Duration = Duration::from_millis(2);
+/// An exchange that has kept its worker for this long counts as waiting for somebody, even where CPU time is short.
+const HELD: Duration = Duration::from_millis(10);
 /// While work is queued, [`Pool::call_reserve`] wants to be called again after this long.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
+/// Who feeds the pool waits for a processor for so many percent of its time: there is no CPU time left.
+const SHORT_OF_CPU: u64 = 50;
+
 /// That all workers are held is logged once in this time.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// What who feeds the pool remembers between two calls of [`Pool::call_reserve`].
+#[derive(Debug)]
+pub(crate) struct Look {
+    cpu: CpuWait,
+    /// Percent of its time that the thread waited for a processor, the last looks weighing most.
+    cpu_wait: u64,
+    at: Instant,
+    /// How many jobs had been queued by then.
+    submitted: u64,
+}
+
+impl Look {
+    /// For the thread that calls this.
+    pub(crate) fn of_this_thread() -> Self {
+        Self { cpu: CpuWait::of_this_thread(), cpu_wait: 0, at: Instant::now(), submitted: 0 }
+    }
+
+    fn is_short_of_cpu(&mut self, now: Instant) -> bool {
+        self.cpu_wait = (3 * self.cpu_wait + self.cpu.percent_since_last(now)) / 4;
+        self.cpu_wait >= SHORT_OF_CPU
+    }
+}
 
 /// What workers do with a job.
 pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
@@ -50,6 +82,10 @@ struct Shared<J> {
     started: AtomicUsize,
     /// Reserve workers that are not parked. Raised by who calls one, lowered by the worker when it goes back.
     reserve_awake: AtomicUsize,
+    /// Reserve workers that are to go back although work is queued.
+    dismissed: AtomicUsize,
+    /// Jobs queued since the start.
+    submitted: AtomicU64,
     /// Workers waiting on the channel. A hint for [`Worker::may_linger`].
     idle: AtomicUsize,
     /// One per possible worker: microseconds from `clock` to when its exchange began, 0 while it has none. Written by
@@ -77,14 +113,14 @@ pub(crate) struct Worker<'a> {
 
 /// The part of the pool that does not depend on what the jobs are.
 trait View {
-    fn may_linger(&self) -> bool;
+    fn may_linger(&self, number: usize) -> bool;
     fn go_on(&self, number: usize);
 }
 
 impl Worker<'_> {
-    /// Whether the worker may wait a moment on a quiet connection: no work is queued and somebody else would take it.
+    /// Whether the worker may wait a moment on a quiet connection: no work is queued, and somebody else would take it.
     pub(crate) fn may_linger(&self) -> bool {
-        self.pool.may_linger()
+        self.pool.may_linger(self.number)
     }
 
     /// The job goes on with another exchange: the time it has been held counts from now, unless others wait for a
@@ -117,6 +153,8 @@ impl<J: Send + 'static> Pool<J> {
             base: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             reserve_awake: AtomicUsize::new(0),
+            dismissed: AtomicUsize::new(0),
+            submitted: AtomicU64::new(0),
             idle: AtomicUsize::new(0),
             held_since: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             clock: Instant::now(),
@@ -160,23 +198,41 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// Gives the job back when `queue_size` jobs wait already.
     pub(crate) fn submit(&self, job: J) -> Result<(), J> {
-        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)
+        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        self.shared.submitted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Calls reserve workers if work is queued and workers are held. Whoever submits work calls this after doing so,
-    /// and again after [`TICK`] while it says `true`.
-    pub(crate) fn call_reserve(&self) -> bool {
+    /// Calls reserve workers if work has been waiting for a [`TICK`] or more. Whoever submits work calls this after
+    /// doing so, and again after a tick while it says `true`.
+    pub(crate) fn call_reserve(&self, look: &mut Look) -> bool {
         let shared = &self.shared;
         let queued = shared.jobs.len();
         if queued == 0 {
             shared.exhausted.store(false, Ordering::Relaxed);
+            shared.dismissed.store(0, Ordering::Relaxed);
             if shared.said_exhausted.swap(false, Ordering::Relaxed) {
                 log::info!("workers are free again");
             }
             return false;
         }
-        let wanted = shared.held().saturating_sub(shared.reserve_awake.load(Ordering::Relaxed)).min(queued);
-        for _ in 0..wanted {
+        let now = Instant::now();
+        if now.saturating_duration_since(look.at) < TICK {
+            return true;
+        }
+        let submitted = shared.submitted.load(Ordering::Relaxed);
+        let taken = submitted.saturating_sub(queued as u64);
+        let waiting = usize::try_from(look.submitted.saturating_sub(taken)).unwrap_or(usize::MAX);
+        let short_of_cpu = look.is_short_of_cpu(now);
+        (look.at, look.submitted) = (now, submitted);
+        let (awake, held) = (shared.reserve_awake.load(Ordering::Relaxed), shared.held());
+        let (wanted, dismissed) = if short_of_cpu {
+            (held.saturating_sub(awake), awake.saturating_sub(held).div_ceil(8))
+        } else {
+            (shared.base.load(Ordering::Relaxed) + awake, 0)
+        };
+        shared.dismissed.store(dismissed, Ordering::Relaxed);
+        for _ in 0..wanted.min(waiting) {
             if !self.wake_or_start_one() {
                 break;
             }
@@ -236,8 +292,10 @@ impl<J: Send + 'static> Pool<J> {
 }
 
 impl<J> View for Shared<J> {
-    fn may_linger(&self) -> bool {
-        self.jobs.is_empty() && self.idle.load(Ordering::Relaxed) > 0
+    fn may_linger(&self, number: usize) -> bool {
+        // One of the reserve would go back now, and can be called as well as any other.
+        let is_reserve = number >= self.base.load(Ordering::Relaxed);
+        self.jobs.is_empty() && (is_reserve || self.idle.load(Ordering::Relaxed) > 0)
     }
 
     fn go_on(&self, number: usize) {
@@ -299,12 +357,23 @@ impl<J: Send + 'static> Shared<J> {
         loop {
             while let Ok(job) = self.jobs.try_recv() {
                 self.run(job, number);
+                if self.is_dismissed() {
+                    break;
+                }
             }
             self.reserve_awake.fetch_sub(1, Ordering::Relaxed);
             if self.tokens.recv().is_err() {
                 return;
             }
         }
+    }
+
+    fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed) > 0
+            && self
+                .dismissed
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
     }
 
     fn run(&self, job: J, number: usize) {
@@ -418,13 +487,14 @@ mod tests {
         for job in 0..=u32::try_from(base).unwrap() {
             pool.submit(job).unwrap();
         }
+        let mut look = Look::of_this_thread();
         let (started, mut in_a_row) = (Instant::now(), 0);
         while in_a_row < 5 {
             in_a_row = if pool.shared.held() == base { in_a_row + 1 } else { 0 };
             assert!(started.elapsed() < Duration::from_secs(10), "{} are held", pool.shared.held());
             thread::sleep(5 * TICK);
         }
-        while pool.call_reserve() && started.elapsed() < Duration::from_secs(10) {
+        while pool.call_reserve(&mut look) && started.elapsed() < Duration::from_secs(10) {
             thread::sleep(TICK);
         }
         assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok(u32::try_from(base).unwrap()));
@@ -435,12 +505,13 @@ mod tests {
     #[test]
     fn every_time_all_are_held_is_counted_and_few_are_logged() {
         let pool = pool(1, 10, Arc::new(|_, _| {}));
+        let mut look = Look::of_this_thread();
         let said = || pool.shared.said_exhausted.load(Ordering::Relaxed);
         for round in 1..=100 {
             (0..5).for_each(|_| pool.shared.note_exhausted());
             assert_eq!(pool.shared.counters.pool_exhausted.load(Ordering::Relaxed), round);
             assert_eq!(said(), round == 1);
-            assert!(!pool.call_reserve(), "nothing is queued");
+            assert!(!pool.call_reserve(&mut look), "nothing is queued");
             assert!(!said());
         }
         pool.shared.said_at.store(0, Ordering::Relaxed);
@@ -465,11 +536,12 @@ mod tests {
         for job in 0..50 {
             pool.submit(job).unwrap();
         }
+        let mut look = Look::of_this_thread();
         // All 40 workers carry a job, ten jobs wait, and that has been counted once.
         while running.load(Ordering::SeqCst) < 40
             || pool.shared.counters.pool_exhausted.load(Ordering::Relaxed) == 0
         {
-            assert!(pool.call_reserve(), "the queue is never empty");
+            assert!(pool.call_reserve(&mut look), "the queue is never empty");
             thread::sleep(TICK);
         }
         assert_eq!(pool.jobs.len(), 10);

@@ -1,7 +1,7 @@
 //! What the benchmark needs beside nginx and wrk.
 //!
 //! - `helper origin LISTEN...`: an origin for what nginx does not serve by itself. `/slow` answers after 20 ms,
-//!   `/chunked` in eight chunks of 1 KiB, `/upload` after having read the body, `/ws` is a WebSocket that sends
+//!   `/soon` after 2 ms, `/chunked` in eight chunks of 1 KiB, `/upload` after having read the body, `/ws` is a WebSocket that sends
 //!   every message back, `/head` shows the fields it was asked with.
 //! - `helper websocket ADDR CONNECTIONS SECONDS`: so many WebSockets, each of which sends a message of 64 bytes,
 //!   waits until it is back, and sends the next. Prints one line of JSON.
@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const SLOW: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_millis(2);
 const CHUNKS: usize = 8;
 const CHUNK: Bytes = Bytes::from_static(&[b'x'; 1024]);
 /// The example of RFC 6455, section 1.3. The client always sends this key.
@@ -74,6 +75,10 @@ async fn serve(mut request: Request<Incoming>) -> Result<Response<Answer>, Fault
         "/slow" => {
             tokio::time::sleep(SLOW).await;
             text("slow but steady\n")
+        }
+        "/soon" => {
+            tokio::time::sleep(SOON).await;
+            text("soon and steady\n")
         }
         "/chunked" => Response::new(Answer { piece: CHUNK, left: CHUNKS, length: None }),
         "/upload" => {

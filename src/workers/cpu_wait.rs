@@ -1,0 +1,51 @@
+//! How long a thread that could run has waited for a processor.
+//!
+//! Where threads wait for a processor, one thread more serves nobody sooner: it takes its time from the others.
+
+use std::time::Instant;
+
+/// What the kernel has counted for the thread that made this. Where it does not tell (no Linux, no `/proc`), nobody
+/// ever waits.
+#[derive(Debug)]
+pub(crate) struct CpuWait {
+    #[cfg(target_os = "linux")]
+    schedstat: Option<std::fs::File>,
+    /// Nanoseconds, at `at`.
+    waited: u64,
+    at: Instant,
+}
+
+impl CpuWait {
+    pub(crate) fn of_this_thread() -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            schedstat: std::fs::File::open("/proc/thread-self/schedstat").ok(),
+            waited: 0,
+            at: Instant::now(),
+        }
+    }
+
+    /// How much of the time since the last call went by waiting for a processor, in percent.
+    pub(crate) fn percent_since_last(&mut self, now: Instant) -> u64 {
+        let waited = self.read().unwrap_or(self.waited);
+        let passed = u64::try_from(now.saturating_duration_since(self.at).as_nanos()).unwrap_or(u64::MAX);
+        let percent = waited.saturating_sub(self.waited).saturating_mul(100) / passed.max(1);
+        (self.waited, self.at) = (waited, now);
+        percent
+    }
+
+    /// Nanoseconds on a run queue since the thread began: the second number of its `schedstat`.
+    #[cfg(target_os = "linux")]
+    fn read(&self) -> Option<u64> {
+        use std::os::unix::fs::FileExt;
+        let mut text = [0; 64];
+        let n = self.schedstat.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..n)?).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read(&self) -> Option<u64> {
+        None
+    }
+}
