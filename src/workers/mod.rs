@@ -1,4 +1,5 @@
 //! The fixed pool of threads that carry exchanges.
 
-pub(crate) mod cpu_wait;
+mod cpu_wait;
+mod idle;
 pub(crate) mod pool;

@@ -1,9 +1,7 @@
 //! Base and reserve: who waits on the channel, and when the reserve is called.
 //!
-//! Context switches are what threads cost, so few threads run and many may wait. A small *base* waits on the channel.
-//! The *reserve* does not: an idle receiver on a crossbeam channel is woken in turn and costs as much as a busy one.
-//! It is parked on a channel of wake-up tokens, started on first need, and called when work has been queued for longer
-//! than a [`TICK`]:
+//! Context switches are what threads cost, so few threads run and many may wait. A small *base* is called as soon as work
+//! is queued. The *reserve* is started on first need, and called when work has been queued for longer than a [`TICK`]:
 //!
 //! - While there is CPU time to be had, the work waits for workers, and those wait for backends. So as many are called as
 //!   are at it already, until no work waits: a slow backend is served by hundreds after a few ticks.
@@ -18,9 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::cpu_wait::CpuWait;
+use super::idle::{IdleWorkers, Seat};
 use crate::counters::Counters;
 
 /// An exchange that has kept its worker for this long counts as waiting for somebody, even where CPU time is short.
@@ -62,8 +61,7 @@ pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
 
 /// The pool. Dropping it without [`join`](Self::join) lets the workers end by themselves.
 pub(crate) struct Pool<J> {
-    jobs: Sender<J>,
-    tokens: Sender<()>,
+    feed: Feed<J>,
     shared: Arc<Shared<J>>,
     /// Disconnected once the last worker has ended.
     ended: Receiver<()>,
@@ -71,10 +69,27 @@ pub(crate) struct Pool<J> {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The end of the queue where jobs come in. The workers end when it is dropped and the queue is empty.
+struct Feed<J> {
+    jobs: Option<Sender<J>>,
+    base: Arc<IdleWorkers>,
+    reserve: Arc<IdleWorkers>,
+}
+
+impl<J> Drop for Feed<J> {
+    fn drop(&mut self) {
+        // First, so that who is called finds the queue at its end.
+        self.jobs = None;
+        self.base.close();
+        self.reserve.close();
+    }
+}
+
 struct Shared<J> {
     work: Work<J>,
     jobs: Receiver<J>,
-    tokens: Receiver<()>,
+    idle_base: Arc<IdleWorkers>,
+    idle_reserve: Arc<IdleWorkers>,
     /// Base workers that were started.
     base: AtomicUsize,
     /// Threads started, the base included. Written under the lock of `Pool::threads`; read without it as a bound for
@@ -86,8 +101,6 @@ struct Shared<J> {
     dismissed: AtomicUsize,
     /// Jobs queued since the start.
     submitted: AtomicU64,
-    /// Workers waiting on the channel. A hint for [`Worker::may_linger`].
-    idle: AtomicUsize,
     /// One per possible worker: microseconds from `clock` to when its exchange began, 0 while it has none. Written by
     /// the worker, read by who calls the reserve.
     held_since: Box<[AtomicU64]>,
@@ -144,18 +157,20 @@ impl<J: Send + 'static> Pool<J> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let base = (cores * 4).clamp(1, workers);
         let (jobs, queue) = bounded(queue_size);
-        let (tokens, wake) = unbounded();
+        let (idle_base, idle_reserve) = (Arc::default(), Arc::default());
+        let feed =
+            Feed { jobs: Some(jobs), base: Arc::clone(&idle_base), reserve: Arc::clone(&idle_reserve) };
         let (alive, ended) = bounded(0);
         let shared = Arc::new(Shared {
             work,
             jobs: queue,
-            tokens: wake,
+            idle_base,
+            idle_reserve,
             base: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             reserve_awake: AtomicUsize::new(0),
             dismissed: AtomicUsize::new(0),
             submitted: AtomicU64::new(0),
-            idle: AtomicUsize::new(0),
             held_since: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             clock: Instant::now(),
             exhausted: AtomicBool::new(false),
@@ -164,7 +179,7 @@ impl<J: Send + 'static> Pool<J> {
             cannot_start: AtomicBool::new(false),
             counters,
         });
-        let pool = Self { jobs, tokens, shared, ended, alive, threads: Mutex::new(Vec::new()) };
+        let pool = Self { feed, shared, ended, alive, threads: Mutex::new(Vec::new()) };
         for number in 0..base {
             let started = pool.start_worker(Shared::run_base);
             match started {
@@ -198,8 +213,10 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// Gives the job back when `queue_size` jobs wait already.
     pub(crate) fn submit(&self, job: J) -> Result<(), J> {
-        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        let Some(jobs) = &self.feed.jobs else { return Err(job) };
+        jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
         self.shared.submitted.fetch_add(1, Ordering::Relaxed);
+        self.shared.idle_base.call_one();
         Ok(())
     }
 
@@ -244,10 +261,9 @@ impl<J: Send + 'static> Pool<J> {
     fn wake_or_start_one(&self) -> bool {
         let shared = &self.shared;
         let started = shared.started.load(Ordering::Relaxed);
-        let awake = shared.reserve_awake.fetch_add(1, Ordering::Relaxed);
-        let parked = started.saturating_sub(shared.base.load(Ordering::Relaxed)).saturating_sub(awake);
-        let called = if parked > 0 {
-            self.tokens.send(()).is_ok()
+        shared.reserve_awake.fetch_add(1, Ordering::Relaxed);
+        let called = if shared.idle_reserve.call_one() {
+            true
         } else if started >= shared.held_since.len() {
             // Those who are not held are on their way to the queue.
             if shared.held() >= started {
@@ -276,8 +292,8 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Lets the workers finish what is queued, and waits for them until `deadline`. Whether all have ended.
     pub(crate) fn join(self, deadline: Instant) -> bool {
-        let Self { jobs, tokens, shared, ended, alive, threads } = self;
-        drop((jobs, tokens, shared, alive));
+        let Self { feed, shared, ended, alive, threads } = self;
+        drop((feed, shared, alive));
         // Nothing is ever sent: the channel ends with the last worker.
         if ended.recv_deadline(deadline) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
             return false;
@@ -295,7 +311,7 @@ impl<J> View for Shared<J> {
     fn may_linger(&self, number: usize) -> bool {
         // One of the reserve would go back now, and can be called as well as any other.
         let is_reserve = number >= self.base.load(Ordering::Relaxed);
-        self.jobs.is_empty() && (is_reserve || self.idle.load(Ordering::Relaxed) > 0)
+        self.jobs.is_empty() && (is_reserve || self.idle_base.count() > 0)
     }
 
     fn go_on(&self, number: usize) {
@@ -339,21 +355,24 @@ impl<J> Shared<J> {
 }
 
 impl<J: Send + 'static> Shared<J> {
-    /// A base worker: waits on the channel until it closes.
+    /// A base worker: called for each job, until there are none and will be none.
     fn run_base(&self, number: usize) {
+        let seat = Seat::of_this_thread();
         loop {
-            self.idle.fetch_add(1, Ordering::Relaxed);
-            let job = self.jobs.recv();
-            self.idle.fetch_sub(1, Ordering::Relaxed);
-            match job {
-                Ok(job) => self.run(job, number),
-                Err(_) => return,
+            let job = match self.jobs.try_recv() {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => self.idle_base.sleep(&seat, || self.jobs.try_recv().ok()),
+            };
+            if let Some(job) = job {
+                self.run(job, number);
             }
         }
     }
 
-    /// A reserve worker: started because there is work, then parked until called.
+    /// A reserve worker: started because there is work, then asleep until called.
     fn run_reserve(&self, number: usize) {
+        let seat = Seat::of_this_thread();
         loop {
             while let Ok(job) = self.jobs.try_recv() {
                 self.run(job, number);
@@ -362,7 +381,8 @@ impl<J: Send + 'static> Shared<J> {
                 }
             }
             self.reserve_awake.fetch_sub(1, Ordering::Relaxed);
-            if self.tokens.recv().is_err() {
+            self.idle_reserve.sleep(&seat, || None::<()>);
+            if self.idle_reserve.is_closed() {
                 return;
             }
         }
@@ -401,6 +421,7 @@ impl<J: Send + 'static> Shared<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::unbounded;
 
     fn pool(workers: usize, queue: usize, work: Work<u32>) -> Pool<u32> {
         Pool::start(workers, queue, Arc::new(Counters::default()), work).unwrap()
@@ -544,7 +565,7 @@ mod tests {
             assert!(pool.call_reserve(&mut look), "the queue is never empty");
             thread::sleep(TICK);
         }
-        assert_eq!(pool.jobs.len(), 10);
+        assert_eq!(pool.shared.jobs.len(), 10);
         drop(hold);
         assert!(pool.join(soon()));
         assert_eq!(running.load(Ordering::SeqCst), 50);
