@@ -2,6 +2,7 @@
 //! waiting for two sockets at once. The one file that differs between operating systems.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -129,6 +130,121 @@ mod imp {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod pipe {
+    use super::{Socket, io};
+    use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+    use std::os::fd::OwnedFd;
+
+    #[derive(Debug)]
+    pub(super) struct Ends {
+        exit: OwnedFd,
+        entrance: OwnedFd,
+    }
+
+    impl Ends {
+        pub(super) fn new() -> io::Result<Self> {
+            let (exit, entrance) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok(Self { exit, entrance })
+        }
+
+        pub(super) fn fill(&self, from: &Socket, most: usize) -> io::Result<usize> {
+            Ok(splice(from, None, &self.entrance, None, most, SpliceFlags::MOVE)?)
+        }
+
+        pub(super) fn pour(&self, to: &Socket, most: usize) -> io::Result<usize> {
+            Ok(splice(&self.exit, None, to, None, most, SpliceFlags::MOVE)?)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod pipe {
+    use super::{Socket, io};
+
+    #[derive(Debug)]
+    pub(super) enum Ends {}
+
+    impl Ends {
+        pub(super) fn new() -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(super) fn fill(&self, _: &Socket, _: usize) -> io::Result<usize> {
+            match *self {}
+        }
+
+        pub(super) fn pour(&self, _: &Socket, _: usize) -> io::Result<usize> {
+            match *self {}
+        }
+    }
+}
+
+/// Pipes there may be at once. They have two descriptors each, and beyond 1,024 of one user the kernel makes them tiny.
+pub const MAX_PIPES: usize = 256;
+
+/// Pipes there are. A bound and nothing else: `Relaxed`.
+static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// A pipe through which bytes get from one socket to another without being copied: what it holds are references to the
+/// kernel's own buffers.
+#[derive(Debug)]
+pub struct Pipe {
+    ends: pipe::Ends,
+    /// Bytes that went in and have not come out.
+    held: usize,
+}
+
+impl Pipe {
+    /// An empty pipe. It has 16 places, each for a page or for a whole buffer of a socket, as the bytes come.
+    ///
+    /// # Errors
+    /// There are [`MAX_PIPES`], or not two descriptors left, or the system has nothing of the kind.
+    pub fn new() -> io::Result<Self> {
+        let one_more = |now: usize| (now < MAX_PIPES).then_some(now + 1);
+        if PIPES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let ends = pipe::Ends::new().inspect_err(|_| {
+            PIPES.fetch_sub(1, Ordering::Relaxed);
+        })?;
+        Ok(Self { ends, held: 0 })
+    }
+
+    /// Nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Takes up to `most` bytes from a socket as `recv(2)` would, which waits as long as the socket's receive time-out
+    /// says; 0 is the end of the stream. For an empty pipe: a full one would be waited for.
+    ///
+    /// # Errors
+    /// As `recv(2)` and `splice(2)`.
+    pub fn fill(&mut self, from: &Socket, most: usize) -> io::Result<usize> {
+        let n = self.ends.fill(from, most)?;
+        self.held += n;
+        Ok(n)
+    }
+
+    /// Gives what it holds to a socket, as far as one `send(2)` would take it.
+    ///
+    /// # Errors
+    /// As `send(2)` and `splice(2)`.
+    pub fn pour(&mut self, to: &Socket) -> io::Result<()> {
+        let n = self.ends.pour(to, self.held)?;
+        self.held = self.held.saturating_sub(n);
+        Ok(())
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

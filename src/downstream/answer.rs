@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::exchange::{Client, End};
+use super::pass;
 use crate::error::Cause;
 use crate::http::chunked;
 use crate::http::head::{RequestHead, Version};
@@ -131,7 +132,8 @@ pub(crate) fn switch_protocols<C: Client>(answer: &Answer, client: &mut C) -> io
     client.write(&out)
 }
 
-enum Interrupted {
+/// Why an answer broke off.
+pub(super) enum Interrupted {
     Upstream(Cause),
     Downstream(io::Error),
 }
@@ -160,6 +162,15 @@ fn copy_body<C: Client>(
         _ => None,
     };
     loop {
+        if let Some(left) = owed
+            && left >= pass::WORTH_IT
+            && out.is_empty()
+            && body.is_plain()
+            && let Some(pipe) = pass::way(client)
+        {
+            // The client has all that was read, and a good part is still to come.
+            return pass::pass(body, left, client, pipe, piece);
+        }
         let read = body.read(piece, out.is_empty()).map_err(Interrupted::Upstream)?;
         if read == Some(0) {
             break;

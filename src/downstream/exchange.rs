@@ -8,6 +8,7 @@ use http::HeaderValue;
 use socket2::Socket;
 
 use crate::error::Cause;
+use crate::socket::Pipe;
 
 /// The client of one exchange, as its way in presents it: a body to read and a way to answer. The parsed head travels
 /// beside it.
@@ -40,6 +41,15 @@ pub trait Client {
     /// # Errors
     /// The client left, or did not read for `write_timeout_secs`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Sends all that `pipe` holds to the client. Only where there is a [`socket`](Self::socket).
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    fn pour(&mut self, pipe: &mut Pipe) -> io::Result<()> {
+        debug_assert!(pipe.is_empty(), "nobody fills a pipe that leads nowhere");
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// What becomes of the client's connection after an exchange.

@@ -106,6 +106,7 @@ impl Listener {
 pub(crate) fn raise_file_limit(max_connections: usize, workers: usize) {
     #[cfg(unix)]
     {
+        use crate::socket::MAX_PIPES;
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
         if limit.current != limit.maximum {
@@ -114,8 +115,9 @@ pub(crate) fn raise_file_limit(max_connections: usize, workers: usize) {
                 log::warn!("the limit of open files could not be raised: {error}");
             }
         }
-        // A worker has at most one connection to a backend; the rest is for listeners, logs and probes.
-        let needed = (max_connections + workers + 64) as u64;
+        // A worker has at most one connection to a backend, and for a large answer a pipe with two ends; the rest is for
+        // listeners, logs and probes.
+        let needed = (max_connections + workers + 2 * workers.min(MAX_PIPES) + 64) as u64;
         if let Some(allowed) = getrlimit(Resource::Nofile).current
             && allowed < needed
         {

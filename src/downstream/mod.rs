@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub mod exchange;
 pub(crate) mod front;
 pub(crate) mod listener;
+mod pass;
 #[cfg(feature = "tiny-http")]
 mod tiny_http;
 

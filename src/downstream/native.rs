@@ -15,7 +15,7 @@ use crate::error::Cause;
 use crate::gateway::Gateway;
 use crate::http::head::Version;
 use crate::socket::has_hung_up;
-use crate::socket::{Ready, send_now, wait};
+use crate::socket::{Pipe, Ready, send_now, wait};
 use crate::upstream::call::{self, SLICE};
 use crate::upstream::forward::{BodyWait, wait_for_body};
 use crate::upstream::tunnel::Tunnel;
@@ -209,23 +209,53 @@ impl Client for NativeClient<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.wrote = true;
         let socket = self.connection.socket();
-        match call::deadline() {
-            Some(deadline) => write_until(socket, bytes, deadline),
-            None => (&mut &**socket).write_all(bytes),
+        let Some(deadline) = call::deadline() else {
+            return (&mut &**socket).write_all(bytes);
+        };
+        let mut rest = bytes;
+        send_until(deadline, socket, || {
+            let n = send_now(socket, rest, false)?;
+            rest = rest.get(n..).unwrap_or_default();
+            Ok(rest.is_empty())
+        })
+    }
+
+    fn pour(&mut self, pipe: &mut Pipe) -> io::Result<()> {
+        self.wrote = true;
+        let socket = self.connection.socket();
+        let mut pour = || {
+            pipe.pour(socket)?;
+            Ok(pipe.is_empty())
+        };
+        if let Some(deadline) = call::deadline() {
+            // Nothing else keeps `splice` from waiting.
+            socket.set_nonblocking(true)?;
+            let result = send_until(deadline, socket, pour);
+            socket.set_nonblocking(false)?;
+            return result;
+        }
+        loop {
+            match pour() {
+                Ok(true) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
         }
     }
 }
 
-/// Writes until `deadline`, or until nothing has been taken for the write time-out of the socket.
-fn write_until(socket: &Socket, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    let mut rest = bytes;
+/// Calls `send`, which does not wait, until it has sent all, until `deadline`, or until nothing has been taken for the
+/// write time-out of the socket.
+fn send_until(
+    deadline: Instant,
+    socket: &Socket,
+    mut send: impl FnMut() -> io::Result<bool>,
+) -> io::Result<()> {
     let mut stuck_since = None;
-    while !rest.is_empty() {
-        match send_now(socket, rest, false) {
-            Ok(n) => {
-                rest = rest.get(n..).unwrap_or_default();
-                stuck_since = None;
-            }
+    loop {
+        match send() {
+            Ok(true) => return Ok(()),
+            Ok(false) => stuck_since = None,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let now = Instant::now();
@@ -240,5 +270,4 @@ fn write_until(socket: &Socket, bytes: &[u8], deadline: Instant) -> io::Result<(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }

@@ -44,6 +44,8 @@ pub(crate) struct Call {
     pub head_complete: bool,
     /// Read the response body without waiting: the client is owed bytes that are here already.
     pub no_wait: bool,
+    /// ureq is to give what it has of the response body and to read no more: the rest goes past it.
+    pub hold_back: bool,
 
     /// The connection had carried an exchange before.
     pub reused: bool,
@@ -67,6 +69,10 @@ pub(crate) struct Call {
     pub reason: Option<String>,
     /// The connection in use. It is here, not in the transport, because an upload has to see an early answer on it.
     pub conn: Option<Conn>,
+    /// ureq has been held back when it had no byte left.
+    pub drained: bool,
+    /// The answer was read to its end past ureq, and the connection can be used again.
+    pub passed_whole: bool,
     /// After a 101: the connection, and the bytes that came behind the head.
     pub upgraded: Option<(Conn, Vec<u8>)>,
 }
@@ -82,6 +88,9 @@ impl Call {
             body_follows: false,
             head_complete: false,
             no_wait: false,
+            hold_back: false,
+            drained: false,
+            passed_whole: false,
             reused: false,
             sent: 0,
             received: 0,
@@ -95,6 +104,12 @@ impl Call {
             conn: None,
             upgraded: None,
         }
+    }
+
+    /// Whether ureq is to read nothing now. `is_empty`: it has used every byte it read before.
+    pub(super) fn holds_back(&mut self, is_empty: bool) -> bool {
+        self.drained = self.hold_back && is_empty;
+        self.hold_back
     }
 
     /// Whether the exchange has to end now, whatever the backend does: the client hung up, or the deadline passed.

@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use super::call::SLICE;
 use super::tls::Session;
-use crate::socket;
+use crate::socket::{self, Pipe};
 
 /// A connection to a backend, in use or idle. Dropping it closes it, with a `close_notify` where there is TLS.
 ///
@@ -50,17 +50,35 @@ impl Conn {
     /// Reads into `buf`, waiting up to `slice` for a byte: `WouldBlock` or `TimedOut` after that. 0 at the end of the
     /// stream; with TLS, an end that nobody announced is `UnexpectedEof`.
     pub(super) fn recv(&mut self, buf: &mut [u8], slice: Duration) -> io::Result<usize> {
+        self.let_reads_wait(slice)?;
+        let mut socket = &*self.socket;
+        match &mut self.session {
+            None => socket.read(buf),
+            Some(session) => session.recv(buf, |buf| socket.read(buf)),
+        }
+    }
+
+    /// Like [`recv`](Self::recv), up to `most` bytes into an empty pipe. For a connection [without
+    /// TLS](Self::is_plain).
+    pub(super) fn fill(&mut self, pipe: &mut Pipe, most: usize, slice: Duration) -> io::Result<usize> {
+        self.let_reads_wait(slice)?;
+        pipe.fill(&self.socket, most)
+    }
+
+    /// There is no TLS: what comes from the socket is what the backend sends.
+    pub(super) fn is_plain(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// Makes a read wait up to `slice`.
+    fn let_reads_wait(&mut self, slice: Duration) -> io::Result<()> {
         // What is less than a microsecond would be set as 0, and that means "for ever".
         let slice = slice.max(Duration::from_millis(1));
         if self.read_slice != Some(slice) {
             self.socket.set_read_timeout(Some(slice))?;
             self.read_slice = Some(slice);
         }
-        let mut socket = &*self.socket;
-        match &mut self.session {
-            None => socket.read(buf),
-            Some(session) => session.recv(buf, |buf| socket.read(buf)),
-        }
+        Ok(())
     }
 
     /// Like [`recv`](Self::recv) without waiting.

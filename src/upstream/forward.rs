@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderValue, SET_COOKIE};
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, SET_COOKIE};
+use http::{Request, Response, Version};
 use socket2::Socket;
 use ureq::{Body, SendBody};
 
@@ -21,7 +21,8 @@ use crate::downstream::exchange::Client;
 use crate::error::Cause;
 use crate::http::framing::BodyFraming;
 use crate::http::head::RequestHead;
-use crate::socket::{Ready, wait};
+use crate::http::hop_by_hop::ConnectionOptions;
+use crate::socket::{Pipe, Ready, wait};
 
 /// While a large upload runs, the backend is asked after so many bytes whether it has answered already.
 const EARLY_ANSWER_CHECK: u64 = 1024 * 1024;
@@ -140,7 +141,9 @@ impl Answer {
 
     /// Calls `read` for each piece of the body. See [`BodyReader`].
     pub(crate) fn read_body<R>(&mut self, read: impl FnOnce(&mut BodyReader<'_>) -> R) -> R {
-        let mut reader = BodyReader { reader: self.response.body_mut().as_reader(), scope: &self.scope };
+        let stays_open = stays_open(&self.response);
+        let reader = self.response.body_mut().as_reader();
+        let mut reader = BodyReader { reader, scope: &self.scope, stays_open };
         read(&mut reader)
     }
 
@@ -152,22 +155,64 @@ impl Answer {
     }
 }
 
+/// Whether the backend keeps the connection after this answer (RFC 9112 §9.3).
+fn stays_open(response: &Response<Body>) -> bool {
+    let options = ConnectionOptions::from_values(response.headers().get_all(CONNECTION).iter());
+    let by_default = response.version() == Version::HTTP_11;
+    !options.close() && (by_default || options.keep_alive())
+}
+
 /// The body of an answer.
 pub(crate) struct BodyReader<'a> {
     reader: ureq::BodyReader<'a>,
     scope: &'a CallScope,
+    /// The backend did not say that it closes the connection.
+    stays_open: bool,
 }
 
 impl BodyReader<'_> {
     /// Reads the next piece; `Ok(Some(0))` at the end. With `wait` it waits for one up to `idle_timeout_secs`, without
     /// it says `Ok(None)` when nothing is here yet.
     pub(crate) fn read(&mut self, buf: &mut [u8], wait: bool) -> Result<Option<usize>, Cause> {
-        self.scope.with(|call| call.no_wait = !wait);
+        self.scope.with(|call| (call.no_wait, call.hold_back) = (!wait, false));
         match self.reader.read(buf) {
             Ok(n) => Ok(Some(n)),
             Err(error) if !wait && error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(failure::body_cause(self.scope, &error)),
         }
+    }
+
+    /// Whether the backend sends the body of known length as it is, so that the rest of it can be passed on
+    /// [past](Self::fill) ureq.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.scope.with(|call| call.conn.as_ref().is_some_and(Conn::is_plain)).unwrap_or(false)
+    }
+
+    /// Reads what ureq has already. `Ok(None)`: nothing, all that comes has to be read from the connection.
+    pub(crate) fn read_held(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+        self.scope.with(|call| (call.hold_back, call.drained) = (true, false));
+        match self.reader.read(buf) {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Anything else would be lost, were the rest read past it.
+                let drained = self.scope.with(|call| call.drained).unwrap_or(false);
+                if drained { Ok(None) } else { Err(Cause::Internal) }
+            }
+            Err(error) => Err(failure::body_cause(self.scope, &error)),
+        }
+    }
+
+    /// Takes the next bytes past ureq, `most` at most; waits up to `idle_timeout_secs`. 0 is the end of the stream.
+    /// Only when [`read_held`](Self::read_held) has said that there is nothing else.
+    pub(crate) fn fill(&mut self, pipe: &mut Pipe, most: usize) -> Result<usize, Cause> {
+        transport::fill(pipe, most).map_err(|error| failure::cause(self.scope, &error))
+    }
+
+    /// All of the body was read past ureq, and no byte more: the connection can carry the next exchange, if the backend
+    /// does not close it.
+    pub(crate) fn end_past(&mut self) {
+        let stays = self.stays_open;
+        self.scope.with(|call| call.passed_whole = stays && !call.send_broken);
     }
 }
 

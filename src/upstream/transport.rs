@@ -21,7 +21,7 @@ use super::conn::Conn;
 use super::pool::IdlePool;
 use super::tls::{self, TlsClient};
 use crate::error::Cause;
-use crate::socket::{Ready, wait};
+use crate::socket::{Pipe, Ready, wait};
 
 /// Largest response head; ureq is told the same.
 pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
@@ -202,6 +202,10 @@ impl Transport for BackendTransport {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        let is_empty = self.buffers.input().is_empty();
+        if with_current(|call| call.holds_back(is_empty)).unwrap_or(false) {
+            return Err(ureq::Error::Io(io::ErrorKind::WouldBlock.into()));
+        }
         let space = self.buffers.input_append_buf();
         let received = with_conn(|call, conn| receive(call, conn, space))?;
         self.buffers.input_appended(received);
@@ -227,7 +231,9 @@ impl Drop for BackendTransport {
             }
         });
         // ureq has looked for left-over bytes before it asked whether the connection is open.
-        if let Some(conn) = conn.filter(|_| self.reusable) {
+        let passed_whole = with_current(|call| call.passed_whole).unwrap_or(false);
+        // ureq has looked for left-over bytes before it asked whether the connection is open.
+        if let Some(conn) = conn.filter(|_| self.reusable || passed_whole) {
             self.idle.put(conn);
         }
         self.buffers.give_back();
@@ -319,6 +325,15 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
             }
         }
     }
+    receive_within_limits(call, conn, |conn, slice| conn.recv(space, slice))
+}
+
+/// Calls `read`, which waits for the time it is given, until it has read something or a time limit is over.
+fn receive_within_limits(
+    call: &mut Call,
+    conn: &mut Conn,
+    mut read: impl FnMut(&mut Conn, Duration) -> io::Result<usize>,
+) -> Result<usize, ureq::Error> {
     let awaits_head = call.sent_at.filter(|_| !call.head_complete);
     let limit = if awaits_head.is_some() { call.limits.response } else { call.limits.idle };
     // The whole head, however many reads it takes; of a body each.
@@ -331,7 +346,7 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
             let cause = call.must_end(now).unwrap_or(Cause::ResponseTimeout);
             return Err(fail(call, cause));
         }
-        match conn.recv(space, left.min(SLICE)) {
+        match read(conn, left.min(SLICE)) {
             Ok(n) => return Ok(received(call, n)),
             // A part of a TLS record counts as a byte of the body would without TLS.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -347,6 +362,11 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
             Err(error) => return Err(lost(call, &error)),
         }
     }
+}
+
+/// Reads up to `most` bytes of the answer into `pipe`, past ureq. 0 at the end of the stream.
+pub(super) fn fill(pipe: &mut Pipe, most: usize) -> Result<usize, ureq::Error> {
+    with_conn(|call, conn| receive_within_limits(call, conn, |conn, slice| conn.fill(pipe, most, slice)))
 }
 
 /// Counts what has come.

@@ -1,0 +1,46 @@
+//! The rest of a large answer, from the backend's socket to the client's without ureq's buffers, and without a copy.
+
+use super::answer::Interrupted;
+use super::exchange::Client;
+use crate::error::Cause;
+use crate::socket::Pipe;
+use crate::upstream::forward::BodyReader;
+
+/// What has to be left of an answer for a pipe to be made for it: less takes two reads in any case.
+pub(super) const WORTH_IT: u64 = 64 * 1024;
+/// Bytes taken from the backend at once, if they are there.
+const MOST: u64 = 1024 * 1024;
+
+/// A pipe to this client, if it has a socket to lead to and there are descriptors. It is made for one answer: kept by
+/// the workers they would hold two descriptors each, and making one is nothing beside such an answer.
+pub(super) fn way<C: Client>(client: &C) -> Option<Pipe> {
+    client.socket().and_then(|_| Pipe::new().ok())
+}
+
+/// Passes on the last `left` bytes of a body, when the client has all before them. `piece` is the caller's buffer.
+pub(super) fn pass<C: Client>(
+    body: &mut BodyReader<'_>,
+    mut left: u64,
+    client: &mut C,
+    mut pipe: Pipe,
+    piece: &mut [u8],
+) -> Result<(), Interrupted> {
+    while let Some(n) = body.read_held(piece).map_err(Interrupted::Upstream)? {
+        left = left.saturating_sub(n as u64);
+        client.write(piece.get(..n).unwrap_or_default()).map_err(Interrupted::Downstream)?;
+        if left == 0 {
+            return Ok(());
+        }
+    }
+    while left > 0 {
+        let most = usize::try_from(left.min(MOST)).unwrap_or(usize::MAX);
+        let n = body.fill(&mut pipe, most).map_err(Interrupted::Upstream)?;
+        if n == 0 {
+            return Err(Interrupted::Upstream(Cause::BackendClosed));
+        }
+        left = left.saturating_sub(n as u64);
+        client.pour(&mut pipe).map_err(Interrupted::Downstream)?;
+    }
+    body.end_past();
+    Ok(())
+}
