@@ -63,10 +63,9 @@ impl Gateway {
         }
     }
 
-    /// Carries one exchange from its head to the end of its answer.
-    pub(crate) fn serve<C: Client>(&self, head: &RequestHead, client: &mut C) -> End {
+    /// Carries one exchange from its head, which came at `started`, to the end of its answer.
+    pub(crate) fn serve<C: Client>(&self, head: &RequestHead, client: &mut C, started: Instant) -> End {
         let _in_flight = InFlight::enter(&self.counters);
-        let started = Instant::now();
         let outcome = match self.forward(head, client, started) {
             Ok(outcome) => outcome,
             Err(cause) => self.refuse(cause, head, client),
@@ -74,7 +73,7 @@ impl Gateway {
         if let Some(cause) = outcome.cause {
             self.counters.count(cause);
         }
-        log_exchange(head, client, &outcome, started.elapsed());
+        log_exchange(head, client, &outcome, started);
         outcome.end
     }
 
@@ -200,7 +199,7 @@ fn switch<C: Client>(
     }
 }
 
-fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, took: Duration) {
+fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, started: Instant) {
     if !log::log_enabled!(log::Level::Debug) {
         return;
     }
@@ -212,6 +211,6 @@ fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, to
         head.method,
         head.target.as_str(),
         outcome.status,
-        took.as_millis(),
+        started.elapsed().as_millis(),
     );
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+/// The most that [`recv_onto`] takes: a head, or the beginning of a body.
+const RECV_ONTO: usize = 8 * 1024;
+
 /// What [`wait`] saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
@@ -20,9 +23,10 @@ pub struct Ready {
 
 #[cfg(unix)]
 mod imp {
-    use super::{Ready, Socket, io};
+    use super::{RECV_ONTO, Ready, Socket, io};
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::net::{RecvFlags, SendFlags, recv, send};
+    use std::mem::MaybeUninit;
     use std::time::Duration;
 
     #[cfg(target_os = "linux")]
@@ -41,6 +45,14 @@ mod imp {
 
     pub(super) fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
         Ok(recv(socket, buf, RecvFlags::DONTWAIT)?.0)
+    }
+
+    pub(super) fn recv_onto(socket: &Socket, input: &mut Vec<u8>) -> io::Result<usize> {
+        // Not into the vector itself: it would have to make room for more than comes as a rule.
+        let mut space = [const { MaybeUninit::uninit() }; RECV_ONTO];
+        let ((received, _), _) = recv(socket, &mut space[..], RecvFlags::empty())?;
+        input.extend_from_slice(received);
+        Ok(received.len())
     }
 
     pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
@@ -83,7 +95,7 @@ mod imp {
 
 #[cfg(not(unix))]
 mod imp {
-    use super::{Ready, Socket, io};
+    use super::{RECV_ONTO, Ready, Socket, io};
     use std::io::{Read, Write};
     use std::time::{Duration, Instant};
 
@@ -96,6 +108,13 @@ mod imp {
 
     pub(super) fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
         now(socket, || (&mut &*socket).read(buf))
+    }
+
+    pub(super) fn recv_onto(socket: &Socket, input: &mut Vec<u8>) -> io::Result<usize> {
+        let mut space = [0; RECV_ONTO];
+        let n = (&mut &*socket).read(&mut space)?;
+        input.extend_from_slice(space.get(..n).unwrap_or_default());
+        Ok(n)
     }
 
     pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
@@ -254,6 +273,14 @@ impl Drop for Pipe {
 /// As `recv(2)`.
 pub fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
     imp::recv_now(socket, buf)
+}
+
+/// Reads once and appends what came to `input`: up to 8 KiB. Waits as long as the socket's own time-out says.
+///
+/// # Errors
+/// As `recv(2)`; `WouldBlock` or `TimedOut` when nothing came in time.
+pub fn recv_onto(socket: &Socket, input: &mut Vec<u8>) -> io::Result<usize> {
+    imp::recv_onto(socket, input)
 }
 
 /// Looks at what is there without taking it.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{Method, StatusCode};
 
 use super::exchange::{Client, End};
@@ -84,13 +84,17 @@ pub(crate) fn relay<C: Client>(
     keep_alive: bool,
 ) -> Relayed {
     let status = answer.head().status();
-    let framing = match framing(&head.method, head.version, status, answer.head()) {
+    let options = ConnectionOptions::from_values(answer.head().headers().get_all(header::CONNECTION).iter());
+    let framing = match framing(&head.method, head.version, answer.head(), &options) {
         Ok(framing) => framing,
         Err(cause) => return Relayed::Unsent(cause),
     };
     let keep_alive = keep_alive && framing != Framing::UntilClose && client.can_keep_alive();
     let mut buffers = Buffers::take();
-    write_head(&mut buffers.out, status, answer.head().headers(), framing, head, keep_alive);
+    write_status_line(&mut buffers.out, status);
+    write_fields(&mut buffers.out, answer.head(), &options, framing);
+    write_connection(&mut buffers.out, head.version, keep_alive);
+    buffers.out.extend_from_slice(b"\r\n");
     let mut sent_any = false;
     let result = answer.read_body(|body| copy_body(body, framing, client, &mut buffers, &mut sent_any));
     let relayed = match result {
@@ -213,15 +217,15 @@ fn copy_body<C: Client>(
 fn framing<B>(
     method: &Method,
     version: Version,
-    status: StatusCode,
     response: &http::Response<B>,
+    options: &ConnectionOptions,
 ) -> Result<Framing, Cause> {
+    let (status, headers) = (response.status(), response.headers());
     if status.is_informational() {
         // ureq swallows interim answers; a 101 nobody asked for is not HTTP any more.
         return Err(Cause::BadResponse);
     }
-    let headers = response.headers();
-    if ConnectionOptions::from_values(headers.get_all(header::CONNECTION).iter()).is_excessive() {
+    if options.is_excessive() {
         return Err(Cause::BadResponse);
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -249,23 +253,22 @@ fn framing<B>(
     })
 }
 
-fn write_head(
+/// Writes the fields that the client gets of the backend's, and how the body is framed.
+fn write_fields<B>(
     out: &mut Vec<u8>,
-    status: StatusCode,
-    headers: &HeaderMap,
+    response: &http::Response<B>,
+    options: &ConnectionOptions,
     framing: Framing,
-    request: &RequestHead,
-    keep_alive: bool,
 ) {
-    write_status_line(out, status);
-    let options = ConnectionOptions::from_values(headers.get_all(header::CONNECTION).iter());
-    let upstream_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let (status, headers) = (response.status(), response.headers());
     let mut length_written = false;
     for (name, value) in headers {
         if *name == header::CONTENT_LENGTH {
             // HEAD and 304 say what a GET would have said, 204 says nothing (RFC 9110 §8.6). Equal lines become one.
             let wanted = match framing {
-                Framing::NoBody => status != StatusCode::NO_CONTENT && !upstream_chunked,
+                Framing::NoBody => {
+                    status != StatusCode::NO_CONTENT && !headers.contains_key(header::TRANSFER_ENCODING)
+                }
                 Framing::Length(_) => true,
                 Framing::Chunked | Framing::UntilClose => false,
             };
@@ -273,7 +276,7 @@ fn write_head(
                 continue;
             }
             length_written = true;
-        } else if !crosses(name, &options) {
+        } else if !crosses(name, options) {
             continue;
         }
         write_field(out, name.as_str(), value.as_bytes());
@@ -281,8 +284,6 @@ fn write_head(
     if framing == Framing::Chunked {
         write_field(out, "transfer-encoding", b"chunked");
     }
-    write_connection(out, request.version, keep_alive);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {

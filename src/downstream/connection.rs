@@ -13,9 +13,9 @@ use super::answer;
 use super::body::Body;
 use super::waiting_room::Place;
 use crate::error::Cause;
-use crate::http::framing::{BodyFraming, peek_framing};
+use crate::http::framing::{BodyFraming, may_have_body};
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, Version, scan};
-use crate::socket::{recv_now, send_now};
+use crate::socket::{recv_now, recv_onto, send_now};
 
 /// A connection that is closed by us is read from for so long, so that the client gets to read the answer: closing a
 /// socket with unread bytes resets the connection, and a reset discards what was sent.
@@ -143,8 +143,13 @@ impl Connection {
         }
     }
 
+    /// Takes in what comes, waiting as long as the socket does: how many bytes. Not for a connection that lingers to close.
+    pub(super) fn await_bytes(&mut self) -> io::Result<usize> {
+        recv_onto(&self.socket, &mut self.input)
+    }
+
     /// Takes in `bytes` and says what can be done now.
-    pub(super) fn received(&mut self, bytes: &[u8], limits: &Limits, now: Instant) -> Step {
+    fn received(&mut self, bytes: &[u8], limits: &Limits, now: Instant) -> Step {
         if let Phase::Linger { until, bytes: left } = self.phase {
             // Read so that the kernel need not reset the connection, and thrown away.
             return match left.checked_sub(bytes.len()) {
@@ -176,10 +181,9 @@ impl Connection {
             }
             Scan::Bad(error) => Step::Refuse(Cause::Head(error)),
             Scan::Complete { len } => {
-                let framing = self.input.get(..len).and_then(peek_framing);
                 self.head_len = Some(len);
-                if !framing.is_some_and(BodyFraming::has_body) {
-                    // What can't be told without parsing is the worker's to refuse.
+                if !self.input.get(..len).is_some_and(may_have_body) {
+                    // To take it apart, and to refuse it if need be, is the worker's.
                     return Step::Ready;
                 }
                 match self.parse_head(&limits.head) {
@@ -237,7 +241,7 @@ impl Connection {
         // As a rule the head is all there is, and its values become slices of the very buffer it came in.
         let rest = if self.input.len() > len { self.input.split_off(len) } else { Vec::new() };
         let bytes = Bytes::from(std::mem::replace(&mut self.input, rest));
-        RequestHead::parse(bytes, limits)
+        RequestHead::parse_scanned(&bytes, limits)
     }
 
     /// The head of a request that is ready. Its body, if it has one, is in `body`.

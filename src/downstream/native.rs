@@ -1,6 +1,6 @@
 //! The native way in: what a worker does with a connection from the waiting room.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use http::{HeaderValue, Method};
 use socket2::Socket;
 
 use super::answer;
-use super::connection::{CONTINUE, Connection, Step};
+use super::connection::{CONTINUE, Connection, Limits, Step};
 use super::exchange::{Client, End};
 use crate::error::Cause;
 use crate::gateway::Gateway;
-use crate::http::head::Version;
+use crate::http::head::{HeadLimits, Version};
 use crate::socket::has_hung_up;
 use crate::socket::{Pipe, Ready, send_now, wait};
 use crate::upstream::call::{self, SLICE};
@@ -26,21 +26,20 @@ use crate::workers::pool::Worker;
 pub(super) const LINGER: Duration = Duration::from_millis(1);
 /// After so long in the queue a client may have given up.
 const STALE: Duration = Duration::from_millis(500);
-/// One read while lingering: a head, or the beginning of a body.
-const LINGER_READ: usize = 8 * 1024;
 
 /// Serves the request that is ready on `connection`, and those that follow at once; then parks it.
 pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway: &Gateway) {
     let room = Arc::clone(connection.place.room());
-    if connection.queued_at.elapsed() > STALE && has_hung_up(connection.socket()) {
+    let mut now = Instant::now();
+    if now.duration_since(connection.queued_at) > STALE && has_hung_up(connection.socket()) {
         // Who gave up while the workers were held is not worth a backend's time.
         gateway.counters.count(Cause::ClientLeft);
         return;
     }
     loop {
-        let end = serve_one(&mut connection, gateway);
+        let end = serve_one(&mut connection, &room.limits.head, gateway, now);
         connection.place.end_stream();
-        let now = Instant::now();
+        now = Instant::now();
         match end {
             End::KeepAlive => {}
             End::Close if connection.can_close_at_once() => return,
@@ -60,7 +59,7 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
         let mut step =
             if connection.input.is_empty() { Step::Wait } else { connection.advance(&room.limits, now) };
         if step == Step::Wait && connection.input.is_empty() && worker.may_linger() && !room.is_draining() {
-            step = linger(&mut connection, now);
+            step = linger(&mut connection, &room.limits, &mut now);
         }
         match step {
             Step::Ready => worker.begin_exchange(),
@@ -90,13 +89,12 @@ fn start_tunnel(mut connection: Box<Connection>, tunnel: Tunnel, gateway: &Gatew
 }
 
 /// Waits a moment for the next request: cheaper than to park and be called again, if it comes soon.
-fn linger(connection: &mut Connection, now: Instant) -> Step {
-    let mut buf = [0; LINGER_READ];
-    let read = (&mut &**connection.socket()).read(&mut buf);
-    let limits = connection.place.room().limits;
-    match read {
+fn linger(connection: &mut Connection, limits: &Limits, now: &mut Instant) -> Step {
+    let received = connection.await_bytes();
+    *now = Instant::now();
+    match received {
         Ok(0) => Step::Close,
-        Ok(n) => connection.received(buf.get(..n).unwrap_or_default(), &limits, now),
+        Ok(_) => connection.advance(limits, *now),
         Err(error)
             if matches!(
                 error.kind(),
@@ -109,15 +107,15 @@ fn linger(connection: &mut Connection, now: Instant) -> Step {
     }
 }
 
-fn serve_one(connection: &mut Connection, gateway: &Gateway) -> End {
-    let limits = connection.place.room().limits;
-    match connection.take_head(&limits.head, Instant::now()) {
+fn serve_one(connection: &mut Connection, limits: &HeadLimits, gateway: &Gateway, now: Instant) -> End {
+    match connection.take_head(limits, now) {
         Ok(head) => {
             let owes_continue = head.expect_continue && !connection.told_to_continue;
             let mut client = NativeClient { connection, owes_continue, wrote: false };
             // A panic is caught here, where the client can still be answered, if it was not yet.
-            let served =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gateway.serve(&head, &mut client)));
+            let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                gateway.serve(&head, &mut client, now)
+            }));
             match served {
                 Ok(end) => end,
                 Err(panic) => {

@@ -98,7 +98,7 @@ pub(crate) fn serve(request: Request, gateway: &Gateway, limits: &HeadLimits) {
     match head_of(&request, limits) {
         Ok(head) => {
             let mut client = TinyClient::new(request, head.framing);
-            gateway.serve(&head, &mut client);
+            gateway.serve(&head, &mut client, std::time::Instant::now());
         }
         Err(error) => {
             let cause = Cause::Head(error);

@@ -171,7 +171,7 @@ fn skip_empty_lines(buf: &[u8]) -> usize {
 }
 
 /// The first byte from `at` on that is below a space and not a tab. DEL is left to the parser.
-fn find_control(buf: &[u8], at: usize) -> Option<usize> {
+pub(super) fn find_control(buf: &[u8], at: usize) -> Option<usize> {
     let is_control = |b: &u8| *b < b' ' && *b != b'\t';
     let rest = buf.get(at..)?;
     let (blocks, _) = rest.as_chunks::<16>();
@@ -255,22 +255,25 @@ impl RequestHead {
         reason = "the head keeps slices of the buffer: the caller gives it away"
     )]
     pub fn parse(bytes: Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
-        // httparse accepts bare LF for CRLF and any number of empty lines in front. scan does not; to run it again
-        // costs little and makes this safe for bytes that didn't go through it.
         match scan(&bytes, 0, limits) {
-            Scan::Complete { len } if len == bytes.len() => {}
-            Scan::Complete { .. } => return Err(bad_request("bytes after the end of the head")),
-            Scan::Incomplete { .. } => return Err(bad_request("head without an end")),
-            Scan::Bad(error) => return Err(error),
+            Scan::Complete { len } if len == bytes.len() => Self::parse_scanned(&bytes, limits),
+            Scan::Complete { .. } => Err(bad_request("bytes after the end of the head")),
+            Scan::Incomplete { .. } => Err(bad_request("head without an end")),
+            Scan::Bad(error) => Err(error),
         }
+    }
+
+    /// [`parse`](Self::parse) for bytes of which [`scan`] has said, with these `limits`, that they are a complete head.
+    /// Others must not come here: httparse accepts bare LF for CRLF, and any number of empty lines in front.
+    pub(crate) fn parse_scanned(bytes: &Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
         if limits.max_headers <= STACK_FIELDS {
             let mut slots = [const { MaybeUninit::uninit() }; STACK_FIELDS];
             let slots = slots.get_mut(..limits.max_headers).unwrap_or_default();
-            Self::parse_with(&bytes, slots)
+            Self::parse_with(bytes, slots)
         } else {
             // No line is shorter than `a:` and its CRLF.
             let mut slots = Vec::with_capacity(limits.max_headers.min(bytes.len() / 4 + 1));
-            Self::parse_with(&bytes, slots.spare_capacity_mut())
+            Self::parse_with(bytes, slots.spare_capacity_mut())
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use http::uri::PathAndQuery;
 
+use super::framing::parse_decimal;
 use super::head::HeadError;
 
 /// The longest target `http::Uri` can hold.
@@ -127,6 +128,9 @@ impl RequestTarget {
 ///
 /// Prefixes of routes compare equal to it when they have gone through it as well.
 pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
+    if !path.bytes().any(|b| matches!(b, b'%' | b'.')) {
+        return Some(Cow::Borrowed(path));
+    }
     let decoded = if path.contains('%') { decode_unreserved(path) } else { Cow::Borrowed(path) };
     if !decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Some(decoded);
@@ -194,25 +198,24 @@ pub(crate) fn is_host_and_port(value: &[u8]) -> bool {
     host_is_valid
         && match port {
             [] | [b':'] => true,
-            [b':', digits @ ..] => {
-                digits.iter().all(u8::is_ascii_digit)
-                    && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
-            }
+            [b':', digits @ ..] => parse_decimal(digits).is_some_and(|port| port <= u64::from(u16::MAX)),
             _ => false,
         }
 }
 
 /// `*( unreserved / pct-encoded / sub-delims )` (RFC 3986 §3.2.2); IPv4 addresses are among them.
 fn is_reg_name(mut name: &[u8]) -> bool {
-    loop {
-        name = match name {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=', rest @ ..] => rest,
-            [b, rest @ ..] if is_unreserved(*b) => rest,
+    let is_sub_delim =
+        |b| matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=');
+    while let Some(at) = name.iter().position(|&b| !is_unreserved(b) && !is_sub_delim(b)) {
+        match name.get(at..) {
+            Some([b'%', high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                name = rest;
+            }
             _ => return false,
-        };
+        }
     }
+    true
 }
 
 /// RFC 3986 §2.3.

@@ -30,7 +30,8 @@ pub struct Rewrite<'a> {
 /// Writes the fields to send into `out`.
 pub fn rewrite(head: &RequestHead, rewrite: Rewrite<'_>, out: &mut HeaderMap) {
     let fields = &head.fields;
-    out.reserve(fields.len() + 6);
+    // As a rule `Host` and the four at the end come to the fields the client sent, of which `Host` is one.
+    out.reserve(fields.len() + 4);
     out.append(header::HOST, rewrite.host.clone());
     for (name, value) in fields.iter() {
         if crosses(name, &head.connection) && !is_replaced(name, rewrite.trusted) {

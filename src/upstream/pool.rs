@@ -26,13 +26,13 @@ impl IdlePool {
     }
 
     /// The most recently used connection on which the backend has neither spoken nor hung up.
-    pub(super) fn take(&self) -> Option<Conn> {
+    pub(super) fn take(&self, now: Instant) -> Option<Conn> {
         loop {
             let (candidate, too_old) = {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
                 match idle.pop() {
                     None => return None,
-                    Some(newest) if newest.since.elapsed() >= self.max_age => {
+                    Some(newest) if now.duration_since(newest.since) >= self.max_age => {
                         // All others are older still.
                         (None, std::mem::take(&mut *idle))
                     }

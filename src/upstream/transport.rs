@@ -69,7 +69,7 @@ impl Connector for BackendConnector {
 
     fn connect(
         &self,
-        _: &ConnectionDetails<'_>,
+        details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<BackendTransport>, ureq::Error> {
         let (fresh, connect, longest_line, deadline) = with_current(|call| {
@@ -77,7 +77,11 @@ impl Connector for BackendConnector {
             (call.fresh, limits.connect, call.longest_line, limits.deadline)
         })
         .ok_or(ureq::Error::ConnectionFailed)?;
-        let reused = if fresh { None } else { self.idle.take() };
+        let now = match details.now {
+            ureq::unversioned::transport::time::Instant::Exact(now) => now,
+            _ => Instant::now(),
+        };
+        let reused = if fresh { None } else { self.idle.take(now) };
         let is_reused = reused.is_some();
         let conn = match reused {
             Some(conn) => conn,
@@ -212,12 +216,13 @@ impl Transport for BackendTransport {
         Ok(received > 0)
     }
 
-    /// ureq asks when an answer is read to its end. Whether the backend has hung up since is asked when the connection
-    /// is taken from the pool again, where the answer still holds.
+    /// ureq asks when an answer is read to its end and it would use the connection again. Whether the backend has hung up
+    /// since is asked when the connection is taken from the pool again, where the answer still holds. It is always told
+    /// no, and so drops the transport at once: else it would put it into a pool without places, under a lock, first.
     fn is_open(&mut self) -> bool {
         let broken = with_current(|call| call.send_broken).unwrap_or(true);
         self.reusable = !broken;
-        self.reusable
+        false
     }
 }
 
@@ -336,10 +341,11 @@ fn receive_within_limits(
 ) -> Result<usize, ureq::Error> {
     let awaits_head = call.sent_at.filter(|_| !call.head_complete);
     let limit = if awaits_head.is_some() { call.limits.response } else { call.limits.idle };
+    // The first wait for a head begins as soon as the request is sent.
+    let mut now = awaits_head.filter(|_| call.received == 0).unwrap_or_else(Instant::now);
     // The whole head, however many reads it takes; of a body each.
-    let mut since = awaits_head.unwrap_or_else(Instant::now);
+    let mut since = awaits_head.unwrap_or(now);
     loop {
-        let now = Instant::now();
         let left = limit.saturating_sub(now.duration_since(since));
         let left = call.limits.deadline.map_or(left, |at| left.min(at.saturating_duration_since(now)));
         if left.is_zero() {
@@ -350,12 +356,14 @@ fn receive_within_limits(
             Ok(n) => return Ok(received(call, n)),
             // A part of a TLS record counts as a byte of the body would without TLS.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                now = Instant::now();
                 if awaits_head.is_none() {
-                    since = Instant::now();
+                    since = now;
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                if let Some(cause) = call.must_end(Instant::now()) {
+                now = Instant::now();
+                if let Some(cause) = call.must_end(now) {
                     return Err(fail(call, cause));
                 }
             }
