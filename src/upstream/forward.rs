@@ -95,7 +95,7 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
     let body_error = upload.error;
     match result {
         Ok(response) => {
-            scope.with(|call| call.head_complete = true);
+            scope.with(|call| (call.head_complete, call.body_is_due) = (true, true));
             Ok(Answer { response, scope })
         }
         Err(error) => {

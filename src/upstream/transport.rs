@@ -33,6 +33,10 @@ const INPUT_MAX: usize = 2 * MAX_RESPONSE_HEAD;
 /// And the output buffer: one read of a large upload, and every line of a request that is not unusual.
 const OUTPUT_START: usize = 32 * 1024;
 
+/// A backend that sends its head by itself sends the body right after it, as a rule. Both reach the client in one packet
+/// if the head waits for so long at most.
+const FIRST_BYTES: Duration = Duration::from_millis(5);
+
 /// Where to connect to.
 #[derive(Debug)]
 pub(super) enum Destination {
@@ -324,7 +328,12 @@ fn receive(call: &mut Call, conn: &mut Conn, space: &mut [u8]) -> Result<usize, 
                 Ok(n) => return Ok(received(call, n)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(ureq::Error::Io(error));
+                    let wanted = Ready { readable: true, ..Ready::default() };
+                    if !std::mem::take(&mut call.body_is_due)
+                        || wait(&mut [(conn.socket(), wanted)], FIRST_BYTES).is_err()
+                    {
+                        return Err(ureq::Error::Io(error));
+                    }
                 }
                 Err(error) => return Err(lost(call, &error)),
             }
