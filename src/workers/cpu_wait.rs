@@ -49,3 +49,22 @@ impl CpuWait {
         None
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_kernel_counts() {
+        let wait = CpuWait::of_this_thread();
+        let before = wait.read().unwrap();
+        std::thread::yield_now();
+        assert!(wait.read().unwrap() >= before);
+    }
+
+    #[test]
+    fn a_thread_of_which_nothing_is_known_never_waits() {
+        let mut wait = CpuWait { schedstat: None, waited: 0, at: Instant::now() };
+        assert_eq!(wait.percent_since_last(Instant::now()), 0);
+    }
+}

@@ -111,10 +111,11 @@ mod tests {
         for number in 0..3 {
             let (idle, woken) = (Arc::clone(&idle), woken.clone());
             let sleeper = Arc::clone(&idle);
-            thread::spawn(move || {
+            let sleep = move || {
                 assert_eq!(sleeper.sleep(&Seat::of_this_thread(), || None::<()>), None);
                 woken.send(number).unwrap();
-            });
+            };
+            thread::Builder::new().name(format!("sleeper-{number}")).spawn(sleep).unwrap();
             wait_until(|| idle.count() == number + 1);
         }
         for number in [2, 1, 0] {

@@ -449,6 +449,44 @@ mod tests {
         assert_eq!(done.load(Ordering::SeqCst), 1000);
     }
 
+    /// One at a time, so that workers fall asleep just when the next comes.
+    #[test]
+    fn no_job_is_overlooked() {
+        let (done, seen) = unbounded();
+        let pool = pool(3, 10, Arc::new(move |job, _| done.send(job).unwrap()));
+        for job in 0..5000 {
+            pool.submit(job).unwrap();
+            assert_eq!(seen.recv_timeout(Duration::from_secs(20)), Ok(job));
+        }
+        assert!(pool.join(soon()));
+    }
+
+    #[test]
+    fn reserve_workers_go_back_while_work_waits_if_they_are_dismissed() {
+        let base = thread::available_parallelism().map_or(1, usize::from) * 4;
+        let (release, released) = unbounded();
+        let pool = pool(base + 8, 1000, Arc::new(move |_, _| released.recv().unwrap()));
+        let mut look = Look::of_this_thread();
+        for job in 0..500 {
+            pool.submit(job).unwrap();
+        }
+        let awake = || pool.shared.reserve_awake.load(Ordering::Relaxed);
+        while awake() < 8 {
+            assert!(pool.call_reserve(&mut look), "the queue is never empty");
+            thread::sleep(TICK);
+        }
+        pool.shared.dismissed.store(5, Ordering::Relaxed);
+        let end = soon();
+        while awake() > 3 {
+            release.send(()).unwrap();
+            assert!(Instant::now() < end, "{} are awake", awake());
+            thread::sleep(TICK);
+        }
+        assert_eq!(pool.shared.dismissed.load(Ordering::Relaxed), 0);
+        (0..500).for_each(|_| release.send(()).unwrap());
+        assert!(pool.join(soon()));
+    }
+
     #[test]
     fn a_full_queue_gives_the_job_back() {
         let (hold, held) = bounded::<()>(0);
@@ -498,7 +536,7 @@ mod tests {
             100,
             Arc::new(move |job, worker| {
                 let busy = usize::try_from(job).unwrap() < base;
-                while busy && released.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                while busy && released.try_recv() == Err(TryRecvError::Empty) {
                     worker.begin_exchange();
                     thread::sleep(Duration::from_micros(100));
                 }
