@@ -133,8 +133,9 @@ impl Tunnels {
 /// One direction.
 struct Pipe {
     buf: Vec<u8>,
-    /// `buf[start..]` is still to be sent.
+    /// `buf[start..end]` is still to be sent.
     start: usize,
+    end: usize,
     /// The source has no more.
     ended: bool,
     /// The end was passed on.
@@ -143,35 +144,37 @@ struct Pipe {
 
 impl Pipe {
     fn new(early: Vec<u8>) -> Self {
-        Self { buf: early, start: 0, ended: false, closed: false }
+        Self { start: 0, end: early.len(), buf: early, ended: false, closed: false }
     }
 
     fn is_empty(&self) -> bool {
-        self.start >= self.buf.len()
+        self.start >= self.end
     }
 
     fn wants_input(&self) -> bool {
         self.is_empty() && !self.ended
     }
 
-    /// Moves what can be moved without waiting. Whether anything was.
-    fn pump(&mut self, from: &mut Conn, to: &mut Conn) -> io::Result<bool> {
+    /// Moves what can be moved without waiting, from a source that has something to say if `readable`. Whether anything
+    /// was moved.
+    fn pump(&mut self, from: &mut Conn, to: &mut Conn, readable: bool) -> io::Result<bool> {
         let mut moved = false;
-        if self.wants_input() {
-            self.buf.resize(BUFFER, 0);
-            self.start = 0;
+        if readable && self.wants_input() {
+            if self.buf.len() < BUFFER {
+                self.buf.resize(BUFFER, 0);
+            }
             match from.recv_now(&mut self.buf) {
                 Ok(n) => {
-                    self.buf.truncate(n);
+                    (self.start, self.end) = (0, n);
                     self.ended = n == 0;
                     moved = true;
                 }
-                Err(error) if is_again(&error) => self.buf.clear(),
+                Err(error) if is_again(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         while !self.is_empty() || to.has_unsent() {
-            match to.send_now(self.buf.get(self.start..).unwrap_or_default(), false) {
+            match to.send_now(self.buf.get(self.start..self.end).unwrap_or_default(), false) {
                 Ok(n) => {
                     self.start += n;
                     moved = true;
@@ -207,9 +210,10 @@ fn join(
     let mut up = Pipe::new(from_client);
     let mut down = Pipe::new(from_backend);
     let mut moved_at = Instant::now();
+    let (mut client_speaks, mut backend_speaks) = (true, true);
     loop {
-        let moved_up = up.pump(client, backend)?;
-        let moved_down = down.pump(backend, client)?;
+        let moved_up = up.pump(client, backend, client_speaks)?;
+        let moved_down = down.pump(backend, client, backend_speaks)?;
         if up.closed && down.closed {
             return Ok("both sides ended");
         }
@@ -223,8 +227,9 @@ fn join(
             return Ok("drain deadline");
         }
         // What is decrypted already makes no socket readable.
-        let has_input = up.wants_input() && client.has_input() || down.wants_input() && backend.has_input();
-        let limit = if has_input { Duration::ZERO } else { SLICE.min(idle) };
+        client_speaks = up.wants_input() && client.has_input();
+        backend_speaks = down.wants_input() && backend.has_input();
+        let limit = if client_speaks || backend_speaks { Duration::ZERO } else { SLICE.min(idle) };
         let client_wants = Ready {
             readable: up.wants_input(),
             writable: !down.is_empty() || client.has_unsent(),
@@ -235,12 +240,20 @@ fn join(
             writable: !up.is_empty() || backend.has_unsent(),
             hung_up: false,
         };
-        let both = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
+        let mut both = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
         // A side that is gone would be reported for ever, while what it sent last has not left yet: of whom nothing is
         // wanted, nothing is asked.
-        let mut wanted = Vec::with_capacity(both.len());
-        wanted.extend(both.into_iter().filter(|(_, wants)| *wants != Ready::default()));
-        wait(&mut wanted, limit)?;
+        let nothing = Ready::default();
+        let asked = match (client_wants == nothing, backend_wants == nothing) {
+            (true, true) => None,
+            (true, false) => both.get_mut(1..),
+            (false, true) => both.get_mut(..1),
+            (false, false) => Some(&mut both[..]),
+        };
+        wait(asked.unwrap_or_default(), limit)?;
+        let [(_, client_is), (_, backend_is)] = both;
+        client_speaks |= client_wants.readable && client_is.readable;
+        backend_speaks |= backend_wants.readable && backend_is.readable;
     }
 }
 
