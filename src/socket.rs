@@ -43,6 +43,10 @@ mod imp {
         Ok(recv(socket, buf, RecvFlags::DONTWAIT)?.0)
     }
 
+    pub(super) fn recv_onto(socket: &Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(recv(socket, rustix::buffer::spare_capacity(buf), RecvFlags::DONTWAIT)?.0)
+    }
+
     pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
         Ok(recv(socket, buf, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
     }
@@ -96,6 +100,14 @@ mod imp {
 
     pub(super) fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
         now(socket, || (&mut &*socket).read(buf))
+    }
+
+    pub(super) fn recv_onto(socket: &Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let begin = buf.len();
+        buf.resize(buf.capacity(), 0);
+        let received = recv_now(socket, buf.get_mut(begin..).unwrap_or_default());
+        buf.truncate(begin + received.as_ref().map_or(0, |n| *n));
+        received
     }
 
     pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
@@ -254,6 +266,14 @@ impl Drop for Pipe {
 /// As `recv(2)`.
 pub fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
     imp::recv_now(socket, buf)
+}
+
+/// Reads what is there onto the end of `buf`, as far as its capacity goes. `WouldBlock` when nothing is there.
+///
+/// # Errors
+/// As `recv(2)`.
+pub fn recv_onto(socket: &Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
+    imp::recv_onto(socket, buf)
 }
 
 /// Looks at what is there without taking it.

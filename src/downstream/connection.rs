@@ -29,6 +29,10 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// answer to the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);
 
+/// The first read of a request: as a rule all of it, and of a body only the beginning. The rest of that is read where it
+/// stays.
+const FIRST_READ: usize = 16 * 1024;
+
 /// What a client waits for that sent `Expect: 100-continue`.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -131,15 +135,50 @@ impl Connection {
         &self.forwarded_for
     }
 
-    /// Reads once, without waiting, and says what can be done now. `scratch` is the caller's buffer.
+    /// Reads what is there, without waiting, and says what can be done now. `scratch` is the caller's buffer.
     pub(super) fn receive(&mut self, scratch: &mut [u8], limits: &Limits, now: Instant) -> Step {
-        match recv_now(&self.socket, scratch) {
+        if self.can_receive_body() {
+            return self.receive_body(now);
+        }
+        let begins = matches!(self.phase, Phase::Idle { .. } | Phase::Head { .. });
+        let most = if begins { scratch.len().min(FIRST_READ) } else { scratch.len() };
+        let scratch = scratch.get_mut(..most).unwrap_or_default();
+        let received = recv_now(&self.socket, scratch);
+        self.received_some(received, scratch, limits, now)
+    }
+
+    /// Like [`received`](Self::received), with the result of a read into `buf`. Goes on reading where a body follows.
+    pub(super) fn received_some(
+        &mut self,
+        received: io::Result<usize>,
+        buf: &[u8],
+        limits: &Limits,
+        now: Instant,
+    ) -> Step {
+        match received {
             Ok(0) => Step::Close,
-            Ok(n) => self.received(scratch.get(..n).unwrap_or_default(), limits, now),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Step::Wait
+            Ok(n) => {
+                let step = self.received(buf.get(..n).unwrap_or_default(), limits, now);
+                // A buffer that is not full says that there was no more.
+                if step == Step::Wait && n == buf.len() && self.can_receive_body() {
+                    return self.receive_body(now);
+                }
+                step
             }
-            Err(_) => Step::Close,
+            Err(error) => nothing_received(&error),
+        }
+    }
+
+    /// The body is what comes next, byte for byte.
+    fn can_receive_body(&self) -> bool {
+        matches!(self.phase, Phase::Body { .. }) && self.input.is_empty() && self.body.room() > 0
+    }
+
+    fn receive_body(&mut self, now: Instant) -> Step {
+        match self.body.receive(&self.socket, &mut self.input, now) {
+            Ok(0) => Step::Close,
+            Ok(_) => self.advance_body(now),
+            Err(error) => nothing_received(&error),
         }
     }
 
@@ -185,6 +224,7 @@ impl Connection {
                 match self.parse_head(&limits.head) {
                     Ok(head) => {
                         self.body = Body::new(head.framing, now);
+                        self.body.lend(|| self.place.room().spare_buffer());
                         let gateway = &self.place.room().gateway;
                         self.is_unwanted = !gateway.wants_body(&head);
                         let may_continue = head.expect_continue && gateway.may_continue(&head);
@@ -261,6 +301,9 @@ impl Connection {
 
     /// Makes room for the next request. The last one's body must have been received whole.
     pub(super) fn next_request(&mut self, now: Instant) {
+        if let Some(buffer) = self.body.take_buffer() {
+            self.place.room().keep_buffer(buffer);
+        }
         self.body = Body::new(BodyFraming::None, now);
         if self.input.is_empty() {
             // It may have held a good part of a body.
@@ -322,5 +365,13 @@ impl Connection {
         self.head = None;
         self.head_len = None;
         self.phase = Phase::Linger { until: now + LINGER, bytes: LINGER_BYTES };
+    }
+}
+
+/// What follows from a read that has failed.
+fn nothing_received(error: &io::Error) -> Step {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Step::Wait,
+        _ => Step::Close,
     }
 }

@@ -29,6 +29,14 @@ pub trait Client {
     /// The body is malformed, too slow, or the client left.
     fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause>;
 
+    /// What of the request body is in memory and was not read.
+    fn held_body(&self) -> &[u8] {
+        &[]
+    }
+
+    /// `n` bytes of what is [held](Self::held_body) were read.
+    fn consume_body(&mut self, _n: usize) {}
+
     /// Goes back to the beginning of the body. Whether that was possible: nothing was read of it, or all of it is in
     /// memory.
     fn rewind_body(&mut self) -> bool;

@@ -94,19 +94,7 @@ fn linger(connection: &mut Connection, now: Instant) -> Step {
     let mut buf = [0; LINGER_READ];
     let read = (&mut &**connection.socket()).read(&mut buf);
     let limits = connection.place.room().limits;
-    match read {
-        Ok(0) => Step::Close,
-        Ok(n) => connection.received(buf.get(..n).unwrap_or_default(), &limits, now),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-            ) =>
-        {
-            Step::Wait
-        }
-        Err(_) => Step::Close,
-    }
+    connection.received_some(read, &buf, &limits, now)
 }
 
 fn serve_one(connection: &mut Connection, gateway: &Gateway) -> End {
@@ -196,6 +184,14 @@ impl Client for NativeClient<'_> {
                 Err(_) => return Err(Cause::ClientLeft),
             }
         }
+    }
+
+    fn held_body(&self) -> &[u8] {
+        self.connection.body.held()
+    }
+
+    fn consume_body(&mut self, n: usize) {
+        self.connection.body.consume(n);
     }
 
     fn rewind_body(&mut self) -> bool {

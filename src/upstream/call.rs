@@ -44,6 +44,8 @@ pub(crate) struct Call {
     pub head_complete: bool,
     /// Read the response body without waiting: the client is owed bytes that are here already.
     pub no_wait: bool,
+    /// Bytes of the request body that were sent past ureq, and that it is about to send: it counts them.
+    pub sent_past: usize,
     /// ureq is to give what it has of the response body and to read no more: the rest goes past it.
     pub hold_back: bool,
 
@@ -88,6 +90,7 @@ impl Call {
             body_follows: false,
             head_complete: false,
             no_wait: false,
+            sent_past: 0,
             hold_back: false,
             drained: false,
             passed_whole: false,

@@ -226,6 +226,8 @@ struct Upload<'a, C> {
     /// Bytes until the backend is next asked whether it has answered.
     until_check: u64,
     filler: u64,
+    /// Bytes that were sent past ureq, and that it has to be told of.
+    untold: usize,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     error: Option<Cause>,
@@ -239,12 +241,33 @@ impl<'a, C: Client> Upload<'a, C> {
         };
         let allowed = one.route.max_body_bytes.unwrap_or(u64::MAX);
         let (until_check, deadline) = (EARLY_ANSWER_CHECK, one.deadline);
-        Self { client, left, allowed, until_check, filler: 0, deadline, error: None }
+        Self { client, left, allowed, until_check, filler: 0, untold: 0, deadline, error: None }
     }
 
     fn fail(&mut self, cause: Cause) -> io::Error {
         self.error = Some(cause);
         io::Error::other(cause.word())
+    }
+
+    /// Sends what is in memory of a body of known length as it lies there, not by way of ureq's buffer. `Some`: how much
+    /// ureq has to be told of, `most` at a time.
+    fn send_held(&mut self, most: usize) -> io::Result<Option<usize>> {
+        if self.left.is_none() {
+            return Ok(None);
+        }
+        if self.untold == 0 {
+            let held = self.client.held_body();
+            if held.is_empty() {
+                return Ok(None);
+            }
+            let n = held.len();
+            transport::send_past(held).map_err(|error| io::Error::other(error.to_string()))?;
+            self.client.consume_body(n);
+            self.untold = n;
+        }
+        let n = self.untold.min(most);
+        self.untold -= n;
+        Ok(Some(n))
     }
 
     /// The backend has answered: give ureq what it waits for, so that it turns to the answer.
@@ -275,11 +298,14 @@ impl<C: Client> Read for Upload<'_, C> {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Err(self.fail(Cause::DeadlineExceeded));
         }
-        let n = match self.client.read_body(buf) {
-            Ok(Some(n)) => n,
-            // The backend spoke while the client was waited for.
-            Ok(None) => return self.skip(buf),
-            Err(cause) => return Err(self.fail(cause)),
+        let n = match self.send_held(buf.len())? {
+            Some(n) => n,
+            None => match self.client.read_body(buf) {
+                Ok(Some(n)) => n,
+                // The backend spoke while the client was waited for.
+                Ok(None) => return self.skip(buf),
+                Err(cause) => return Err(self.fail(cause)),
+            },
         };
         if n == 0 && self.left.is_some() {
             // Never `Ok(0)` before the declared length: ureq would ask for ever.

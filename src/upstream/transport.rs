@@ -198,7 +198,14 @@ impl Transport for BackendTransport {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         let output = self.buffers.output.get(..amount).unwrap_or_default();
-        with_conn(|call, conn| transmit(call, conn, output))
+        with_conn(|call, conn| {
+            let past = amount.min(call.sent_past);
+            call.sent_past -= past;
+            match output.get(past..) {
+                Some([]) if past > 0 => Ok(()),
+                output => transmit(call, conn, output.unwrap_or_default()),
+            }
+        })
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
@@ -289,6 +296,14 @@ fn transmit(call: &mut Call, conn: &mut Conn, output: &[u8]) -> Result<(), ureq:
     }
     call.sent_at = Some(Instant::now());
     Ok(())
+}
+
+/// Sends bytes of the request body past ureq, which is told only how many.
+pub(super) fn send_past(bytes: &[u8]) -> Result<(), ureq::Error> {
+    with_conn(|call, conn| {
+        call.sent_past += bytes.len();
+        transmit(call, conn, bytes)
+    })
 }
 
 /// The backend has spoken before it has the whole request. A final answer ends the upload, an interim one doesn't.
