@@ -148,6 +148,7 @@ mod imp {
 #[cfg(target_os = "linux")]
 mod pipe {
     use super::{Socket, io};
+    use rustix::io::ioctl_fionbio;
     use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
     use std::os::fd::OwnedFd;
 
@@ -170,6 +171,14 @@ mod pipe {
         pub(super) fn pour(&self, to: &Socket, most: usize) -> io::Result<usize> {
             Ok(splice(&self.exit, None, to, None, most, SpliceFlags::MOVE)?)
         }
+
+        pub(super) fn pour_now(&self, to: &Socket, most: usize) -> io::Result<usize> {
+            // Nothing else keeps `splice` from waiting for a socket.
+            ioctl_fionbio(to, true)?;
+            let poured = self.pour(to, most);
+            ioctl_fionbio(to, false)?;
+            poured
+        }
     }
 }
 
@@ -190,6 +199,10 @@ mod pipe {
         }
 
         pub(super) fn pour(&self, _: &Socket, _: usize) -> io::Result<usize> {
+            match *self {}
+        }
+
+        pub(super) fn pour_now(&self, _: &Socket, _: usize) -> io::Result<usize> {
             match *self {}
         }
     }
@@ -247,10 +260,20 @@ impl Pipe {
     ///
     /// # Errors
     /// As `send(2)` and `splice(2)`.
-    pub fn pour(&mut self, to: &Socket) -> io::Result<()> {
+    pub fn pour(&mut self, to: &Socket) -> io::Result<usize> {
         let n = self.ends.pour(to, self.held)?;
         self.held = self.held.saturating_sub(n);
-        Ok(())
+        Ok(n)
+    }
+
+    /// Like [`pour`](Self::pour) without waiting. For a socket that nobody else uses at the same time.
+    ///
+    /// # Errors
+    /// As `send(2)` and `splice(2)`; `WouldBlock` when the socket takes nothing.
+    pub fn pour_now(&mut self, to: &Socket) -> io::Result<usize> {
+        let n = self.ends.pour_now(to, self.held)?;
+        self.held = self.held.saturating_sub(n);
+        Ok(n)
     }
 }
 

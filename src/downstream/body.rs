@@ -9,7 +9,7 @@ use socket2::Socket;
 use crate::error::Cause;
 use crate::http::chunked::Decoder;
 use crate::http::framing::BodyFraming;
-use crate::socket::{recv_now, recv_onto};
+use crate::socket::{Pipe, recv_now, recv_onto};
 
 /// What is collected before a worker is asked. A body that fits can be sent again when a backend fails.
 pub(super) const COLLECT: usize = 64 * 1024;
@@ -17,6 +17,8 @@ pub(super) const COLLECT: usize = 64 * 1024;
 const WORTH_KEEPING: usize = 16 * 1024;
 /// `min_body_rate` is kept over this long.
 const RATE_WINDOW: Duration = Duration::from_secs(20);
+/// One read through a pipe.
+const PIPE_READ: usize = 1024 * 1024;
 /// One read of a chunked body from the socket.
 const RAW_READ: usize = 16 * 1024;
 
@@ -193,6 +195,23 @@ impl Body {
         Ok(received)
     }
 
+    /// Takes up to `most` bytes from the socket into an empty pipe. For a body of known length of which nothing is in
+    /// memory. As for [`read`](Self::read), `None` means that the client has to be waited for.
+    pub(super) fn fill(&mut self, pipe: &mut Pipe, socket: &Socket) -> Result<Option<usize>, Cause> {
+        let Rest::Length(left) = &mut self.rest else { return Ok(Some(0)) };
+        if *left == 0 {
+            return Ok(Some(0));
+        }
+        self.streamed = true;
+        let most = PIPE_READ.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let filled = received(|| pipe.fill(socket, most))?;
+        if let Some(n) = filled {
+            *left -= n as u64;
+            self.pace.received(n, Instant::now());
+        }
+        Ok(filled)
+    }
+
     /// What is in memory and was not read.
     pub(super) fn held(&self) -> &[u8] {
         self.collected.get(self.pos..).unwrap_or_default()
@@ -294,8 +313,13 @@ fn copy(from: &[u8], to: &mut [u8], n: usize) {
 
 /// Bytes from the socket; `None` when there are none yet.
 fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+    received(|| recv_now(socket, buf))
+}
+
+/// What a read from the socket has brought.
+fn received(mut read: impl FnMut() -> io::Result<usize>) -> Result<Option<usize>, Cause> {
     loop {
-        return match recv_now(socket, buf) {
+        return match read() {
             Ok(0) => Err(Cause::ClientLeft),
             Ok(n) => Ok(Some(n)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -140,20 +140,13 @@ struct NativeClient<'a> {
     wrote: bool,
 }
 
-impl Client for NativeClient<'_> {
-    fn address(&self) -> IpAddr {
-        self.connection.address()
-    }
-
-    fn forwarded_for(&self) -> &HeaderValue {
-        self.connection.forwarded_for()
-    }
-
-    fn socket(&self) -> Option<&Arc<Socket>> {
-        Some(self.connection.socket())
-    }
-
-    fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+impl NativeClient<'_> {
+    /// Calls `read`, which does not wait for the client, until it has something, the client is too slow or gone, or the
+    /// backend has answered.
+    fn read_by(
+        &mut self,
+        mut read: impl FnMut(&mut Connection, &Socket) -> Result<Option<usize>, Cause>,
+    ) -> Result<Option<usize>, Cause> {
         let limits = self.connection.place.room().limits;
         if self.owes_continue && self.connection.body.is_untouched() {
             let socket = self.connection.socket();
@@ -164,7 +157,7 @@ impl Client for NativeClient<'_> {
         let socket = Arc::clone(connection.socket());
         connection.body.pace.resume(Instant::now());
         loop {
-            if let Some(n) = connection.body.read(buf, &mut connection.input, &socket)? {
+            if let Some(n) = read(connection, &socket)? {
                 return Ok(Some(n));
             }
             let now = Instant::now();
@@ -184,6 +177,35 @@ impl Client for NativeClient<'_> {
                 Err(_) => return Err(Cause::ClientLeft),
             }
         }
+    }
+}
+
+impl Client for NativeClient<'_> {
+    fn address(&self) -> IpAddr {
+        self.connection.address()
+    }
+
+    fn forwarded_for(&self) -> &HeaderValue {
+        self.connection.forwarded_for()
+    }
+
+    fn socket(&self) -> Option<&Arc<Socket>> {
+        Some(self.connection.socket())
+    }
+
+    fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+        self.read_by(|connection, socket| connection.body.read(buf, &mut connection.input, socket))
+    }
+
+    fn can_fill(&self) -> bool {
+        let Connection { body, input, .. } = &*self.connection;
+        !body.is_chunked() && body.held().is_empty() && input.is_empty()
+    }
+
+    fn fill_with_body(&mut self, pipe: &mut Pipe) -> Result<Option<usize>, Cause> {
+        // A read from the socket waits, but for no longer than `LINGER`: where the rest is on its way, that saves
+        // asking both sockets.
+        self.read_by(|connection, socket| connection.body.fill(pipe, socket))
     }
 
     fn held_body(&self) -> &[u8] {
@@ -219,24 +241,19 @@ impl Client for NativeClient<'_> {
     fn pour(&mut self, pipe: &mut Pipe) -> io::Result<()> {
         self.wrote = true;
         let socket = self.connection.socket();
-        let mut pour = || {
-            pipe.pour(socket)?;
-            Ok(pipe.is_empty())
-        };
         if let Some(deadline) = call::deadline() {
-            // Nothing else keeps `splice` from waiting.
-            socket.set_nonblocking(true)?;
-            let result = send_until(deadline, socket, pour);
-            socket.set_nonblocking(false)?;
-            return result;
+            return send_until(deadline, socket, || {
+                pipe.pour_now(socket)?;
+                Ok(pipe.is_empty())
+            });
         }
-        loop {
-            match pour() {
-                Ok(true) => return Ok(()),
+        while !pipe.is_empty() {
+            match pipe.pour(socket) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
         }
+        Ok(())
     }
 }
 
