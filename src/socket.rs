@@ -8,7 +8,8 @@ use std::time::Duration;
 use socket2::Socket;
 
 /// The most that [`recv_onto`] takes: a head, or the beginning of a body.
-const RECV_ONTO: usize = 8 * 1024;
+/// The most that [`recv_onto`] takes.
+pub const RECV_ONTO: usize = 8 * 1024;
 
 /// What [`wait`] saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,10 @@ mod imp {
         let ((received, _), _) = recv(socket, &mut space[..], RecvFlags::empty())?;
         input.extend_from_slice(received);
         Ok(received.len())
+    }
+
+    pub(super) fn recv_into_spare(socket: &Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(recv(socket, rustix::buffer::spare_capacity(buf), RecvFlags::DONTWAIT)?.0)
     }
 
     pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
@@ -117,6 +122,14 @@ mod imp {
         Ok(n)
     }
 
+    pub(super) fn recv_into_spare(socket: &Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let begin = buf.len();
+        buf.resize(buf.capacity(), 0);
+        let received = recv_now(socket, buf.get_mut(begin..).unwrap_or_default());
+        buf.truncate(begin + received.as_ref().map_or(0, |n| *n));
+        received
+    }
+
     pub(super) fn peek_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
         let mut bytes = [std::mem::MaybeUninit::uninit(); 1];
         let peeked = now(socket, || socket.peek(&mut bytes))?;
@@ -155,6 +168,7 @@ mod imp {
 #[cfg(target_os = "linux")]
 mod pipe {
     use super::{Socket, io};
+    use rustix::io::ioctl_fionbio;
     use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
     use std::os::fd::OwnedFd;
 
@@ -177,6 +191,14 @@ mod pipe {
         pub(super) fn pour(&self, to: &Socket, most: usize) -> io::Result<usize> {
             Ok(splice(&self.exit, None, to, None, most, SpliceFlags::MOVE)?)
         }
+
+        pub(super) fn pour_now(&self, to: &Socket, most: usize) -> io::Result<usize> {
+            // Nothing else keeps `splice` from waiting for a socket.
+            ioctl_fionbio(to, true)?;
+            let poured = self.pour(to, most);
+            ioctl_fionbio(to, false)?;
+            poured
+        }
     }
 }
 
@@ -197,6 +219,10 @@ mod pipe {
         }
 
         pub(super) fn pour(&self, _: &Socket, _: usize) -> io::Result<usize> {
+            match *self {}
+        }
+
+        pub(super) fn pour_now(&self, _: &Socket, _: usize) -> io::Result<usize> {
             match *self {}
         }
     }
@@ -254,10 +280,20 @@ impl Pipe {
     ///
     /// # Errors
     /// As `send(2)` and `splice(2)`.
-    pub fn pour(&mut self, to: &Socket) -> io::Result<()> {
+    pub fn pour(&mut self, to: &Socket) -> io::Result<usize> {
         let n = self.ends.pour(to, self.held)?;
         self.held = self.held.saturating_sub(n);
-        Ok(())
+        Ok(n)
+    }
+
+    /// Like [`pour`](Self::pour) without waiting. For a socket that nobody else uses at the same time.
+    ///
+    /// # Errors
+    /// As `send(2)` and `splice(2)`; `WouldBlock` when the socket takes nothing.
+    pub fn pour_now(&mut self, to: &Socket) -> io::Result<usize> {
+        let n = self.ends.pour_now(to, self.held)?;
+        self.held = self.held.saturating_sub(n);
+        Ok(n)
     }
 }
 
@@ -281,6 +317,14 @@ pub fn recv_now(socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
 /// As `recv(2)`; `WouldBlock` or `TimedOut` when nothing came in time.
 pub fn recv_onto(socket: &Socket, input: &mut Vec<u8>) -> io::Result<usize> {
     imp::recv_onto(socket, input)
+}
+
+/// Reads what is there onto the end of `buf`, as far as its capacity goes. `WouldBlock` when nothing is there.
+///
+/// # Errors
+/// As `recv(2)`.
+pub fn recv_into_spare(socket: &Socket, buf: &mut Vec<u8>) -> io::Result<usize> {
+    imp::recv_into_spare(socket, buf)
 }
 
 /// Looks at what is there without taking it.

@@ -9,12 +9,16 @@ use socket2::Socket;
 use crate::error::Cause;
 use crate::http::chunked::Decoder;
 use crate::http::framing::BodyFraming;
-use crate::socket::recv_now;
+use crate::socket::{Pipe, recv_into_spare, recv_now};
 
 /// What is collected before a worker is asked. A body that fits can be sent again when a backend fails.
 pub(super) const COLLECT: usize = 64 * 1024;
+/// A buffer of at least so many bytes is kept for another body: the memory of smaller ones comes fast enough.
+const WORTH_KEEPING: usize = 16 * 1024;
 /// `min_body_rate` is kept over this long.
 const RATE_WINDOW: Duration = Duration::from_secs(20);
+/// One read through a pipe.
+const PIPE_READ: usize = 1024 * 1024;
 /// One read of a chunked body from the socket.
 const RAW_READ: usize = 16 * 1024;
 
@@ -121,7 +125,12 @@ impl Body {
         let room = COLLECT.saturating_sub(self.collected.len());
         let consumed = match &mut self.rest {
             Rest::Length(left) => {
-                let n = input.len().min(room).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let expected = room.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let n = input.len().min(expected);
+                if n > 0 {
+                    // For all that is to come: growing would mean copying.
+                    self.collected.reserve_exact(expected);
+                }
                 self.collected.extend_from_slice(input.get(..n).unwrap_or_default());
                 *left -= n as u64;
                 n
@@ -150,6 +159,86 @@ impl Body {
         Ok(())
     }
 
+    /// How many bytes can be [`received`](Self::receive) straight from the socket.
+    pub(super) fn room(&self) -> usize {
+        match &self.rest {
+            Rest::Length(left) => {
+                let room = COLLECT.saturating_sub(self.collected.len());
+                room.min(usize::try_from(*left).unwrap_or(usize::MAX))
+            }
+            // Its coding has to be taken off.
+            Rest::Chunked(_) => 0,
+        }
+    }
+
+    /// Reads what is there, without waiting and without a buffer between. What does not belong to the body goes to
+    /// `input`, which must be empty.
+    pub(super) fn receive(
+        &mut self,
+        socket: &Socket,
+        input: &mut Vec<u8>,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let room = self.room();
+        self.collected.reserve_exact(room);
+        let begin = self.collected.len();
+        let received = recv_into_spare(socket, &mut self.collected)?;
+        if received > room {
+            // Kept from another body, the buffer was larger than it has to be.
+            *input = self.collected.split_off(begin + room);
+        }
+        let n = received.min(room);
+        if let Rest::Length(left) = &mut self.rest {
+            *left -= n as u64;
+        }
+        self.pace.received(n, now);
+        Ok(received)
+    }
+
+    /// Takes up to `most` bytes from the socket into an empty pipe. For a body of known length of which nothing is in
+    /// memory. As for [`read`](Self::read), `None` means that the client has to be waited for.
+    pub(super) fn fill(&mut self, pipe: &mut Pipe, socket: &Socket) -> Result<Option<usize>, Cause> {
+        let Rest::Length(left) = &mut self.rest else { return Ok(Some(0)) };
+        if *left == 0 {
+            return Ok(Some(0));
+        }
+        self.streamed = true;
+        let most = PIPE_READ.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let filled = received(|| pipe.fill(socket, most))?;
+        if let Some(n) = filled {
+            *left -= n as u64;
+            self.pace.received(n, Instant::now());
+        }
+        Ok(filled)
+    }
+
+    /// What is in memory and was not read.
+    pub(super) fn held(&self) -> &[u8] {
+        self.collected.get(self.pos..).unwrap_or_default()
+    }
+
+    /// `n` bytes of what is [`held`](Self::held) were read.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.pos = (self.pos + n).min(self.collected.len());
+    }
+
+    /// Gives it a buffer to collect in, if it will need one and has none.
+    pub(super) fn lend(&mut self, buffer: impl FnOnce() -> Option<Vec<u8>>) {
+        if self.collected.capacity() == 0
+            && self.room() >= WORTH_KEEPING
+            && let Some(buffer) = buffer()
+        {
+            self.collected = buffer;
+        }
+    }
+
+    /// Its buffer, empty, if it is worth keeping for another body.
+    pub(super) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = std::mem::take(&mut self.collected);
+        buffer.clear();
+        (WORTH_KEEPING..=COLLECT).contains(&buffer.capacity()).then_some(buffer)
+    }
+
     /// Reads without waiting, from what is collected, then from `input`, then from the socket. `Some(0)` is the end,
     /// `None` that the client has to be waited for.
     pub(super) fn read(
@@ -158,11 +247,11 @@ impl Body {
         input: &mut Vec<u8>,
         socket: &Socket,
     ) -> Result<Option<usize>, Cause> {
-        let collected = self.collected.get(self.pos..).unwrap_or_default();
-        if !collected.is_empty() {
-            let n = collected.len().min(buf.len());
-            copy(collected, buf, n);
-            self.pos += n;
+        let held = self.held();
+        if !held.is_empty() {
+            let n = held.len().min(buf.len());
+            copy(held, buf, n);
+            self.consume(n);
             return Ok(Some(n));
         }
         if self.is_all_received() {
@@ -224,8 +313,13 @@ fn copy(from: &[u8], to: &mut [u8], n: usize) {
 
 /// Bytes from the socket; `None` when there are none yet.
 fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+    received(|| recv_now(socket, buf))
+}
+
+/// What a read from the socket has brought.
+fn received(mut read: impl FnMut() -> io::Result<usize>) -> Result<Option<usize>, Cause> {
     loop {
-        return match recv_now(socket, buf) {
+        return match read() {
             Ok(0) => Err(Cause::ClientLeft),
             Ok(n) => Ok(Some(n)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -15,7 +15,7 @@ use super::waiting_room::Place;
 use crate::error::Cause;
 use crate::http::framing::{BodyFraming, may_have_body};
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, Version, scan};
-use crate::socket::{recv_now, recv_onto, send_now};
+use crate::socket::{RECV_ONTO, recv_now, recv_onto, send_now};
 
 /// A connection that is closed by us is read from for so long, so that the client gets to read the answer: closing a
 /// socket with unread bytes resets the connection, and a reset discards what was sent.
@@ -28,6 +28,10 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// A chunked body that is not complete after this long is handed on as it comes: its sender may be waiting for an
 /// answer to the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);
+
+/// The first read of a request: as a rule all of it, and of a body only the beginning. The rest of that is read where it
+/// stays.
+const FIRST_READ: usize = 16 * 1024;
 
 /// What a client waits for that sent `Expect: 100-continue`.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -131,21 +135,55 @@ impl Connection {
         &self.forwarded_for
     }
 
-    /// Reads once, without waiting, and says what can be done now. `scratch` is the caller's buffer.
+    /// Reads what is there, without waiting, and says what can be done now. `scratch` is the caller's buffer.
     pub(super) fn receive(&mut self, scratch: &mut [u8], limits: &Limits, now: Instant) -> Step {
+        if self.can_receive_body() {
+            return self.receive_body(now);
+        }
+        let begins = matches!(self.phase, Phase::Idle { .. } | Phase::Head { .. });
+        let most = if begins { scratch.len().min(FIRST_READ) } else { scratch.len() };
+        let scratch = scratch.get_mut(..most).unwrap_or_default();
         match recv_now(&self.socket, scratch) {
             Ok(0) => Step::Close,
-            Ok(n) => self.received(scratch.get(..n).unwrap_or_default(), limits, now),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Step::Wait
+            Ok(n) => {
+                let step = self.received(scratch.get(..n).unwrap_or_default(), limits, now);
+                self.go_on(step, n == most, now)
             }
-            Err(_) => Step::Close,
+            Err(error) => nothing_received(&error),
         }
     }
 
-    /// Takes in what comes, waiting as long as the socket does: how many bytes. Not for a connection that lingers to close.
-    pub(super) fn await_bytes(&mut self) -> io::Result<usize> {
-        recv_onto(&self.socket, &mut self.input)
+    /// Waits a moment for the next request: cheaper than to park and be called again, if it comes soon. Not for a
+    /// connection that lingers to close.
+    pub(super) fn await_request(&mut self, limits: &Limits, now: &mut Instant) -> Step {
+        let received = recv_onto(&self.socket, &mut self.input);
+        *now = Instant::now();
+        match received {
+            Ok(0) => Step::Close,
+            Ok(n) => {
+                let step = self.advance(limits, *now);
+                self.go_on(step, n == RECV_ONTO, *now)
+            }
+            Err(error) => nothing_received(&error),
+        }
+    }
+
+    /// After a read that led to `step`: another one where a body follows, if that one was `full`, so that more is there.
+    fn go_on(&mut self, step: Step, full: bool, now: Instant) -> Step {
+        if step == Step::Wait && full && self.can_receive_body() { self.receive_body(now) } else { step }
+    }
+
+    /// The body is what comes next, byte for byte.
+    fn can_receive_body(&self) -> bool {
+        matches!(self.phase, Phase::Body { .. }) && self.input.is_empty() && self.body.room() > 0
+    }
+
+    fn receive_body(&mut self, now: Instant) -> Step {
+        match self.body.receive(&self.socket, &mut self.input, now) {
+            Ok(0) => Step::Close,
+            Ok(_) => self.advance_body(now),
+            Err(error) => nothing_received(&error),
+        }
     }
 
     /// Takes in `bytes` and says what can be done now.
@@ -189,6 +227,7 @@ impl Connection {
                 match self.parse_head(&limits.head) {
                     Ok(head) => {
                         self.body = Body::new(head.framing, now);
+                        self.body.lend(|| self.place.room().spare_buffer());
                         let gateway = &self.place.room().gateway;
                         self.is_unwanted = !gateway.wants_body(&head);
                         let may_continue = head.expect_continue && gateway.may_continue(&head);
@@ -265,6 +304,9 @@ impl Connection {
 
     /// Makes room for the next request. The last one's body must have been received whole.
     pub(super) fn next_request(&mut self, now: Instant) {
+        if let Some(buffer) = self.body.take_buffer() {
+            self.place.room().keep_buffer(buffer);
+        }
         self.body = Body::new(BodyFraming::None, now);
         if self.input.is_empty() {
             // It may have held a good part of a body.
@@ -326,5 +368,13 @@ impl Connection {
         self.head = None;
         self.head_len = None;
         self.phase = Phase::Linger { until: now + LINGER, bytes: LINGER_BYTES };
+    }
+}
+
+/// What follows from a read that has failed.
+fn nothing_received(error: &io::Error) -> Step {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Step::Wait,
+        _ => Step::Close,
     }
 }

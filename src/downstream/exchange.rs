@@ -29,6 +29,27 @@ pub trait Client {
     /// The body is malformed, too slow, or the client left.
     fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause>;
 
+    /// What of the request body is in memory and was not read.
+    fn held_body(&self) -> &[u8] {
+        &[]
+    }
+
+    /// `n` bytes of what is [held](Self::held_body) were read.
+    fn consume_body(&mut self, _n: usize) {}
+
+    /// Whether the body can be [taken](Self::fill_with_body) from the socket as it comes.
+    fn can_fill(&self) -> bool {
+        false
+    }
+
+    /// Like [`read_body`](Self::read_body), into an empty pipe. Only where that [can be](Self::can_fill).
+    ///
+    /// # Errors
+    /// As for [`read_body`](Self::read_body).
+    fn fill_with_body(&mut self, _pipe: &mut Pipe) -> Result<Option<usize>, Cause> {
+        Ok(Some(0))
+    }
+
     /// Goes back to the beginning of the body. Whether that was possible: nothing was read of it, or all of it is in
     /// memory.
     fn rewind_body(&mut self) -> bool;

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method};
 use socket2::Socket;
 
 use super::answer;
-use super::connection::{CONTINUE, Connection, Limits, Step};
+use super::connection::{CONTINUE, Connection, Step};
 use super::exchange::{Client, End};
 use crate::error::Cause;
 use crate::gateway::Gateway;
@@ -59,7 +59,7 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
         let mut step =
             if connection.input.is_empty() { Step::Wait } else { connection.advance(&room.limits, now) };
         if step == Step::Wait && connection.input.is_empty() && worker.may_linger() && !room.is_draining() {
-            step = linger(&mut connection, &room.limits, &mut now);
+            step = connection.await_request(&room.limits, &mut now);
         }
         match step {
             Step::Ready => worker.begin_exchange(),
@@ -85,25 +85,6 @@ fn start_tunnel(mut connection: Box<Connection>, tunnel: Tunnel, gateway: &Gatew
     let early = std::mem::take(&mut connection.input);
     if let Err(error) = gateway.tunnels.start(tunnel, client, early, connection) {
         log::warn!("a tunnel was closed because its thread cannot be started: {error}");
-    }
-}
-
-/// Waits a moment for the next request: cheaper than to park and be called again, if it comes soon.
-fn linger(connection: &mut Connection, limits: &Limits, now: &mut Instant) -> Step {
-    let received = connection.await_bytes();
-    *now = Instant::now();
-    match received {
-        Ok(0) => Step::Close,
-        Ok(_) => connection.advance(limits, *now),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-            ) =>
-        {
-            Step::Wait
-        }
-        Err(_) => Step::Close,
     }
 }
 
@@ -150,20 +131,13 @@ struct NativeClient<'a> {
     wrote: bool,
 }
 
-impl Client for NativeClient<'_> {
-    fn address(&self) -> IpAddr {
-        self.connection.address()
-    }
-
-    fn forwarded_for(&self) -> &HeaderValue {
-        self.connection.forwarded_for()
-    }
-
-    fn socket(&self) -> Option<&Arc<Socket>> {
-        Some(self.connection.socket())
-    }
-
-    fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+impl NativeClient<'_> {
+    /// Calls `read`, which does not wait for the client, until it has something, the client is too slow or gone, or the
+    /// backend has answered.
+    fn read_by(
+        &mut self,
+        mut read: impl FnMut(&mut Connection, &Socket) -> Result<Option<usize>, Cause>,
+    ) -> Result<Option<usize>, Cause> {
         let limits = self.connection.place.room().limits;
         if self.owes_continue && self.connection.body.is_untouched() {
             let socket = self.connection.socket();
@@ -174,7 +148,7 @@ impl Client for NativeClient<'_> {
         let socket = Arc::clone(connection.socket());
         connection.body.pace.resume(Instant::now());
         loop {
-            if let Some(n) = connection.body.read(buf, &mut connection.input, &socket)? {
+            if let Some(n) = read(connection, &socket)? {
                 return Ok(Some(n));
             }
             let now = Instant::now();
@@ -194,6 +168,43 @@ impl Client for NativeClient<'_> {
                 Err(_) => return Err(Cause::ClientLeft),
             }
         }
+    }
+}
+
+impl Client for NativeClient<'_> {
+    fn address(&self) -> IpAddr {
+        self.connection.address()
+    }
+
+    fn forwarded_for(&self) -> &HeaderValue {
+        self.connection.forwarded_for()
+    }
+
+    fn socket(&self) -> Option<&Arc<Socket>> {
+        Some(self.connection.socket())
+    }
+
+    fn read_body(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Cause> {
+        self.read_by(|connection, socket| connection.body.read(buf, &mut connection.input, socket))
+    }
+
+    fn can_fill(&self) -> bool {
+        let Connection { body, input, .. } = &*self.connection;
+        !body.is_chunked() && body.held().is_empty() && input.is_empty()
+    }
+
+    fn fill_with_body(&mut self, pipe: &mut Pipe) -> Result<Option<usize>, Cause> {
+        // A read from the socket waits, but for no longer than `LINGER`: where the rest is on its way, that saves
+        // asking both sockets.
+        self.read_by(|connection, socket| connection.body.fill(pipe, socket))
+    }
+
+    fn held_body(&self) -> &[u8] {
+        self.connection.body.held()
+    }
+
+    fn consume_body(&mut self, n: usize) {
+        self.connection.body.consume(n);
     }
 
     fn rewind_body(&mut self) -> bool {
@@ -221,24 +232,19 @@ impl Client for NativeClient<'_> {
     fn pour(&mut self, pipe: &mut Pipe) -> io::Result<()> {
         self.wrote = true;
         let socket = self.connection.socket();
-        let mut pour = || {
-            pipe.pour(socket)?;
-            Ok(pipe.is_empty())
-        };
         if let Some(deadline) = call::deadline() {
-            // Nothing else keeps `splice` from waiting.
-            socket.set_nonblocking(true)?;
-            let result = send_until(deadline, socket, pour);
-            socket.set_nonblocking(false)?;
-            return result;
+            return send_until(deadline, socket, || {
+                pipe.pour_now(socket)?;
+                Ok(pipe.is_empty())
+            });
         }
-        loop {
-            match pour() {
-                Ok(true) => return Ok(()),
+        while !pipe.is_empty() {
+            match pipe.pour(socket) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
         }
+        Ok(())
     }
 }
 

@@ -19,8 +19,10 @@ use crate::error::Cause;
 use crate::gateway::Gateway;
 use crate::workers::pool::{Look, Pool, TICK};
 
-/// One read of the waiting room: a head, or a good part of a body.
+/// One read of the waiting room: a good part of a chunked body.
 const SCRATCH: usize = 64 * 1024;
+/// Buffers kept for bodies: 512 KiB at most.
+const SPARE_BUFFERS: usize = 8;
 /// Connections accepted before others get a turn.
 const ACCEPT_BATCH: usize = 64;
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
@@ -48,6 +50,9 @@ pub(super) struct Room {
     /// Exchanges whose chunked body is handed on as it comes, and how many there may be.
     streaming: AtomicUsize,
     max_streaming: usize,
+    /// Buffers in which bodies were collected, for the next ones: memory that is given back is cleared by the kernel
+    /// before it comes again.
+    buffers: Mutex<Vec<Vec<u8>>>,
     pub(super) limits: Limits,
     pub(super) gateway: Arc<Gateway>,
 }
@@ -144,6 +149,7 @@ impl Room {
             ended: AtomicBool::new(false),
             streaming: AtomicUsize::new(0),
             max_streaming: (workers / 4).max(1),
+            buffers: Mutex::default(),
             limits,
             gateway,
         })
@@ -211,6 +217,19 @@ impl Room {
             self.poller.wake();
         } else if self.draining.load(Ordering::SeqCst) {
             self.poller.wake();
+        }
+    }
+
+    /// A buffer for a body, if one was kept.
+    pub(super) fn spare_buffer(&self) -> Option<Vec<u8>> {
+        lock(&self.buffers).pop()
+    }
+
+    /// Keeps an empty buffer, unless there are enough.
+    pub(super) fn keep_buffer(&self, buffer: Vec<u8>) {
+        let mut buffers = lock(&self.buffers);
+        if buffers.len() < SPARE_BUFFERS {
+            buffers.push(buffer);
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Call {
     pub no_wait: bool,
     /// The first bytes of the response body are waited for all the same, for a moment: see `transport::FIRST_BYTES`.
     pub body_is_due: bool,
+    /// Bytes of the request body that were sent past ureq, and that it is about to send: it counts them.
+    pub sent_past: usize,
     /// ureq is to give what it has of the response body and to read no more: the rest goes past it.
     pub hold_back: bool,
 
@@ -91,6 +93,7 @@ impl Call {
             head_complete: false,
             no_wait: false,
             body_is_due: false,
+            sent_past: 0,
             hold_back: false,
             drained: false,
             passed_whole: false,

@@ -115,6 +115,11 @@ impl Conn {
         }
     }
 
+    /// Takes what can be taken from `pipe` without waiting. For a connection [without TLS](Self::is_plain).
+    pub(super) fn pour_now(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        pipe.pour_now(&self.socket)
+    }
+
     /// Bytes were taken that the kernel has not got yet.
     pub(crate) fn has_unsent(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.has_unsent())

@@ -30,6 +30,9 @@ const EARLY_ANSWER_CHECK: u64 = 1024 * 1024;
 /// length before it reads the answer; this much takes it about 40 ms, which a client must not be able to multiply.
 const MAX_FILLER: u64 = 4 * 1024 * 1024 * 1024;
 
+/// What has to be left of an upload for a pipe to be made for it.
+const WORTH_A_PIPE: u64 = 64 * 1024;
+
 /// What one try is made with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Try<'a> {
@@ -216,6 +219,15 @@ impl BodyReader<'_> {
     }
 }
 
+/// What went to the backend past ureq.
+enum Sent {
+    Bytes(usize),
+    /// Nothing: the backend has answered while the client was waited for.
+    Answered,
+    /// Nothing: this part has to go the usual way.
+    Nothing,
+}
+
 /// A request body on its way from the client to ureq.
 struct Upload<'a, C> {
     client: &'a mut C,
@@ -226,6 +238,12 @@ struct Upload<'a, C> {
     /// Bytes until the backend is next asked whether it has answered.
     until_check: u64,
     filler: u64,
+    /// Bytes that were sent past ureq, and that it has to be told of.
+    untold: usize,
+    /// What the rest of a large body passes through.
+    pipe: Option<Pipe>,
+    /// There is none to be had.
+    no_pipe: bool,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     error: Option<Cause>,
@@ -239,12 +257,59 @@ impl<'a, C: Client> Upload<'a, C> {
         };
         let allowed = one.route.max_body_bytes.unwrap_or(u64::MAX);
         let (until_check, deadline) = (EARLY_ANSWER_CHECK, one.deadline);
-        Self { client, left, allowed, until_check, filler: 0, deadline, error: None }
+        Self {
+            client,
+            left,
+            allowed,
+            until_check,
+            filler: 0,
+            untold: 0,
+            pipe: None,
+            no_pipe: false,
+            deadline,
+            error: None,
+        }
     }
 
     fn fail(&mut self, cause: Cause) -> io::Error {
         self.error = Some(cause);
         io::Error::other(cause.word())
+    }
+
+    /// Sends the next part of a body of known length without ureq's buffer, if that is possible: what is in memory as
+    /// it lies there, the rest through a pipe.
+    fn send_past(&mut self) -> io::Result<Sent> {
+        let failed = |error: ureq::Error| io::Error::other(error.to_string());
+        let held = self.client.held_body();
+        if !held.is_empty() {
+            let n = held.len();
+            transport::send_past(held).map_err(failed)?;
+            self.client.consume_body(n);
+            return Ok(Sent::Bytes(n));
+        }
+        if self.pipe.is_none() && !self.may_pipe() {
+            return Ok(Sent::Nothing);
+        }
+        let Some(pipe) = &mut self.pipe else { return Ok(Sent::Nothing) };
+        match self.client.fill_with_body(pipe) {
+            Ok(Some(n)) if n > 0 => {
+                transport::pour_past(pipe, n).map_err(failed)?;
+                Ok(Sent::Bytes(n))
+            }
+            Ok(Some(_)) => Ok(Sent::Nothing),
+            Ok(None) => Ok(Sent::Answered),
+            Err(cause) => Err(self.fail(cause)),
+        }
+    }
+
+    /// Makes a pipe for the rest of the body, if it is large enough and both ends are sockets that carry it as it is.
+    fn may_pipe(&mut self) -> bool {
+        let is_plain = || with_current(|call| call.conn.as_ref().is_some_and(Conn::is_plain)) == Some(true);
+        if !self.no_pipe && self.left >= Some(WORTH_A_PIPE) && self.client.can_fill() && is_plain() {
+            self.pipe = Pipe::new().ok();
+            self.no_pipe = self.pipe.is_none();
+        }
+        self.pipe.is_some()
     }
 
     /// The backend has answered: give ureq what it waits for, so that it turns to the answer.
@@ -275,11 +340,24 @@ impl<C: Client> Read for Upload<'_, C> {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Err(self.fail(Cause::DeadlineExceeded));
         }
-        let n = match self.client.read_body(buf) {
-            Ok(Some(n)) => n,
-            // The backend spoke while the client was waited for.
-            Ok(None) => return self.skip(buf),
-            Err(cause) => return Err(self.fail(cause)),
+        if self.left.is_some() && self.untold == 0 {
+            match self.send_past()? {
+                Sent::Bytes(n) => self.untold = n,
+                Sent::Answered => return self.skip(buf),
+                Sent::Nothing => {}
+            }
+        }
+        let n = if self.untold > 0 {
+            let n = self.untold.min(buf.len());
+            self.untold -= n;
+            n
+        } else {
+            match self.client.read_body(buf) {
+                Ok(Some(n)) => n,
+                // The backend spoke while the client was waited for.
+                Ok(None) => return self.skip(buf),
+                Err(cause) => return Err(self.fail(cause)),
+            }
         };
         if n == 0 && self.left.is_some() {
             // Never `Ok(0)` before the declared length: ureq would ask for ever.

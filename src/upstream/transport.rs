@@ -206,7 +206,14 @@ impl Transport for BackendTransport {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         let output = self.buffers.output.get(..amount).unwrap_or_default();
-        with_conn(|call, conn| transmit(call, conn, output))
+        with_conn(|call, conn| {
+            let past = amount.min(call.sent_past);
+            call.sent_past -= past;
+            match output.get(past..) {
+                Some([]) if past > 0 => Ok(()),
+                output => transmit(call, conn, output.unwrap_or_default()),
+            }
+        })
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
@@ -264,13 +271,29 @@ fn with_conn<R>(work: impl FnOnce(&mut Call, &mut Conn) -> Result<R, ureq::Error
 fn transmit(call: &mut Call, conn: &mut Conn, output: &[u8]) -> Result<(), ureq::Error> {
     let more = std::mem::take(&mut call.body_follows);
     let mut rest = output;
+    transmit_by(call, conn, |conn| {
+        if rest.is_empty() && !conn.has_unsent() {
+            return Ok(None);
+        }
+        let n = conn.send_now(rest, more)?;
+        rest = rest.get(n..).unwrap_or_default();
+        Ok(Some(n))
+    })
+}
+
+/// Calls `send`, which does not wait, until it has nothing left or the backend has stopped taking it.
+fn transmit_by(
+    call: &mut Call,
+    conn: &mut Conn,
+    mut send: impl FnMut(&mut Conn) -> io::Result<Option<usize>>,
+) -> Result<(), ureq::Error> {
     let mut progress_at = None;
-    while !(call.send_broken || rest.is_empty() && !conn.has_unsent()) {
-        match conn.send_now(rest, more) {
-            Ok(n) => {
+    while !call.send_broken {
+        match send(conn) {
+            Ok(None) => break,
+            Ok(Some(n)) => {
                 call.sent += n as u64;
                 progress_at = None;
-                rest = rest.get(n..).unwrap_or_default();
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -298,6 +321,22 @@ fn transmit(call: &mut Call, conn: &mut Conn, output: &[u8]) -> Result<(), ureq:
     }
     call.sent_at = Some(Instant::now());
     Ok(())
+}
+
+/// Sends bytes of the request body past ureq, which is told only how many.
+pub(super) fn send_past(bytes: &[u8]) -> Result<(), ureq::Error> {
+    with_conn(|call, conn| {
+        call.sent_past += bytes.len();
+        transmit(call, conn, bytes)
+    })
+}
+
+/// Sends what `pipe` holds of the request body past ureq, as [`send_past`] does.
+pub(super) fn pour_past(pipe: &mut Pipe, held: usize) -> Result<(), ureq::Error> {
+    with_conn(|call, conn| {
+        call.sent_past += held;
+        transmit_by(call, conn, |conn| if pipe.is_empty() { Ok(None) } else { conn.pour_now(pipe).map(Some) })
+    })
 }
 
 /// The backend has spoken before it has the whole request. A final answer ends the upload, an interim one doesn't.
