@@ -209,6 +209,8 @@ fn check_version(line: &[u8]) -> Result<(), HeadError> {
 pub struct RequestHead {
     /// The method, case-sensitive, known or not; never CONNECT.
     pub method: Method,
+    /// Its bytes, as they came.
+    pub len: usize,
     /// What was asked for.
     pub target: RequestTarget,
     /// The version it was asked in.
@@ -300,7 +302,7 @@ impl RequestHead {
                 HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| INVALID_VALUE)?;
             fields.push(name, value);
         }
-        Self::build(method.as_bytes(), &bytes.slice_ref(target.as_bytes()), version, fields)
+        Self::build(bytes.len(), method.as_bytes(), &bytes.slice_ref(target.as_bytes()), version, fields)
     }
 
     /// From parts that another parser took apart, by the same rules; names and values are copied.
@@ -337,11 +339,17 @@ impl RequestHead {
         if target.iter().any(|&b| b <= b' ' || b == 0x7f) {
             return Err(bad_request("whitespace or control character in the request target"));
         }
-        Self::build(method, &Bytes::copy_from_slice(target), version, list)
+        Self::build(len, method, &Bytes::copy_from_slice(target), version, list)
     }
 
     /// The rules that go beyond the syntax.
-    fn build(method: &[u8], target: &Bytes, version: Version, fields: Fields) -> Result<Self, HeadError> {
+    fn build(
+        len: usize,
+        method: &[u8],
+        target: &Bytes,
+        version: Version,
+        fields: Fields,
+    ) -> Result<Self, HeadError> {
         if method.len() > MAX_METHOD_LEN {
             return Err(HeadError::new(501, "unknown_method", "method longer than 32 characters"));
         }
@@ -362,6 +370,7 @@ impl RequestHead {
             keep_alive: !connection.close() && (is_11 || connection.keep_alive()),
             upgrade: is_11 && connection.upgrade() && names_other_protocol(&fields),
             expect_continue,
+            len,
             method,
             target,
             version,
