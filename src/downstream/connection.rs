@@ -13,7 +13,7 @@ use super::answer;
 use super::body::Body;
 use super::waiting_room::Place;
 use crate::error::Cause;
-use crate::http::framing::{BodyFraming, may_have_body};
+use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, Version, scan};
 use crate::socket::{recv_now, recv_onto, send_now};
 
@@ -180,9 +180,9 @@ impl Connection {
                 Step::Wait
             }
             Scan::Bad(error) => Step::Refuse(Cause::Head(error)),
-            Scan::Complete { len } => {
+            Scan::Complete { len, may_have_body } => {
                 self.head_len = Some(len);
-                if !self.input.get(..len).is_some_and(may_have_body) {
+                if !may_have_body {
                     // To take it apart, and to refuse it if need be, is the worker's.
                     return Step::Ready;
                 }
