@@ -143,8 +143,11 @@ impl Connection {
         }
     }
 
-    /// Takes in what comes, waiting as long as the socket does: how many bytes. Not for a connection that lingers to close.
+    /// Takes in what comes, waiting as long as the socket does: how many bytes. For a connection that waits for its next
+    /// request and has nothing of it yet.
     pub(super) fn await_bytes(&mut self) -> io::Result<usize> {
+        // It may have held a good part of a body.
+        self.input = Vec::new();
         recv_onto(&self.socket, &mut self.input)
     }
 
