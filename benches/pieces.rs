@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderValue};
 use reverse_proxy::balance::{Backend, PickRequest, balancer};
 use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
-use reverse_proxy::http::framing::may_have_body;
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
 use reverse_proxy::http::target::normalize_path;
 use reverse_proxy::route::{Pick, Route};
@@ -72,7 +71,7 @@ const NAMES: [&str; 3] = ["short", "browser", "form"];
 mod request_head {
     use super::*;
 
-    /// The waiting room: where does the head end?
+    /// The waiting room: where does the head end, and is there a body to wait for?
     #[divan::bench(args = NAMES)]
     fn find_end(bencher: Bencher<'_, '_>, name: &str) {
         let bytes = head(name).as_bytes();
@@ -81,13 +80,6 @@ mod request_head {
             assert!(matches!(found, Scan::Complete { .. }));
             found
         });
-    }
-
-    /// The waiting room: is there a body to wait for?
-    #[divan::bench(args = NAMES)]
-    fn peek(bencher: Bencher<'_, '_>, name: &str) {
-        let bytes = head(name).as_bytes();
-        bencher.counter(BytesCount::of_slice(bytes)).bench(|| may_have_body(black_box(bytes)));
     }
 
     /// The worker: the head in parts, framing decided, the path normalized.

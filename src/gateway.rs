@@ -37,6 +37,7 @@ struct Outcome {
     end: End,
     status: u16,
     cause: Option<Cause>,
+    /// See [`for_the_log`].
     backend: Option<Arc<Backend>>,
 }
 
@@ -152,7 +153,7 @@ impl Gateway {
     ) -> Result<Outcome, Cause> {
         let status = answer.head().status().as_u16();
         let keep_alive = head.keep_alive && !self.is_draining();
-        let backend = Some(Arc::clone(guard.backend()));
+        let backend = for_the_log(guard);
         match answer::relay(&mut answer, head, client, keep_alive) {
             Relayed::Whole(end) => Ok(Outcome { end, status, cause: None, backend }),
             Relayed::Unsent(cause) => Err(cause),
@@ -184,7 +185,7 @@ fn switch<C: Client>(
     idle: Duration,
     client: &mut C,
 ) -> Result<Outcome, Cause> {
-    let backend = Some(Arc::clone(guard.backend()));
+    let backend = for_the_log(&guard);
     let told = answer::switch_protocols(&answer, client);
     let broken = |cause, backend| Outcome { end: End::Broken, status: 101, cause: Some(cause), backend };
     if told.is_err() {
@@ -197,6 +198,11 @@ fn switch<C: Client>(
         }
         _ => Ok(broken(Cause::Internal, backend)),
     }
+}
+
+/// A reference more to the backend is not free: all workers count in one place.
+fn for_the_log(guard: &BackendGuard) -> Option<Arc<Backend>> {
+    log::log_enabled!(log::Level::Debug).then(|| Arc::clone(guard.backend()))
 }
 
 fn log_exchange<C: Client>(head: &RequestHead, client: &C, outcome: &Outcome, started: Instant) {

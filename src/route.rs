@@ -201,12 +201,12 @@ impl Route {
     /// Counts an exchange on this route for as long as the guard lives. `None` when it carries `max_in_flight`
     /// already.
     #[must_use]
-    pub fn enter(self: &Arc<Self>) -> Option<RouteGuard> {
+    pub fn enter(&self) -> Option<RouteGuard<'_>> {
         let limit = self.config.max_in_flight.get();
         self.in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then_some(count + 1))
             .ok()?;
-        Some(RouteGuard { route: Arc::clone(self) })
+        Some(RouteGuard { route: self })
     }
 
     /// Whether the probes leave any backend healthy.
@@ -374,19 +374,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Counts one exchange on its route for as long as it lives, whatever ends it: success, error, panic.
 #[derive(Debug)]
-pub struct RouteGuard {
-    route: Arc<Route>,
+pub struct RouteGuard<'a> {
+    route: &'a Route,
 }
 
-impl RouteGuard {
-    /// The route counted on.
-    #[must_use]
-    pub fn route(&self) -> &Arc<Route> {
-        &self.route
-    }
-}
-
-impl Drop for RouteGuard {
+impl Drop for RouteGuard<'_> {
     fn drop(&mut self) {
         self.route.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -13,7 +13,7 @@ use super::answer;
 use super::body::Body;
 use super::waiting_room::Place;
 use crate::error::Cause;
-use crate::http::framing::{BodyFraming, may_have_body};
+use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, Version, scan};
 use crate::socket::{RECV_ONTO, recv_now, recv_onto, send_now};
 
@@ -153,24 +153,16 @@ impl Connection {
         }
     }
 
-    /// Waits a moment for the next request: cheaper than to park and be called again, if it comes soon. Not for a
-    /// connection that lingers to close.
-    pub(super) fn await_request(&mut self, limits: &Limits, now: &mut Instant) -> Step {
-        let received = recv_onto(&self.socket, &mut self.input);
-        *now = Instant::now();
-        match received {
-            Ok(0) => Step::Close,
-            Ok(n) => {
-                let step = self.advance(limits, *now);
-                self.go_on(step, n == RECV_ONTO, *now)
-            }
-            Err(error) => nothing_received(&error),
-        }
-    }
-
     /// After a read that led to `step`: another one where a body follows, if that one was `full`, so that more is there.
     fn go_on(&mut self, step: Step, full: bool, now: Instant) -> Step {
         if step == Step::Wait && full && self.can_receive_body() { self.receive_body(now) } else { step }
+    }
+
+    /// Says what can be done with what is in `input`, and goes on reading where a body follows that is not all there.
+    pub(super) fn advance_on(&mut self, limits: &Limits, now: Instant) -> Step {
+        let full = self.input.len() >= RECV_ONTO;
+        let step = self.advance(limits, now);
+        self.go_on(step, full, now)
     }
 
     /// The body is what comes next, byte for byte.
@@ -184,6 +176,14 @@ impl Connection {
             Ok(_) => self.advance_body(now),
             Err(error) => nothing_received(&error),
         }
+    }
+
+    /// Takes in what comes, waiting as long as the socket does: how many bytes. For a connection that waits for its next
+    /// request and has nothing of it yet.
+    pub(super) fn await_bytes(&mut self) -> io::Result<usize> {
+        // It may have held a good part of a body.
+        self.input = Vec::new();
+        recv_onto(&self.socket, &mut self.input)
     }
 
     /// Takes in `bytes` and says what can be done now.
@@ -218,9 +218,9 @@ impl Connection {
                 Step::Wait
             }
             Scan::Bad(error) => Step::Refuse(Cause::Head(error)),
-            Scan::Complete { len } => {
+            Scan::Complete { len, may_have_body } => {
                 self.head_len = Some(len);
-                if !self.input.get(..len).is_some_and(may_have_body) {
+                if !may_have_body {
                     // To take it apart, and to refuse it if need be, is the worker's.
                     return Step::Ready;
                 }

@@ -39,12 +39,11 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
     loop {
         let end = serve_one(&mut connection, &room.limits.head, gateway, now);
         connection.place.end_stream();
-        now = Instant::now();
         match end {
             End::KeepAlive => {}
             End::Close if connection.can_close_at_once() => return,
             End::Close => {
-                connection.begin_linger(now);
+                connection.begin_linger(Instant::now());
                 room.park(connection);
                 return;
             }
@@ -55,12 +54,18 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
             // Closed at once, so that the client sees the answer break off.
             End::Broken => return,
         }
+        let may_linger = connection.input.is_empty() && worker.may_linger() && !room.is_draining();
+        let is_gone = may_linger && !linger(&mut connection);
+        // Read once for both: the end of this exchange and the beginning of the next.
+        now = Instant::now();
         connection.next_request(now);
-        let mut step =
-            if connection.input.is_empty() { Step::Wait } else { connection.advance(&room.limits, now) };
-        if step == Step::Wait && connection.input.is_empty() && worker.may_linger() && !room.is_draining() {
-            step = connection.await_request(&room.limits, &mut now);
-        }
+        let step = if is_gone {
+            Step::Close
+        } else if connection.input.is_empty() {
+            Step::Wait
+        } else {
+            connection.advance_on(&room.limits, now)
+        };
         match step {
             Step::Ready => worker.begin_exchange(),
             Step::Wait => {
@@ -85,6 +90,18 @@ fn start_tunnel(mut connection: Box<Connection>, tunnel: Tunnel, gateway: &Gatew
     let early = std::mem::take(&mut connection.input);
     if let Err(error) = gateway.tunnels.start(tunnel, client, early, connection) {
         log::warn!("a tunnel was closed because its thread cannot be started: {error}");
+    }
+}
+
+/// Waits a moment for the next request and takes in what comes: cheaper than to park and be called again, if it comes
+/// soon. Whether the client is still there.
+fn linger(connection: &mut Connection) -> bool {
+    match connection.await_bytes() {
+        Ok(n) => n > 0,
+        Err(error) => matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+        ),
     }
 }
 

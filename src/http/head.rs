@@ -13,7 +13,7 @@ use http::Method;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, UPGRADE};
 
 use super::fields::{Fields, list_elements, trim_ows};
-use super::framing::{BodyFraming, is_tchar, request_framing};
+use super::framing::{BodyFraming, is_tchar, names_body, request_framing};
 use super::hop_by_hop::ConnectionOptions;
 use super::target::{RequestTarget, is_host_and_port};
 
@@ -101,6 +101,9 @@ pub enum Scan {
     Complete {
         /// Its length, with empty lines before it and the one at its end.
         len: usize,
+        /// No: [`RequestHead::parse`] will find [`BodyFraming::None`], or an error. So the thread that reads knows
+        /// whether to wait for a body without taking the head apart.
+        may_have_body: bool,
     },
     /// These bytes aren't the beginning of a request, or of one that is too large.
     Bad(HeadError),
@@ -132,6 +135,9 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
     let mut at = from.max(start);
     // Whether the request line has ended before: answered at most once per call, and only if a line ends in it.
     let mut past_request_line = None;
+    // Lines that ended in an earlier call are looked at once more at the end: few heads come in pieces.
+    let is_first_call = at == start;
+    let mut may_have_body = false;
     loop {
         let Some(end) = find_control(window, at) else {
             at = window.len();
@@ -149,8 +155,12 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
         }
         let before = window.get(start..end).unwrap_or_default();
         if before.ends_with(b"\r\n") {
-            return Scan::Complete { len: end + 2 };
+            if !is_first_call {
+                may_have_body = before.split(|&b| b == b'\n').any(names_body);
+            }
+            return Scan::Complete { len: end + 2, may_have_body };
         }
+        may_have_body |= window.get(at..end).is_some_and(names_body);
         if !*past_request_line.get_or_insert_with(|| before.contains(&b'\n')) {
             if let Err(error) = check_version(before) {
                 return Scan::Bad(error);
@@ -171,7 +181,7 @@ fn skip_empty_lines(buf: &[u8]) -> usize {
 }
 
 /// The first byte from `at` on that is below a space and not a tab. DEL is left to the parser.
-pub(super) fn find_control(buf: &[u8], at: usize) -> Option<usize> {
+fn find_control(buf: &[u8], at: usize) -> Option<usize> {
     let is_control = |b: &u8| *b < b' ' && *b != b'\t';
     let rest = buf.get(at..)?;
     let (blocks, _) = rest.as_chunks::<16>();
@@ -209,6 +219,8 @@ fn check_version(line: &[u8]) -> Result<(), HeadError> {
 pub struct RequestHead {
     /// The method, case-sensitive, known or not; never CONNECT.
     pub method: Method,
+    /// Its bytes, as they came.
+    pub len: usize,
     /// What was asked for.
     pub target: RequestTarget,
     /// The version it was asked in.
@@ -256,7 +268,7 @@ impl RequestHead {
     )]
     pub fn parse(bytes: Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
         match scan(&bytes, 0, limits) {
-            Scan::Complete { len } if len == bytes.len() => Self::parse_scanned(&bytes, limits),
+            Scan::Complete { len, .. } if len == bytes.len() => Self::parse_scanned(&bytes, limits),
             Scan::Complete { .. } => Err(bad_request("bytes after the end of the head")),
             Scan::Incomplete { .. } => Err(bad_request("head without an end")),
             Scan::Bad(error) => Err(error),
@@ -300,7 +312,7 @@ impl RequestHead {
                 HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| INVALID_VALUE)?;
             fields.push(name, value);
         }
-        Self::build(method.as_bytes(), &bytes.slice_ref(target.as_bytes()), version, fields)
+        Self::build(bytes.len(), method.as_bytes(), &bytes.slice_ref(target.as_bytes()), version, fields)
     }
 
     /// From parts that another parser took apart, by the same rules; names and values are copied.
@@ -337,11 +349,17 @@ impl RequestHead {
         if target.iter().any(|&b| b <= b' ' || b == 0x7f) {
             return Err(bad_request("whitespace or control character in the request target"));
         }
-        Self::build(method, &Bytes::copy_from_slice(target), version, list)
+        Self::build(len, method, &Bytes::copy_from_slice(target), version, list)
     }
 
     /// The rules that go beyond the syntax.
-    fn build(method: &[u8], target: &Bytes, version: Version, fields: Fields) -> Result<Self, HeadError> {
+    fn build(
+        len: usize,
+        method: &[u8],
+        target: &Bytes,
+        version: Version,
+        fields: Fields,
+    ) -> Result<Self, HeadError> {
         if method.len() > MAX_METHOD_LEN {
             return Err(HeadError::new(501, "unknown_method", "method longer than 32 characters"));
         }
@@ -362,6 +380,7 @@ impl RequestHead {
             keep_alive: !connection.close() && (is_11 || connection.keep_alive()),
             upgrade: is_11 && connection.upgrade() && names_other_protocol(&fields),
             expect_continue,
+            len,
             method,
             target,
             version,

@@ -36,7 +36,7 @@ pub(crate) struct Call {
     pub fresh: bool,
     /// The request asks for an upgrade: keep the socket when ureq lets go of it.
     pub upgrade: bool,
-    /// Bytes of the largest field or request line: what ureq's output buffer must hold.
+    /// No field and no request line has more bytes: ureq's output buffer must hold each whole.
     pub longest_line: usize,
     /// A request body follows the head.
     pub body_follows: bool,

@@ -24,6 +24,8 @@ use crate::http::head::RequestHead;
 use crate::http::hop_by_hop::ConnectionOptions;
 use crate::socket::{Pipe, Ready, wait};
 
+/// What the proxy makes a line longer by, at most: an address in `X-Forwarded-For`, the name of a backend in `Host`.
+const ADDED_TO_A_LINE: usize = 512;
 /// While a large upload runs, the backend is asked after so many bytes whether it has answered already.
 const EARLY_ANSWER_CHECK: u64 = 1024 * 1024;
 /// What may be left of an upload that the backend did not want. ureq has to be fed with filler up to the declared
@@ -86,7 +88,7 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
     call.fresh = one.fresh;
     call.upgrade = upgrade;
     call.body_follows = has_body;
-    call.longest_line = longest_line(&request);
+    call.longest_line = one.head.len + ADDED_TO_A_LINE;
     let scope = CallScope::enter(call);
 
     let mut upload = Upload::new(one, client);
@@ -117,13 +119,6 @@ pub(crate) fn send<C: Client>(one: Try<'_>, client: &mut C) -> Result<Answer, Fa
             Err(Failed { cause, progress: Progress { sent, received, replayable }, is_ours })
         }
     }
-}
-
-/// ureq writes the request line and each field whole into its output buffer.
-fn longest_line(request: &Request<()>) -> usize {
-    let line = request.uri().path_and_query().map_or(0, |target| target.as_str().len()) + 32;
-    let field = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).max();
-    line.max(field.unwrap_or_default())
 }
 
 impl Answer {
