@@ -67,7 +67,7 @@ pub(super) fn serve(mut connection: Box<Connection>, worker: Worker<'_>, gateway
             connection.advance_on(&room.limits, now)
         };
         match step {
-            Step::Ready => worker.begin_exchange(),
+            Step::Ready => worker.begin_exchange(now),
             Step::Wait => {
                 room.park(connection);
                 return;

@@ -127,7 +127,7 @@ pub(crate) struct Worker<'a> {
 /// The part of the pool that does not depend on what the jobs are.
 trait View {
     fn may_linger(&self, number: usize) -> bool;
-    fn go_on(&self, number: usize);
+    fn go_on(&self, number: usize, now: Instant);
 }
 
 impl Worker<'_> {
@@ -138,8 +138,8 @@ impl Worker<'_> {
 
     /// The job goes on with another exchange: the time it has been held counts from now, unless others wait for a
     /// worker. To them it makes no difference how many exchanges keep it from them.
-    pub(crate) fn begin_exchange(&self) {
-        self.pool.go_on(self.number);
+    pub(crate) fn begin_exchange(&self, now: Instant) {
+        self.pool.go_on(self.number, now);
     }
 }
 
@@ -314,9 +314,9 @@ impl<J> View for Shared<J> {
         self.jobs.is_empty() && (is_reserve || self.idle_base.count() > 0)
     }
 
-    fn go_on(&self, number: usize) {
+    fn go_on(&self, number: usize, now: Instant) {
         if self.jobs.is_empty() {
-            self.begin(number);
+            self.begin(number, now);
         }
     }
 }
@@ -327,7 +327,7 @@ impl<J> Shared<J> {
         if !self.exhausted.swap(true, Ordering::Relaxed) {
             self.counters.pool_exhausted.fetch_add(1, Ordering::Relaxed);
         }
-        let now = self.now();
+        let now = self.since_start(Instant::now());
         let last = self.said_at.load(Ordering::Relaxed);
         let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= LOG_PAUSE.as_micros();
         if !self.said_exhausted.load(Ordering::Relaxed) && is_due {
@@ -343,13 +343,13 @@ impl<J> Shared<J> {
     }
 
     /// Microseconds from `clock`, never 0.
-    fn now(&self) -> u64 {
-        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    fn since_start(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.clock).as_micros()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn begin(&self, number: usize) {
+    fn begin(&self, number: usize, now: Instant) {
         if let Some(since) = self.held_since.get(number) {
-            since.store(self.now(), Ordering::Relaxed);
+            since.store(self.since_start(now), Ordering::Relaxed);
         }
     }
 }
@@ -397,7 +397,7 @@ impl<J: Send + 'static> Shared<J> {
     }
 
     fn run(&self, job: J, number: usize) {
-        self.begin(number);
+        self.begin(number, Instant::now());
         let worker = Worker { pool: self, number };
         // A panic ends its exchange, whose guards count back while it unwinds; the worker lives on.
         if catch_unwind(AssertUnwindSafe(|| (self.work)(job, worker))).is_err() {
@@ -411,7 +411,9 @@ impl<J: Send + 'static> Shared<J> {
 
     /// Workers that have been held for longer than [`HELD`].
     fn held(&self) -> usize {
-        let limit = self.now().saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
+        let limit = self
+            .since_start(Instant::now())
+            .saturating_sub(u64::try_from(HELD.as_micros()).unwrap_or(u64::MAX));
         let started = self.started.load(Ordering::Relaxed);
         let held = |since: &&AtomicU64| (1..limit).contains(&since.load(Ordering::Relaxed));
         self.held_since.iter().take(started).filter(held).count()
@@ -537,7 +539,7 @@ mod tests {
             Arc::new(move |job, worker| {
                 let busy = usize::try_from(job).unwrap() < base;
                 while busy && released.try_recv() == Err(TryRecvError::Empty) {
-                    worker.begin_exchange();
+                    worker.begin_exchange(Instant::now());
                     thread::sleep(Duration::from_micros(100));
                 }
                 done.send(job).unwrap();
