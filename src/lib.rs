@@ -8,7 +8,8 @@
 //!    the exchange on it with a [`balance::BackendGuard`].
 //! 4. [`upstream`]: headers are rewritten, ureq sends the request over our own transport; failed tries are repeated where
 //!    that is safe.
-//! 5. `downstream/answer.rs` passes the answer on, head and first bytes in one write; the connection goes back to 1.
+//! 5. `downstream/answer.rs` passes the answer on, head and first bytes in one write, what is left of a large one through
+//!    a pipe (`downstream/pass.rs`); the connection goes back to 1.
 //!
 //! The seam between 1 and 3 is [`downstream::exchange::Client`]: a body to read and a way to answer. Behind it there are
 //! two engines, `native` (above) and `tiny_http`.

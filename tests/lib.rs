@@ -46,6 +46,7 @@ mod listeners;
 mod load;
 mod methods;
 mod names;
+mod passed_on;
 mod passive_health;
 mod pipelining;
 mod pool;

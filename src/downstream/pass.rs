@@ -26,11 +26,12 @@ pub(super) fn pass<C: Client>(
     piece: &mut [u8],
 ) -> Result<(), Interrupted> {
     while let Some(n) = body.read_held(piece).map_err(Interrupted::Upstream)? {
+        if n == 0 {
+            // ureq had all of it, and has seen the end for itself.
+            return if left == 0 { Ok(()) } else { Err(Interrupted::Upstream(Cause::BackendClosed)) };
+        }
         left = left.saturating_sub(n as u64);
         client.write(piece.get(..n).unwrap_or_default()).map_err(Interrupted::Downstream)?;
-        if left == 0 {
-            return Ok(());
-        }
     }
     while left > 0 {
         let most = usize::try_from(left.min(MOST)).unwrap_or(usize::MAX);

@@ -81,6 +81,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
         "listeners",
         "the addresses are opened for both engines alike; the backlog is for the native one to take from",
     ),
+    ("passed_on", "tiny_http keeps the sockets to itself, so every byte goes through a buffer"),
     ("pool", "tiny_http has a thread for each connection before the pool, and cannot close one"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
     (
