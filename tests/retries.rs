@@ -224,7 +224,7 @@ fn where_there_is_one_backend_it_is_asked_again(engine: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
         if conn.number % 3 == 0 {
-            conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthird")?;
+            conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nthird")?;
         }
         Ok(())
     });
