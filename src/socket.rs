@@ -8,7 +8,6 @@ use std::time::Duration;
 use socket2::Socket;
 
 /// The most that [`recv_onto`] takes: a head, or the beginning of a body.
-/// The most that [`recv_onto`] takes.
 pub const RECV_ONTO: usize = 8 * 1024;
 
 /// What [`wait`] saw.
@@ -244,6 +243,11 @@ pub struct Pipe {
 }
 
 impl Pipe {
+    /// What has to be left of a body for a pipe to be made for it: less takes two reads in any case.
+    pub const WORTH_IT: u64 = 64 * 1024;
+    /// Bytes to ask for at once; as many come as there are places for.
+    pub const MOST: u64 = 1024 * 1024;
+
     /// An empty pipe. It has 16 places, each for a page or for a whole buffer of a socket, as the bytes come.
     ///
     /// # Errors
@@ -279,7 +283,8 @@ impl Pipe {
     /// Gives what it holds to a socket, as far as one `send(2)` would take it.
     ///
     /// # Errors
-    /// As `send(2)` and `splice(2)`.
+    /// As `send(2)` and `splice(2)`. For a connection that is gone there is a SIGPIPE as well, which Rust's start-up code
+    /// ignores: `splice` has no flag against it.
     pub fn pour(&mut self, to: &Socket) -> io::Result<usize> {
         let n = self.ends.pour(to, self.held)?;
         self.held = self.held.saturating_sub(n);

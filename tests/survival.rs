@@ -52,6 +52,15 @@ fn no_descriptors_left(engine: Engine) {
     assert_eq!(process.wait().status.code(), Some(0));
 }
 
+/// Clients that do nothing, until there is no descriptor left for one more.
+fn take_all_descriptors(process: &ProxyProcess, addr: std::net::SocketAddr) -> Vec<Client> {
+    let idle = (0..60).map(|_| Client::connect(addr)).collect();
+    wait_for("the last descriptor to be gone", || {
+        if process.output().contains(CANNOT) { Ok(()) } else { Err(process.output()) }
+    });
+    idle
+}
+
 /// Whose fault it is, when there is none left for a connection to a backend.
 fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
     let (first, second) = (Origin::named("first"), Origin::named("second"));
@@ -60,10 +69,7 @@ fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
     let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 40"));
     let mut kept = Client::connect(addr);
     kept.get("/").expect(200);
-    let idle: Vec<Client> = (0..60).map(|_| Client::connect(addr)).collect();
-    wait_for("the last descriptor to be gone", || {
-        if process.output().contains(CANNOT) { Ok(()) } else { Err(process.output()) }
-    });
+    let idle = take_all_descriptors(&process, addr);
     for _ in 0..6 {
         kept.get("/").expect_failure(502, "connect_failed");
     }
@@ -85,10 +91,7 @@ fn no_descriptor_for_a_probe_is_not_held_against_the_backend(engine: Engine) {
     let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 40"));
     let mut kept = Client::connect(addr);
     kept.get("/").expect(200);
-    let idle: Vec<Client> = (0..60).map(|_| Client::connect(addr)).collect();
-    wait_for("the last descriptor to be gone", || {
-        if process.output().contains(CANNOT) { Ok(()) } else { Err(process.output()) }
-    });
+    let idle = take_all_descriptors(&process, addr);
     for _ in 0..30 {
         kept.get("/").expect(200);
         std::thread::sleep(Duration::from_millis(20));

@@ -13,6 +13,7 @@ use crate::error::Cause;
 use crate::http::chunked;
 use crate::http::head::{RequestHead, Version};
 use crate::http::hop_by_hop::{ConnectionOptions, crosses};
+use crate::socket::Pipe;
 use crate::upstream::call;
 use crate::upstream::forward::{Answer, BodyReader};
 
@@ -167,7 +168,7 @@ fn copy_body<C: Client>(
     };
     loop {
         if let Some(left) = owed
-            && left >= pass::WORTH_IT
+            && left >= Pipe::WORTH_IT
             && out.is_empty()
             && body.is_plain()
             && let Some(pipe) = pass::way(client)

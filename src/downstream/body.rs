@@ -17,8 +17,6 @@ pub(super) const COLLECT: usize = 64 * 1024;
 const WORTH_KEEPING: usize = 16 * 1024;
 /// `min_body_rate` is kept over this long.
 const RATE_WINDOW: Duration = Duration::from_secs(20);
-/// One read through a pipe.
-const PIPE_READ: usize = 1024 * 1024;
 /// One read of a chunked body from the socket.
 const RAW_READ: usize = 16 * 1024;
 
@@ -195,7 +193,7 @@ impl Body {
         Ok(received)
     }
 
-    /// Takes up to `most` bytes from the socket into an empty pipe. For a body of known length of which nothing is in
+    /// Takes what is there from the socket into an empty pipe. For a body of known length of which nothing is in
     /// memory. As for [`read`](Self::read), `None` means that the client has to be waited for.
     pub(super) fn fill(&mut self, pipe: &mut Pipe, socket: &Socket) -> Result<Option<usize>, Cause> {
         let Rest::Length(left) = &mut self.rest else { return Ok(Some(0)) };
@@ -203,7 +201,7 @@ impl Body {
             return Ok(Some(0));
         }
         self.streamed = true;
-        let most = PIPE_READ.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let most = usize::try_from(Pipe::MOST.min(*left)).unwrap_or(usize::MAX);
         let filled = received(|| pipe.fill(socket, most))?;
         if let Some(n) = filled {
             *left -= n as u64;

@@ -6,11 +6,6 @@ use crate::error::Cause;
 use crate::socket::Pipe;
 use crate::upstream::forward::BodyReader;
 
-/// What has to be left of an answer for a pipe to be made for it: less takes two reads in any case.
-pub(super) const WORTH_IT: u64 = 64 * 1024;
-/// Bytes taken from the backend at once, if they are there.
-const MOST: u64 = 1024 * 1024;
-
 /// A pipe to this client, if it has a socket to lead to and there are descriptors. It is made for one answer: kept by
 /// the workers they would hold two descriptors each, and making one is nothing beside such an answer.
 pub(super) fn way<C: Client>(client: &C) -> Option<Pipe> {
@@ -34,7 +29,7 @@ pub(super) fn pass<C: Client>(
         client.write(piece.get(..n).unwrap_or_default()).map_err(Interrupted::Downstream)?;
     }
     while left > 0 {
-        let most = usize::try_from(left.min(MOST)).unwrap_or(usize::MAX);
+        let most = usize::try_from(left.min(Pipe::MOST)).unwrap_or(usize::MAX);
         let n = body.fill(&mut pipe, most).map_err(Interrupted::Upstream)?;
         if n == 0 {
             return Err(Interrupted::Upstream(Cause::BackendClosed));

@@ -32,9 +32,6 @@ const EARLY_ANSWER_CHECK: u64 = 1024 * 1024;
 /// length before it reads the answer; this much takes it about 40 ms, which a client must not be able to multiply.
 const MAX_FILLER: u64 = 4 * 1024 * 1024 * 1024;
 
-/// What has to be left of an upload for a pipe to be made for it.
-const WORTH_A_PIPE: u64 = 64 * 1024;
-
 /// What one try is made with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Try<'a> {
@@ -300,7 +297,7 @@ impl<'a, C: Client> Upload<'a, C> {
     /// Makes a pipe for the rest of the body, if it is large enough and both ends are sockets that carry it as it is.
     fn may_pipe(&mut self) -> bool {
         let is_plain = || with_current(|call| call.conn.as_ref().is_some_and(Conn::is_plain)) == Some(true);
-        if !self.no_pipe && self.left >= Some(WORTH_A_PIPE) && self.client.can_fill() && is_plain() {
+        if !self.no_pipe && self.left >= Some(Pipe::WORTH_IT) && self.client.can_fill() && is_plain() {
             self.pipe = Pipe::new().ok();
             self.no_pipe = self.pipe.is_none();
         }

@@ -246,7 +246,6 @@ impl Drop for BackendTransport {
                 call.upgraded = conn.take().map(|conn| (conn, leftover.to_vec()));
             }
         });
-        // ureq has looked for left-over bytes before it asked whether the connection is open.
         let passed_whole = with_current(|call| call.passed_whole).unwrap_or(false);
         // ureq has looked for left-over bytes before it asked whether the connection is open.
         if let Some(conn) = conn.filter(|_| self.reusable || passed_whole) {

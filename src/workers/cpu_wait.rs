@@ -4,6 +4,9 @@
 
 use std::time::Instant;
 
+/// A thread that waits for a processor for so many percent of its time: there is no CPU time left.
+const SHORT: u64 = 50;
+
 /// What the kernel has counted for the thread that made this. Where it does not tell (no Linux, no `/proc`), nobody
 /// ever waits.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) struct CpuWait {
     /// Nanoseconds, at `at`.
     waited: u64,
     at: Instant,
+    /// Percent of its time that the thread waited, the last looks weighing most.
+    percent: u64,
 }
 
 impl CpuWait {
@@ -22,11 +27,18 @@ impl CpuWait {
             schedstat: std::fs::File::open("/proc/thread-self/schedstat").ok(),
             waited: 0,
             at: Instant::now(),
+            percent: 0,
         }
     }
 
+    /// Whether CPU time is short, going by what the thread has waited since the last calls.
+    pub(crate) fn is_short(&mut self, now: Instant) -> bool {
+        self.percent = (3 * self.percent + self.percent_since_last(now)) / 4;
+        self.percent >= SHORT
+    }
+
     /// How much of the time since the last call went by waiting for a processor, in percent.
-    pub(crate) fn percent_since_last(&mut self, now: Instant) -> u64 {
+    fn percent_since_last(&mut self, now: Instant) -> u64 {
         let waited = self.read().unwrap_or(self.waited);
         let passed = u64::try_from(now.saturating_duration_since(self.at).as_nanos()).unwrap_or(u64::MAX);
         let percent = waited.saturating_sub(self.waited).saturating_mul(100) / passed.max(1);
@@ -64,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_thread_of_which_nothing_is_known_never_waits() {
-        let mut wait = CpuWait { schedstat: None, waited: 0, at: Instant::now() };
-        assert_eq!(wait.percent_since_last(Instant::now()), 0);
+        let mut wait = CpuWait { schedstat: None, waited: 0, at: Instant::now(), percent: 0 };
+        assert!(!wait.is_short(Instant::now()));
     }
 }

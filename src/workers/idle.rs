@@ -22,6 +22,16 @@ struct Asleep {
     closed: bool,
 }
 
+/// Ends the sleep of all when it is dropped: there will be no more work.
+#[derive(Debug)]
+pub(super) struct CloseWhenDropped(pub(super) Arc<IdleWorkers>);
+
+impl Drop for CloseWhenDropped {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// One worker's place among them, made by its thread.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -80,7 +90,7 @@ impl IdleWorkers {
     }
 
     /// Calls them all; from now on nobody falls asleep.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         self.lock().closed = true;
         while self.call_one() {}
     }

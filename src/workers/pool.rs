@@ -19,16 +19,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::cpu_wait::CpuWait;
-use super::idle::{IdleWorkers, Seat};
+use super::idle::{CloseWhenDropped, IdleWorkers, Seat};
 use crate::counters::Counters;
 
 /// An exchange that has kept its worker for this long counts as waiting for somebody, even where CPU time is short.
 const HELD: Duration = Duration::from_millis(10);
 /// While work is queued, [`Pool::call_reserve`] wants to be called again after this long.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-
-/// Who feeds the pool waits for a processor for so many percent of its time: there is no CPU time left.
-const SHORT_OF_CPU: u64 = 50;
 
 /// That all workers are held is logged once in this time.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
@@ -37,8 +34,6 @@ const LOG_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Look {
     cpu: CpuWait,
-    /// Percent of its time that the thread waited for a processor, the last looks weighing most.
-    cpu_wait: u64,
     at: Instant,
     /// How many jobs had been queued by then.
     submitted: u64,
@@ -47,12 +42,7 @@ pub(crate) struct Look {
 impl Look {
     /// For the thread that calls this.
     pub(crate) fn of_this_thread() -> Self {
-        Self { cpu: CpuWait::of_this_thread(), cpu_wait: 0, at: Instant::now(), submitted: 0 }
-    }
-
-    fn is_short_of_cpu(&mut self, now: Instant) -> bool {
-        self.cpu_wait = (3 * self.cpu_wait + self.cpu.percent_since_last(now)) / 4;
-        self.cpu_wait >= SHORT_OF_CPU
+        Self { cpu: CpuWait::of_this_thread(), at: Instant::now(), submitted: 0 }
     }
 }
 
@@ -61,28 +51,14 @@ pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
 
 /// The pool. Dropping it without [`join`](Self::join) lets the workers end by themselves.
 pub(crate) struct Pool<J> {
-    feed: Feed<J>,
+    jobs: Sender<J>,
+    // Declared, and so dropped, after the sender: who is called then finds the queue at its end.
+    idle: [CloseWhenDropped; 2],
     shared: Arc<Shared<J>>,
     /// Disconnected once the last worker has ended.
     ended: Receiver<()>,
     alive: Sender<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// The end of the queue where jobs come in. The workers end when it is dropped and the queue is empty.
-struct Feed<J> {
-    jobs: Option<Sender<J>>,
-    base: Arc<IdleWorkers>,
-    reserve: Arc<IdleWorkers>,
-}
-
-impl<J> Drop for Feed<J> {
-    fn drop(&mut self) {
-        // First, so that who is called finds the queue at its end.
-        self.jobs = None;
-        self.base.close();
-        self.reserve.close();
-    }
 }
 
 struct Shared<J> {
@@ -158,8 +134,7 @@ impl<J: Send + 'static> Pool<J> {
         let base = (cores * 4).clamp(1, workers);
         let (jobs, queue) = bounded(queue_size);
         let (idle_base, idle_reserve) = (Arc::default(), Arc::default());
-        let feed =
-            Feed { jobs: Some(jobs), base: Arc::clone(&idle_base), reserve: Arc::clone(&idle_reserve) };
+        let idle = [&idle_base, &idle_reserve].map(|idle| CloseWhenDropped(Arc::clone(idle)));
         let (alive, ended) = bounded(0);
         let shared = Arc::new(Shared {
             work,
@@ -179,7 +154,7 @@ impl<J: Send + 'static> Pool<J> {
             cannot_start: AtomicBool::new(false),
             counters,
         });
-        let pool = Self { feed, shared, ended, alive, threads: Mutex::new(Vec::new()) };
+        let pool = Self { jobs, idle, shared, ended, alive, threads: Mutex::new(Vec::new()) };
         for number in 0..base {
             let started = pool.start_worker(Shared::run_base);
             match started {
@@ -213,8 +188,7 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// Gives the job back when `queue_size` jobs wait already.
     pub(crate) fn submit(&self, job: J) -> Result<(), J> {
-        let Some(jobs) = &self.feed.jobs else { return Err(job) };
-        jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
         self.shared.submitted.fetch_add(1, Ordering::Relaxed);
         self.shared.idle_base.call_one();
         Ok(())
@@ -240,7 +214,7 @@ impl<J: Send + 'static> Pool<J> {
         let submitted = shared.submitted.load(Ordering::Relaxed);
         let taken = submitted.saturating_sub(queued as u64);
         let waiting = usize::try_from(look.submitted.saturating_sub(taken)).unwrap_or(usize::MAX);
-        let short_of_cpu = look.is_short_of_cpu(now);
+        let short_of_cpu = look.cpu.is_short(now);
         (look.at, look.submitted) = (now, submitted);
         let (awake, held) = (shared.reserve_awake.load(Ordering::Relaxed), shared.held());
         let (wanted, dismissed) = if short_of_cpu {
@@ -292,8 +266,8 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Lets the workers finish what is queued, and waits for them until `deadline`. Whether all have ended.
     pub(crate) fn join(self, deadline: Instant) -> bool {
-        let Self { feed, shared, ended, alive, threads } = self;
-        drop((feed, shared, alive));
+        let Self { jobs, idle, shared, ended, alive, threads } = self;
+        drop((jobs, idle, shared, alive));
         // Nothing is ever sent: the channel ends with the last worker.
         if ended.recv_deadline(deadline) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
             return false;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
+use peers::{content_length, head_length};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 const ONCE: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
@@ -140,17 +141,4 @@ fn serve(connection: &mut Connection, backend: &Backend, answer: &mut [u8]) -> i
     }
     lock(&backend.idle).push(upstream);
     connection.client.write_all(&answer[..filled])
-}
-
-fn head_length(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4)
-}
-
-fn content_length(head: &[u8]) -> Option<usize> {
-    let head = std::str::from_utf8(head).ok()?;
-    let field = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then_some(value)
-    });
-    field?.trim().parse().ok()
 }

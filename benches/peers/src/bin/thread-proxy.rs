@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use peers::{content_length, head_length};
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let listener = TcpListener::bind(arguments.next().ok_or("usage: thread-proxy LISTEN BACKEND...")?)?;
@@ -60,8 +62,8 @@ fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
-        if let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            return Ok(Some(end + 4));
+        if let Some(end) = head_length(buffer) {
+            return Ok(Some(end));
         }
     }
 }
@@ -72,13 +74,4 @@ fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<()> {
     let read = stream.read(&mut buffer[filled..]);
     buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
     if read? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
-}
-
-fn content_length(head: &[u8]) -> Option<usize> {
-    let head = std::str::from_utf8(head).ok()?;
-    let field = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then_some(value)
-    });
-    field?.trim().parse().ok()
 }
