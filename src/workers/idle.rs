@@ -18,6 +18,8 @@ pub(super) struct IdleWorkers {
 #[derive(Debug, Default)]
 struct Asleep {
     seats: Vec<Arc<Seat>>,
+    /// Somebody was called and is not awake yet.
+    one_comes: bool,
     /// Nobody sleeps any more.
     closed: bool,
 }
@@ -67,18 +69,29 @@ impl IdleWorkers {
         while !seat.called.swap(false, Ordering::Acquire) {
             thread::park();
         }
+        self.lock().one_comes = false;
         None
     }
 
     /// Calls the one that fell asleep last. Whether there was one.
     pub(super) fn call_one(&self) -> bool {
-        let seat = {
-            let mut asleep = self.lock();
-            let seat = asleep.seats.pop();
-            self.count.store(asleep.seats.len(), Ordering::Relaxed);
-            seat
-        };
-        let Some(seat) = seat else { return false };
+        self.call(self.lock())
+    }
+
+    /// Calls one, unless somebody who was called is not awake yet. Who wakes looks for work first and calls the next
+    /// then, if there is more than it takes: so who is at work meanwhile may take it, and nobody is woken for nothing.
+    pub(super) fn call_one_at_a_time(&self) {
+        let asleep = self.lock();
+        if !asleep.one_comes {
+            self.call(asleep);
+        }
+    }
+
+    fn call(&self, mut asleep: MutexGuard<'_, Asleep>) -> bool {
+        let Some(seat) = asleep.seats.pop() else { return false };
+        asleep.one_comes = true;
+        self.count.store(asleep.seats.len(), Ordering::Relaxed);
+        drop(asleep);
         seat.called.store(true, Ordering::Release);
         seat.thread.unpark();
         true
@@ -133,6 +146,21 @@ mod tests {
             assert_eq!(seen.recv_timeout(Duration::from_secs(20)), Ok(number));
         }
         assert!(!idle.call_one());
+    }
+
+    #[test]
+    fn the_next_is_called_once_the_one_before_is_awake() {
+        let idle = IdleWorkers::default();
+        let first = Seat::of_this_thread();
+        idle.lock().seats.extend([Seat::of_this_thread(), Seat::of_this_thread(), Arc::clone(&first)]);
+        idle.call_one_at_a_time();
+        idle.call_one_at_a_time();
+        assert_eq!(idle.count(), 2);
+        // It was called already, and so wakes at once.
+        assert_eq!(idle.sleep(&first, || None::<()>), None);
+        idle.lock().seats.pop();
+        idle.call_one_at_a_time();
+        assert_eq!(idle.count(), 1);
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl<J: Send + 'static> Pool<J> {
     pub(crate) fn submit(&self, job: J) -> Result<(), J> {
         self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
         self.shared.submitted.fetch_add(1, Ordering::Relaxed);
-        self.shared.idle_base.call_one();
+        self.shared.idle_base.call_one_at_a_time();
         Ok(())
     }
 
@@ -336,12 +336,24 @@ impl<J: Send + 'static> Shared<J> {
             let job = match self.jobs.try_recv() {
                 Ok(job) => Some(job),
                 Err(TryRecvError::Disconnected) => return,
-                Err(TryRecvError::Empty) => self.idle_base.sleep(&seat, || self.jobs.try_recv().ok()),
+                Err(TryRecvError::Empty) => self
+                    .idle_base
+                    .sleep(&seat, || self.jobs.try_recv().ok())
+                    .or_else(|| self.take_and_call_the_next()),
             };
             if let Some(job) = job {
                 self.run(job, number);
             }
         }
+    }
+
+    /// What a base worker that was called does first: it alone was, see [`IdleWorkers::call_one_at_a_time`].
+    fn take_and_call_the_next(&self) -> Option<J> {
+        let job = self.jobs.try_recv().ok();
+        if !self.jobs.is_empty() {
+            self.idle_base.call_one_at_a_time();
+        }
+        job
     }
 
     /// A reserve worker: started because there is work, then asleep until called.
@@ -405,6 +417,30 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn as_many_base_workers_wake_as_there_are_jobs() {
+        let together = Arc::new(std::sync::Barrier::new(3));
+        let work = Arc::clone(&together);
+        let pool = pool(
+            3,
+            10,
+            Arc::new(move |_, _| {
+                work.wait();
+            }),
+        );
+        let end = soon();
+        for round in 0..20 {
+            while pool.shared.idle_base.count() < 3 {
+                assert!(Instant::now() < end);
+                thread::yield_now();
+            }
+            for job in 0..3 {
+                pool.submit(round * 3 + job).unwrap();
+            }
+        }
+        assert!(pool.join(soon()));
     }
 
     #[test]
