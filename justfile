@@ -112,6 +112,10 @@ fuzz TARGET *OPTIONS:
 bench *ARGUMENTS:
     benches/run {{ ARGUMENTS }}
 
+# The instructions one small request costs in user space, layer by layer (benches/layers)
+layers *ARGUMENTS:
+    benches/layers {{ ARGUMENTS }}
+
 # One of three backends is killed every few seconds under load: not one GET may fail (benches/kill-loop)
 kill-loop *ARGUMENTS:
     benches/kill-loop {{ ARGUMENTS }}
