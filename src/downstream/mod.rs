@@ -20,4 +20,6 @@ mod native;
 #[cfg(target_os = "linux")]
 mod poller;
 #[cfg(target_os = "linux")]
+mod room;
+#[cfg(target_os = "linux")]
 mod waiting_room;

@@ -5,250 +5,28 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::connection::{Connection, Limits, Step};
+use super::connection::{Connection, Step};
 use super::deadlines::Deadlines;
-use super::poller::{Events, Poller, Token};
+use super::poller::{Events, Token};
+use super::room::{Place, Room, lock};
 use crate::error::Cause;
-use crate::gateway::Gateway;
 use crate::workers::pool::{Look, Pool, TICK};
 
 /// One read of the waiting room: a good part of a chunked body.
 const SCRATCH: usize = 64 * 1024;
-/// Buffers kept for bodies: 512 KiB at most.
-const SPARE_BUFFERS: usize = 8;
 /// Connections accepted before others get a turn.
 const ACCEPT_BATCH: usize = 64;
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Tokens of listeners begin here; those of connections are below.
 const LISTENER: Token = 1 << 63;
-
-/// A place for each connection there may be, and what the threads have to know of each other.
-#[derive(Debug)]
-pub(super) struct Room {
-    places: Box<[Mutex<Slot>]>,
-    /// Places that were used and are free again. Places beyond `unused` were never used.
-    free: Mutex<Vec<u32>>,
-    unused: AtomicUsize,
-    /// Connections that exist, parked or not.
-    open: AtomicUsize,
-    poller: Poller,
-    /// Places whose connection was parked with a deadline sooner than the waiting room knows of.
-    sooner: Mutex<Vec<Token>>,
-    /// Listeners are not polled because all places are taken: whoever gives one up wakes the waiting room.
-    is_full: AtomicBool,
-    draining: AtomicBool,
-    /// Nobody looks at the places any more.
-    ended: AtomicBool,
-    /// Exchanges whose chunked body is handed on as it comes, and how many there may be.
-    streaming: AtomicUsize,
-    max_streaming: usize,
-    /// Buffers in which bodies were collected, for the next ones: memory that is given back is cleared by the kernel
-    /// before it comes again.
-    buffers: Mutex<Vec<Vec<u8>>>,
-    pub(super) limits: Limits,
-    pub(super) gateway: Arc<Gateway>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// Tells the connections that have this place one after the other apart.
-    generation: u32,
-    parked: Option<Box<Connection>>,
-    /// When the waiting room looks at this place next, if it is taken.
-    looks_at: Option<Instant>,
-}
-
-/// A connection's claim to its place. Given up when dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    room: Arc<Room>,
-    index: u32,
-    generation: u32,
-    streams: bool,
-}
-
-impl Place {
-    fn token(&self) -> Token {
-        Token::from(self.generation & 0x7fff_ffff) << 32 | Token::from(self.index)
-    }
-
-    pub(super) fn room(&self) -> &Arc<Room> {
-        &self.room
-    }
-
-    /// Whether a chunked body may still be waiting for its grace to end.
-    pub(super) fn chunked_grace_pending(&self) -> bool {
-        !self.streams && self.room.streaming.load(Ordering::Relaxed) < self.room.max_streaming
-    }
-
-    /// Whether one more chunked body may be handed on as it comes; counts it until [`end_stream`](Self::end_stream).
-    pub(super) fn may_stream(&mut self) -> bool {
-        if self.streams {
-            return true;
-        }
-        let max = self.room.max_streaming;
-        let count = |now: usize| (now < max).then_some(now + 1);
-        self.streams = self.room.streaming.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok();
-        self.streams
-    }
-
-    /// The exchange with the body that was handed on as it came is over.
-    pub(super) fn end_stream(&mut self) {
-        if std::mem::take(&mut self.streams) {
-            self.room.streaming.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.end_stream();
-        if let Some(slot) = self.room.places.get(self.index as usize) {
-            let mut slot = lock(slot);
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.looks_at = None;
-        }
-        lock(&self.room.free).push(self.index);
-        let left = self.room.open.fetch_sub(1, Ordering::SeqCst) - 1;
-        if self.room.is_full.load(Ordering::SeqCst)
-            || (left == 0 && self.room.draining.load(Ordering::SeqCst))
-        {
-            self.room.poller.wake();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Room {
-    pub(super) fn new(
-        max_connections: usize,
-        workers: usize,
-        limits: Limits,
-        gateway: Arc<Gateway>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            places: (0..max_connections).map(|_| Mutex::default()).collect(),
-            free: Mutex::default(),
-            unused: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
-            poller: Poller::new()?,
-            sooner: Mutex::default(),
-            is_full: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            streaming: AtomicUsize::new(0),
-            max_streaming: (workers / 4).max(1),
-            buffers: Mutex::default(),
-            limits,
-            gateway,
-        })
-    }
-
-    /// A free place. Only the waiting room's thread asks.
-    fn take_place(self: &Arc<Self>) -> Option<Place> {
-        let reused = lock(&self.free).pop();
-        let index = match reused {
-            Some(index) => index,
-            None => {
-                let unused = self.unused.load(Ordering::Relaxed);
-                if unused >= self.places.len() {
-                    return None;
-                }
-                self.unused.store(unused + 1, Ordering::Relaxed);
-                u32::try_from(unused).ok()?
-            }
-        };
-        let generation = self.places.get(index as usize).map(|slot| lock(slot).generation)?;
-        self.open.fetch_add(1, Ordering::SeqCst);
-        Some(Place { room: Arc::clone(self), index, generation, streams: false })
-    }
-
-    /// Puts a connection back to wait. Called by workers and by the waiting room itself. Returns when the connection is
-    /// due, if the waiting room would look at its place only later.
-    fn settle(&self, mut connection: Box<Connection>) -> Option<(Instant, Token)> {
-        let token = connection.place.token();
-        let slot = self.places.get(connection.place.index as usize)?;
-        let socket = Arc::clone(connection.socket());
-        let was_registered = std::mem::replace(&mut connection.registered, true);
-        let mut slot = lock(slot);
-        // Asked under the lock: who goes through the places after the flag was set either finds the connection there,
-        // or set the flag before it is put there.
-        if self.ended.load(Ordering::SeqCst) {
-            drop(slot);
-            return None;
-        }
-        let due = connection.due(&self.limits, self.is_draining());
-        slot.parked = Some(connection);
-        // Armed under the lock: the event can't find the slot empty.
-        let armed = if was_registered {
-            self.poller.arm_again(&*socket, token)
-        } else {
-            self.poller.add_once(&*socket, token)
-        };
-        if let Err(error) = armed {
-            let connection = slot.parked.take();
-            drop(slot);
-            drop(connection);
-            log::warn!("a connection was closed because it cannot be polled: {error}");
-            return None;
-        }
-        if slot.looks_at.is_some_and(|at| at <= due) {
-            return None;
-        }
-        slot.looks_at = Some(due);
-        Some((due, token))
-    }
-
-    /// Parks a connection from a worker.
-    pub(super) fn park(&self, connection: Box<Connection>) {
-        if let Some((_, token)) = self.settle(connection) {
-            lock(&self.sooner).push(token);
-            self.poller.wake();
-        } else if self.draining.load(Ordering::SeqCst) {
-            self.poller.wake();
-        }
-    }
-
-    /// A buffer for a body, if one was kept.
-    pub(super) fn spare_buffer(&self) -> Option<Vec<u8>> {
-        lock(&self.buffers).pop()
-    }
-
-    /// Keeps an empty buffer, unless there are enough.
-    pub(super) fn keep_buffer(&self, buffer: Vec<u8>) {
-        let mut buffers = lock(&self.buffers);
-        if buffers.len() < SPARE_BUFFERS {
-            buffers.push(buffer);
-        }
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
-    fn slot(&self, token: Token) -> Option<(std::sync::MutexGuard<'_, Slot>, u32)> {
-        let index = u32::try_from(token & 0xffff_ffff).ok()?;
-        let slot = lock(self.places.get(index as usize)?);
-        let generation = u64::from(slot.generation & 0x7fff_ffff);
-        (generation == token >> 32).then_some((slot, index))
-    }
-
-    /// The connection parked at `token`, if it is still there.
-    fn take_parked(&self, token: Token) -> Option<Box<Connection>> {
-        self.slot(token)?.0.parked.take()
-    }
-}
 
 /// The running waiting room.
 #[derive(Debug)]
@@ -288,8 +66,7 @@ impl WaitingRoom {
     /// or `deadline`.
     pub(super) fn drain(self, deadline: Instant) {
         *lock(&self.end_at) = Some(deadline);
-        self.room.draining.store(true, Ordering::SeqCst);
-        self.room.poller.wake();
+        self.room.begin_drain();
         if self.thread.join().is_err() {
             log::error!("the waiting room had panicked");
         }
@@ -345,15 +122,12 @@ impl Keeper {
             }
             self.note_sooner_deadlines();
             self.expire(Instant::now());
-            let is_live =
-                |at, token| self.room.slot(token).is_some_and(|(slot, _)| slot.looks_at == Some(at));
+            let is_live = |at, token| self.room.slot(token).is_some_and(|slot| slot.looks_at == Some(at));
             self.deadlines.tidy(is_live);
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve(&mut look);
-            if self.accepting == Accepting::Ended
-                && (self.room.open.load(Ordering::SeqCst) == 0 || self.drain_is_over())
-            {
-                self.close_what_is_parked();
+            if self.accepting == Accepting::Ended && (self.room.open() == 0 || self.drain_is_over()) {
+                self.room.close_what_is_parked();
                 return;
             }
         }
@@ -361,16 +135,6 @@ impl Keeper {
 
     fn drain_is_over(&self) -> bool {
         lock(&self.end_at).is_none_or(|at| Instant::now() >= at)
-    }
-
-    /// Closes connections that are still not served, a request on them complete or not.
-    fn close_what_is_parked(&self) {
-        self.room.ended.store(true, Ordering::SeqCst);
-        for slot in self.room.places.iter().take(self.room.unused.load(Ordering::Relaxed)) {
-            // Not dropped while its place is locked: it gives that up.
-            let parked = lock(slot).parked.take();
-            drop(parked);
-        }
     }
 
     fn handle(&mut self, token: Token) {
@@ -403,7 +167,7 @@ impl Keeper {
             let Some(listener) = self.listeners.get(number) else { return false };
             let Some(place) = self.room.take_place() else {
                 self.accepting = Accepting::Full;
-                self.room.is_full.store(true, Ordering::SeqCst);
+                self.room.set_full(true);
                 self.poll_listeners(false);
                 return false;
             };
@@ -432,7 +196,7 @@ impl Keeper {
                         log::warn!(
                             "cannot accept connections, clients wait in the backlog: {error}; raise the limit of open \
                              files (ulimit -n) or lower max_connections open={}",
-                            self.room.open.load(Ordering::Relaxed)
+                            self.room.open()
                         );
                     }
                     self.accepting = Accepting::PausedUntil(Instant::now() + ACCEPT_PAUSE);
@@ -490,8 +254,8 @@ impl Keeper {
     }
 
     fn note_sooner_deadlines(&mut self) {
-        for token in std::mem::take(&mut *lock(&self.room.sooner)) {
-            if let Some((slot, _)) = self.room.slot(token)
+        for token in self.room.take_sooner() {
+            if let Some(slot) = self.room.slot(token)
                 && let Some(at) = slot.looks_at
             {
                 self.deadlines.insert(at, token);
@@ -502,7 +266,7 @@ impl Keeper {
     /// Looks at the places that are due.
     fn expire(&mut self, now: Instant) {
         while let Some((at, token)) = self.deadlines.pop_due(now) {
-            let Some((mut slot, _)) = self.room.slot(token) else { continue };
+            let Some(mut slot) = self.room.slot(token) else { continue };
             if slot.looks_at != Some(at) {
                 // A sooner look has taken its place.
                 continue;
@@ -536,11 +300,11 @@ impl Keeper {
         let may_open = match self.accepting {
             Accepting::Ended => return,
             Accepting::Open => false,
-            Accepting::Full => self.room.open.load(Ordering::SeqCst) < self.room.places.len(),
+            Accepting::Full => self.room.has_free_places(),
             Accepting::PausedUntil(at) => Instant::now() >= at,
         };
         if may_open {
-            self.room.is_full.store(false, Ordering::SeqCst);
+            self.room.set_full(false);
             self.accepting = Accepting::Open;
             self.poll_listeners(true);
         }
@@ -573,8 +337,7 @@ impl Keeper {
 
     fn show_out_the_idle(&mut self) {
         let now = Instant::now();
-        for index in 0..self.room.unused.load(Ordering::Relaxed) {
-            let Some(slot) = self.room.places.get(index) else { continue };
+        for slot in self.room.used_places() {
             let mut slot = lock(slot);
             let Some(connection) = &slot.parked else { continue };
             // Idle and lingering ones have less time from now on.
