@@ -1,9 +1,11 @@
 //! The waiting room: one thread, one poller, and every connection on which nothing is happening, whose request has not
 //! fully arrived, or that lingers to close. It owns every deadline of a connection that no worker holds. So a slow
 //! sender costs a buffer, not a thread.
+//!
+//! This is the thread. Where the connections are meanwhile is [`room`](super::room), how they come in is
+//! [`door`](super::door).
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -14,8 +16,9 @@ use socket2::Socket;
 
 use super::connection::{Connection, Step};
 use super::deadlines::Deadlines;
+use super::door::{Accepted, Door, listener_of};
 use super::poller::{Events, Token};
-use super::room::{Place, Room, lock};
+use super::room::{Room, lock};
 use crate::error::Cause;
 use crate::workers::pool::{Look, Pool, TICK};
 
@@ -23,10 +26,6 @@ use crate::workers::pool::{Look, Pool, TICK};
 const SCRATCH: usize = 64 * 1024;
 /// Connections accepted before others get a turn.
 const ACCEPT_BATCH: usize = 64;
-/// After `accept` failed for want of descriptors or memory, it is tried again this much later.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Tokens of listeners begin here; those of connections are below.
-const LISTENER: Token = 1 << 63;
 
 /// The running waiting room.
 #[derive(Debug)]
@@ -43,18 +42,14 @@ impl WaitingRoom {
         listeners: Vec<Socket>,
         pool: Arc<Pool<Box<Connection>>>,
     ) -> io::Result<Self> {
-        for (number, listener) in listeners.iter().enumerate() {
-            room.poller.add_always(listener, LISTENER | number as Token)?;
-        }
+        let door = Door::open(Arc::clone(&room), listeners)?;
         let end_at = Arc::new(Mutex::new(None));
         let mut keeper = Keeper {
             room: Arc::clone(&room),
-            listeners,
+            door,
             pool,
             deadlines: Deadlines::new(),
             scratch: vec![0; SCRATCH],
-            accepting: Accepting::Open,
-            cannot_accept: false,
             is_showing_out: false,
             end_at: Arc::clone(&end_at),
         };
@@ -73,27 +68,13 @@ impl WaitingRoom {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Open,
-    /// All places are taken.
-    Full,
-    /// Until then: the system has no descriptor or memory left.
-    PausedUntil(Instant),
-    /// The listeners are closed.
-    Ended,
-}
-
 /// What the waiting room's thread owns.
 struct Keeper {
     room: Arc<Room>,
-    listeners: Vec<Socket>,
+    door: Door,
     pool: Arc<Pool<Box<Connection>>>,
     deadlines: Deadlines<Token>,
     scratch: Vec<u8>,
-    accepting: Accepting,
-    /// `accept` has failed, and the backlog was not empty since: said once per episode.
-    cannot_accept: bool,
     /// The drain has begun, and idle connections were given notice.
     is_showing_out: bool,
     end_at: Arc<Mutex<Option<Instant>>>,
@@ -126,7 +107,7 @@ impl Keeper {
             self.deadlines.tidy(is_live);
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve(&mut look);
-            if self.accepting == Accepting::Ended && (self.room.open() == 0 || self.drain_is_over()) {
+            if self.door.is_closed() && (self.room.open() == 0 || self.drain_is_over()) {
                 self.room.close_what_is_parked();
                 return;
             }
@@ -138,8 +119,8 @@ impl Keeper {
     }
 
     fn handle(&mut self, token: Token) {
-        if token & LISTENER != 0 {
-            self.accept((token & !LISTENER) as usize);
+        if let Some(number) = listener_of(token) {
+            self.accept(number);
         } else if let Some(connection) = self.room.take_parked(token) {
             self.read(connection);
         }
@@ -148,12 +129,8 @@ impl Keeper {
     /// How long nothing needs to be looked at.
     fn patience(&self, work_waits: bool) -> Option<Duration> {
         let now = Instant::now();
-        let paused_until = match self.accepting {
-            Accepting::PausedUntil(at) => Some(at),
-            _ => None,
-        };
         let end_at = *lock(&self.end_at);
-        let next = [self.deadlines.next(), paused_until, end_at].into_iter().flatten().min();
+        let next = [self.deadlines.next(), self.door.paused_until(), end_at].into_iter().flatten().min();
         let next = next.map(|at| at.saturating_duration_since(now));
         if work_waits { Some(next.map_or(TICK, |next| next.min(TICK))) } else { next }
     }
@@ -161,61 +138,14 @@ impl Keeper {
     /// Accepts what waits, a batch at most. Whether more may be waiting.
     fn accept(&mut self, number: usize) -> bool {
         for _ in 0..ACCEPT_BATCH {
-            if !matches!(self.accepting, Accepting::Open) {
-                return false;
-            }
-            let Some(listener) = self.listeners.get(number) else { return false };
-            let Some(place) = self.room.take_place() else {
-                self.accepting = Accepting::Full;
-                self.room.set_full(true);
-                self.poll_listeners(false);
-                return false;
-            };
-            match listener.accept() {
-                Ok((socket, peer)) => {
-                    let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
-                    let peer = peer.as_socket().unwrap_or_else(unknown);
-                    self.admit(socket, peer, place);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Not at the first success: with one descriptor free now and then, this would fill the log.
-                    if std::mem::take(&mut self.cannot_accept) {
-                        log::info!("accepting connections again");
-                    }
-                    return false;
-                }
-                // The client was gone before it was accepted.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => {
-                    drop(place);
-                    if !std::mem::replace(&mut self.cannot_accept, true) {
-                        log::warn!(
-                            "cannot accept connections, clients wait in the backlog: {error}; raise the limit of open \
-                             files (ulimit -n) or lower max_connections open={}",
-                            self.room.open()
-                        );
-                    }
-                    self.accepting = Accepting::PausedUntil(Instant::now() + ACCEPT_PAUSE);
-                    self.poll_listeners(false);
-                    return false;
-                }
+            match self.door.accept(number) {
+                // As a rule the request is here already.
+                Accepted::Connection(connection) => self.read(connection),
+                Accepted::Gone => {}
+                Accepted::Nobody => return false,
             }
         }
         true
-    }
-
-    fn admit(&mut self, socket: Socket, peer: SocketAddr, place: Place) {
-        if !cfg!(target_os = "linux") {
-            // Linux hands down what was set on the listener.
-            drop(socket.set_tcp_nodelay(true));
-        }
-        let connection = Box::new(Connection::new(socket, peer, place, Instant::now()));
-        // As a rule the request is here already.
-        self.read(connection);
     }
 
     /// Reads what has arrived on a connection that nobody else holds, and decides where it goes.
@@ -295,40 +225,24 @@ impl Keeper {
         }
     }
 
-    /// Polls the listeners again when there is room or the pause is over; closes them when the drain begins.
+    /// Opens the door again when there is room or the pause is over; closes it when the drain begins.
     fn open_or_close_the_door(&mut self) {
-        let may_open = match self.accepting {
-            Accepting::Ended => return,
-            Accepting::Open => false,
-            Accepting::Full => self.room.has_free_places(),
-            Accepting::PausedUntil(at) => Instant::now() >= at,
-        };
-        if may_open {
-            self.room.set_full(false);
-            self.accepting = Accepting::Open;
-            self.poll_listeners(true);
+        if self.door.is_closed() {
+            return;
         }
+        self.door.open_again();
         if self.room.is_draining() {
             self.drain_the_backlog();
         }
     }
 
-    fn poll_listeners(&mut self, wanted: bool) {
-        for (number, listener) in self.listeners.iter().enumerate() {
-            if let Err(error) = self.room.poller.report(listener, LISTENER | number as Token, wanted) {
-                log::error!("a listener cannot be polled: {error}");
-            }
-        }
-    }
-
     /// Everything already in the backlog is accepted, as soon as there are places for it; then the door is closed.
     fn drain_the_backlog(&mut self) {
-        for number in 0..self.listeners.len() {
+        for number in 0..self.door.listeners() {
             while self.accept(number) {}
         }
-        if self.accepting == Accepting::Open || self.drain_is_over() {
-            self.accepting = Accepting::Ended;
-            self.listeners.clear();
+        if self.door.is_open() || self.drain_is_over() {
+            self.door.close();
         }
         if !std::mem::replace(&mut self.is_showing_out, true) {
             self.show_out_the_idle();
