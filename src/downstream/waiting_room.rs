@@ -20,7 +20,8 @@ use super::door::{Accepted, Door, listener_of};
 use super::poller::{Events, Token};
 use super::room::{Room, lock};
 use crate::error::Cause;
-use crate::workers::pool::{Look, Pool, TICK};
+use crate::workers::pool::Pool;
+use crate::workers::reserve::{Look, TICK};
 
 /// One read of the waiting room: a good part of a chunked body.
 const SCRATCH: usize = 64 * 1024;
