@@ -24,7 +24,7 @@
 //! | `worker-N` | base at start, reserve on first need | `workers/pool.rs` | when the channel closes; `Proxy::drain`, up to the deadline |
 //! | `tunnel-N` | 1 per open tunnel | `upstream/tunnel.rs` | either side ends, idle, drain deadline; `Proxy::drain` |
 //! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
-//! | `probe ADDR` | 1 per probe, short-lived | [`health::checker`] | within the probe's time-out; its health thread |
+//! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //!
 //! # Locks

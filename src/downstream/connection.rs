@@ -11,7 +11,7 @@ use socket2::Socket;
 
 use super::answer;
 use super::body::Body;
-use super::waiting_room::Place;
+use super::room::Place;
 use crate::error::Cause;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, Version, scan};

@@ -10,10 +10,12 @@ use super::connection::{Connection, Limits};
 use super::listener::Listener;
 #[cfg(target_os = "linux")]
 use super::native;
+#[cfg(target_os = "linux")]
+use super::room::Room;
 #[cfg(feature = "tiny-http")]
 use super::tiny_http::{self, TinyHttp};
 #[cfg(target_os = "linux")]
-use super::waiting_room::{Room, WaitingRoom};
+use super::waiting_room::WaitingRoom;
 use crate::config::{Engine, ServerConfig};
 use crate::gateway::Gateway;
 use crate::http::head::HeadLimits;

@@ -16,8 +16,12 @@ mod connection;
 #[cfg(target_os = "linux")]
 mod deadlines;
 #[cfg(target_os = "linux")]
+mod door;
+#[cfg(target_os = "linux")]
 mod native;
 #[cfg(target_os = "linux")]
 mod poller;
+#[cfg(target_os = "linux")]
+mod room;
 #[cfg(target_os = "linux")]
 mod waiting_room;

@@ -19,7 +19,8 @@ use crate::gateway::Gateway;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
 use crate::stop::StopToken;
-use crate::workers::pool::{Look, Pool, TICK};
+use crate::workers::pool::Pool;
+use crate::workers::reserve::{Look, TICK};
 
 /// While no work is queued, the loop looks after this long whether it was told to stop, should the wake-up get lost.
 const LOOK_UP: Duration = Duration::from_millis(500);

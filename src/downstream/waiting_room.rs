@@ -1,254 +1,32 @@
 //! The waiting room: one thread, one poller, and every connection on which nothing is happening, whose request has not
 //! fully arrived, or that lingers to close. It owns every deadline of a connection that no worker holds. So a slow
 //! sender costs a buffer, not a thread.
+//!
+//! This is the thread. Where the connections are meanwhile is [`room`](super::room), how they come in is
+//! [`door`](super::door).
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::connection::{Connection, Limits, Step};
+use super::connection::{Connection, Step};
 use super::deadlines::Deadlines;
-use super::poller::{Events, Poller, Token};
+use super::door::{Accepted, Door, listener_of};
+use super::poller::{Events, Token};
+use super::room::{Room, lock};
 use crate::error::Cause;
-use crate::gateway::Gateway;
-use crate::workers::pool::{Look, Pool, TICK};
+use crate::workers::pool::Pool;
+use crate::workers::reserve::{Look, TICK};
 
 /// One read of the waiting room: a good part of a chunked body.
 const SCRATCH: usize = 64 * 1024;
-/// Buffers kept for bodies: 512 KiB at most.
-const SPARE_BUFFERS: usize = 8;
 /// Connections accepted before others get a turn.
 const ACCEPT_BATCH: usize = 64;
-/// After `accept` failed for want of descriptors or memory, it is tried again this much later.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Tokens of listeners begin here; those of connections are below.
-const LISTENER: Token = 1 << 63;
-
-/// A place for each connection there may be, and what the threads have to know of each other.
-#[derive(Debug)]
-pub(super) struct Room {
-    places: Box<[Mutex<Slot>]>,
-    /// Places that were used and are free again. Places beyond `unused` were never used.
-    free: Mutex<Vec<u32>>,
-    unused: AtomicUsize,
-    /// Connections that exist, parked or not.
-    open: AtomicUsize,
-    poller: Poller,
-    /// Places whose connection was parked with a deadline sooner than the waiting room knows of.
-    sooner: Mutex<Vec<Token>>,
-    /// Listeners are not polled because all places are taken: whoever gives one up wakes the waiting room.
-    is_full: AtomicBool,
-    draining: AtomicBool,
-    /// Nobody looks at the places any more.
-    ended: AtomicBool,
-    /// Exchanges whose chunked body is handed on as it comes, and how many there may be.
-    streaming: AtomicUsize,
-    max_streaming: usize,
-    /// Buffers in which bodies were collected, for the next ones: memory that is given back is cleared by the kernel
-    /// before it comes again.
-    buffers: Mutex<Vec<Vec<u8>>>,
-    pub(super) limits: Limits,
-    pub(super) gateway: Arc<Gateway>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// Tells the connections that have this place one after the other apart.
-    generation: u32,
-    parked: Option<Box<Connection>>,
-    /// When the waiting room looks at this place next, if it is taken.
-    looks_at: Option<Instant>,
-}
-
-/// A connection's claim to its place. Given up when dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    room: Arc<Room>,
-    index: u32,
-    generation: u32,
-    streams: bool,
-}
-
-impl Place {
-    fn token(&self) -> Token {
-        Token::from(self.generation & 0x7fff_ffff) << 32 | Token::from(self.index)
-    }
-
-    pub(super) fn room(&self) -> &Arc<Room> {
-        &self.room
-    }
-
-    /// Whether a chunked body may still be waiting for its grace to end.
-    pub(super) fn chunked_grace_pending(&self) -> bool {
-        !self.streams && self.room.streaming.load(Ordering::Relaxed) < self.room.max_streaming
-    }
-
-    /// Whether one more chunked body may be handed on as it comes; counts it until [`end_stream`](Self::end_stream).
-    pub(super) fn may_stream(&mut self) -> bool {
-        if self.streams {
-            return true;
-        }
-        let max = self.room.max_streaming;
-        let count = |now: usize| (now < max).then_some(now + 1);
-        self.streams = self.room.streaming.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok();
-        self.streams
-    }
-
-    /// The exchange with the body that was handed on as it came is over.
-    pub(super) fn end_stream(&mut self) {
-        if std::mem::take(&mut self.streams) {
-            self.room.streaming.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.end_stream();
-        if let Some(slot) = self.room.places.get(self.index as usize) {
-            let mut slot = lock(slot);
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.looks_at = None;
-        }
-        lock(&self.room.free).push(self.index);
-        let left = self.room.open.fetch_sub(1, Ordering::SeqCst) - 1;
-        if self.room.is_full.load(Ordering::SeqCst)
-            || (left == 0 && self.room.draining.load(Ordering::SeqCst))
-        {
-            self.room.poller.wake();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Room {
-    pub(super) fn new(
-        max_connections: usize,
-        workers: usize,
-        limits: Limits,
-        gateway: Arc<Gateway>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            places: (0..max_connections).map(|_| Mutex::default()).collect(),
-            free: Mutex::default(),
-            unused: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
-            poller: Poller::new()?,
-            sooner: Mutex::default(),
-            is_full: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            streaming: AtomicUsize::new(0),
-            max_streaming: (workers / 4).max(1),
-            buffers: Mutex::default(),
-            limits,
-            gateway,
-        })
-    }
-
-    /// A free place. Only the waiting room's thread asks.
-    fn take_place(self: &Arc<Self>) -> Option<Place> {
-        let reused = lock(&self.free).pop();
-        let index = match reused {
-            Some(index) => index,
-            None => {
-                let unused = self.unused.load(Ordering::Relaxed);
-                if unused >= self.places.len() {
-                    return None;
-                }
-                self.unused.store(unused + 1, Ordering::Relaxed);
-                u32::try_from(unused).ok()?
-            }
-        };
-        let generation = self.places.get(index as usize).map(|slot| lock(slot).generation)?;
-        self.open.fetch_add(1, Ordering::SeqCst);
-        Some(Place { room: Arc::clone(self), index, generation, streams: false })
-    }
-
-    /// Puts a connection back to wait. Called by workers and by the waiting room itself. Returns when the connection is
-    /// due, if the waiting room would look at its place only later.
-    fn settle(&self, mut connection: Box<Connection>) -> Option<(Instant, Token)> {
-        let token = connection.place.token();
-        let slot = self.places.get(connection.place.index as usize)?;
-        let socket = Arc::clone(connection.socket());
-        let was_registered = std::mem::replace(&mut connection.registered, true);
-        let mut slot = lock(slot);
-        // Asked under the lock: who goes through the places after the flag was set either finds the connection there,
-        // or set the flag before it is put there.
-        if self.ended.load(Ordering::SeqCst) {
-            drop(slot);
-            return None;
-        }
-        let due = connection.due(&self.limits, self.is_draining());
-        slot.parked = Some(connection);
-        // Armed under the lock: the event can't find the slot empty.
-        let armed = if was_registered {
-            self.poller.arm_again(&*socket, token)
-        } else {
-            self.poller.add_once(&*socket, token)
-        };
-        if let Err(error) = armed {
-            let connection = slot.parked.take();
-            drop(slot);
-            drop(connection);
-            log::warn!("a connection was closed because it cannot be polled: {error}");
-            return None;
-        }
-        if slot.looks_at.is_some_and(|at| at <= due) {
-            return None;
-        }
-        slot.looks_at = Some(due);
-        Some((due, token))
-    }
-
-    /// Parks a connection from a worker.
-    pub(super) fn park(&self, connection: Box<Connection>) {
-        if let Some((_, token)) = self.settle(connection) {
-            lock(&self.sooner).push(token);
-            self.poller.wake();
-        } else if self.draining.load(Ordering::SeqCst) {
-            self.poller.wake();
-        }
-    }
-
-    /// A buffer for a body, if one was kept.
-    pub(super) fn spare_buffer(&self) -> Option<Vec<u8>> {
-        lock(&self.buffers).pop()
-    }
-
-    /// Keeps an empty buffer, unless there are enough.
-    pub(super) fn keep_buffer(&self, buffer: Vec<u8>) {
-        let mut buffers = lock(&self.buffers);
-        if buffers.len() < SPARE_BUFFERS {
-            buffers.push(buffer);
-        }
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
-    fn slot(&self, token: Token) -> Option<(std::sync::MutexGuard<'_, Slot>, u32)> {
-        let index = u32::try_from(token & 0xffff_ffff).ok()?;
-        let slot = lock(self.places.get(index as usize)?);
-        let generation = u64::from(slot.generation & 0x7fff_ffff);
-        (generation == token >> 32).then_some((slot, index))
-    }
-
-    /// The connection parked at `token`, if it is still there.
-    fn take_parked(&self, token: Token) -> Option<Box<Connection>> {
-        self.slot(token)?.0.parked.take()
-    }
-}
 
 /// The running waiting room.
 #[derive(Debug)]
@@ -265,18 +43,14 @@ impl WaitingRoom {
         listeners: Vec<Socket>,
         pool: Arc<Pool<Box<Connection>>>,
     ) -> io::Result<Self> {
-        for (number, listener) in listeners.iter().enumerate() {
-            room.poller.add_always(listener, LISTENER | number as Token)?;
-        }
+        let door = Door::open(Arc::clone(&room), listeners)?;
         let end_at = Arc::new(Mutex::new(None));
         let mut keeper = Keeper {
             room: Arc::clone(&room),
-            listeners,
+            door,
             pool,
             deadlines: Deadlines::new(),
             scratch: vec![0; SCRATCH],
-            accepting: Accepting::Open,
-            cannot_accept: false,
             is_showing_out: false,
             end_at: Arc::clone(&end_at),
         };
@@ -288,35 +62,20 @@ impl WaitingRoom {
     /// or `deadline`.
     pub(super) fn drain(self, deadline: Instant) {
         *lock(&self.end_at) = Some(deadline);
-        self.room.draining.store(true, Ordering::SeqCst);
-        self.room.poller.wake();
+        self.room.begin_drain();
         if self.thread.join().is_err() {
             log::error!("the waiting room had panicked");
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Open,
-    /// All places are taken.
-    Full,
-    /// Until then: the system has no descriptor or memory left.
-    PausedUntil(Instant),
-    /// The listeners are closed.
-    Ended,
-}
-
 /// What the waiting room's thread owns.
 struct Keeper {
     room: Arc<Room>,
-    listeners: Vec<Socket>,
+    door: Door,
     pool: Arc<Pool<Box<Connection>>>,
     deadlines: Deadlines<Token>,
     scratch: Vec<u8>,
-    accepting: Accepting,
-    /// `accept` has failed, and the backlog was not empty since: said once per episode.
-    cannot_accept: bool,
     /// The drain has begun, and idle connections were given notice.
     is_showing_out: bool,
     end_at: Arc<Mutex<Option<Instant>>>,
@@ -345,15 +104,12 @@ impl Keeper {
             }
             self.note_sooner_deadlines();
             self.expire(Instant::now());
-            let is_live =
-                |at, token| self.room.slot(token).is_some_and(|(slot, _)| slot.looks_at == Some(at));
+            let is_live = |at, token| self.room.slot(token).is_some_and(|slot| slot.looks_at == Some(at));
             self.deadlines.tidy(is_live);
             self.open_or_close_the_door();
             work_waits = self.pool.call_reserve(&mut look);
-            if self.accepting == Accepting::Ended
-                && (self.room.open.load(Ordering::SeqCst) == 0 || self.drain_is_over())
-            {
-                self.close_what_is_parked();
+            if self.door.is_closed() && (self.room.open() == 0 || self.drain_is_over()) {
+                self.room.close_what_is_parked();
                 return;
             }
         }
@@ -363,19 +119,9 @@ impl Keeper {
         lock(&self.end_at).is_none_or(|at| Instant::now() >= at)
     }
 
-    /// Closes connections that are still not served, a request on them complete or not.
-    fn close_what_is_parked(&self) {
-        self.room.ended.store(true, Ordering::SeqCst);
-        for slot in self.room.places.iter().take(self.room.unused.load(Ordering::Relaxed)) {
-            // Not dropped while its place is locked: it gives that up.
-            let parked = lock(slot).parked.take();
-            drop(parked);
-        }
-    }
-
     fn handle(&mut self, token: Token) {
-        if token & LISTENER != 0 {
-            self.accept((token & !LISTENER) as usize);
+        if let Some(number) = listener_of(token) {
+            self.accept(number);
         } else if let Some(connection) = self.room.take_parked(token) {
             self.read(connection);
         }
@@ -384,12 +130,8 @@ impl Keeper {
     /// How long nothing needs to be looked at.
     fn patience(&self, work_waits: bool) -> Option<Duration> {
         let now = Instant::now();
-        let paused_until = match self.accepting {
-            Accepting::PausedUntil(at) => Some(at),
-            _ => None,
-        };
         let end_at = *lock(&self.end_at);
-        let next = [self.deadlines.next(), paused_until, end_at].into_iter().flatten().min();
+        let next = [self.deadlines.next(), self.door.paused_until(), end_at].into_iter().flatten().min();
         let next = next.map(|at| at.saturating_duration_since(now));
         if work_waits { Some(next.map_or(TICK, |next| next.min(TICK))) } else { next }
     }
@@ -397,61 +139,14 @@ impl Keeper {
     /// Accepts what waits, a batch at most. Whether more may be waiting.
     fn accept(&mut self, number: usize) -> bool {
         for _ in 0..ACCEPT_BATCH {
-            if !matches!(self.accepting, Accepting::Open) {
-                return false;
-            }
-            let Some(listener) = self.listeners.get(number) else { return false };
-            let Some(place) = self.room.take_place() else {
-                self.accepting = Accepting::Full;
-                self.room.is_full.store(true, Ordering::SeqCst);
-                self.poll_listeners(false);
-                return false;
-            };
-            match listener.accept() {
-                Ok((socket, peer)) => {
-                    let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
-                    let peer = peer.as_socket().unwrap_or_else(unknown);
-                    self.admit(socket, peer, place);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Not at the first success: with one descriptor free now and then, this would fill the log.
-                    if std::mem::take(&mut self.cannot_accept) {
-                        log::info!("accepting connections again");
-                    }
-                    return false;
-                }
-                // The client was gone before it was accepted.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => {
-                    drop(place);
-                    if !std::mem::replace(&mut self.cannot_accept, true) {
-                        log::warn!(
-                            "cannot accept connections, clients wait in the backlog: {error}; raise the limit of open \
-                             files (ulimit -n) or lower max_connections open={}",
-                            self.room.open.load(Ordering::Relaxed)
-                        );
-                    }
-                    self.accepting = Accepting::PausedUntil(Instant::now() + ACCEPT_PAUSE);
-                    self.poll_listeners(false);
-                    return false;
-                }
+            match self.door.accept(number) {
+                // As a rule the request is here already.
+                Accepted::Connection(connection) => self.read(connection),
+                Accepted::Gone => {}
+                Accepted::Nobody => return false,
             }
         }
         true
-    }
-
-    fn admit(&mut self, socket: Socket, peer: SocketAddr, place: Place) {
-        if !cfg!(target_os = "linux") {
-            // Linux hands down what was set on the listener.
-            drop(socket.set_tcp_nodelay(true));
-        }
-        let connection = Box::new(Connection::new(socket, peer, place, Instant::now()));
-        // As a rule the request is here already.
-        self.read(connection);
     }
 
     /// Reads what has arrived on a connection that nobody else holds, and decides where it goes.
@@ -490,8 +185,8 @@ impl Keeper {
     }
 
     fn note_sooner_deadlines(&mut self) {
-        for token in std::mem::take(&mut *lock(&self.room.sooner)) {
-            if let Some((slot, _)) = self.room.slot(token)
+        for token in self.room.take_sooner() {
+            if let Some(slot) = self.room.slot(token)
                 && let Some(at) = slot.looks_at
             {
                 self.deadlines.insert(at, token);
@@ -502,7 +197,7 @@ impl Keeper {
     /// Looks at the places that are due.
     fn expire(&mut self, now: Instant) {
         while let Some((at, token)) = self.deadlines.pop_due(now) {
-            let Some((mut slot, _)) = self.room.slot(token) else { continue };
+            let Some(mut slot) = self.room.slot(token) else { continue };
             if slot.looks_at != Some(at) {
                 // A sooner look has taken its place.
                 continue;
@@ -531,40 +226,24 @@ impl Keeper {
         }
     }
 
-    /// Polls the listeners again when there is room or the pause is over; closes them when the drain begins.
+    /// Opens the door again when there is room or the pause is over; closes it when the drain begins.
     fn open_or_close_the_door(&mut self) {
-        let may_open = match self.accepting {
-            Accepting::Ended => return,
-            Accepting::Open => false,
-            Accepting::Full => self.room.open.load(Ordering::SeqCst) < self.room.places.len(),
-            Accepting::PausedUntil(at) => Instant::now() >= at,
-        };
-        if may_open {
-            self.room.is_full.store(false, Ordering::SeqCst);
-            self.accepting = Accepting::Open;
-            self.poll_listeners(true);
+        if self.door.is_closed() {
+            return;
         }
+        self.door.open_again();
         if self.room.is_draining() {
             self.drain_the_backlog();
         }
     }
 
-    fn poll_listeners(&mut self, wanted: bool) {
-        for (number, listener) in self.listeners.iter().enumerate() {
-            if let Err(error) = self.room.poller.report(listener, LISTENER | number as Token, wanted) {
-                log::error!("a listener cannot be polled: {error}");
-            }
-        }
-    }
-
     /// Everything already in the backlog is accepted, as soon as there are places for it; then the door is closed.
     fn drain_the_backlog(&mut self) {
-        for number in 0..self.listeners.len() {
+        for number in 0..self.door.listeners() {
             while self.accept(number) {}
         }
-        if self.accepting == Accepting::Open || self.drain_is_over() {
-            self.accepting = Accepting::Ended;
-            self.listeners.clear();
+        if self.door.is_open() || self.drain_is_over() {
+            self.door.close();
         }
         if !std::mem::replace(&mut self.is_showing_out, true) {
             self.show_out_the_idle();
@@ -573,8 +252,7 @@ impl Keeper {
 
     fn show_out_the_idle(&mut self) {
         let now = Instant::now();
-        for index in 0..self.room.unused.load(Ordering::Relaxed) {
-            let Some(slot) = self.room.places.get(index) else { continue };
+        for slot in self.room.used_places() {
             let mut slot = lock(slot);
             let Some(connection) = &slot.parked else { continue };
             // Idle and lingering ones have less time from now on.

@@ -1,59 +1,30 @@
-//! [`HealthChecker`]: the thread that probes the backends of one route.
+//! [`HealthChecker`]: the thread of one route that begins a round of probes every interval.
 
-use std::any::Any;
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ::http::StatusCode;
-
-use super::streak::{Streak, Transition};
-use crate::balance::Backend;
-use crate::config::HealthCheckConfig;
+use super::probe::{Probe, Prober};
+use super::target::{Target, thread_name};
 use crate::route::Route;
 use crate::stop::StopToken;
-use crate::upstream::agent::ProbeError;
 
 /// What probes that are under way when the checker is told to stop get to finish.
 const STOP_GRACE: Duration = Duration::from_millis(100);
-
-/// One probe of one backend: the status of the answer, or why there is none. Ends after about
-/// [`HealthCheckConfig::timeout`]; until it has ended, its backend is not probed again.
-type Probe = Box<dyn Fn(&Backend, &HealthCheckConfig) -> Result<StatusCode, ProbeError> + Send + Sync>;
 
 /// Probes the backends of one route side by side, at once and then every interval, on short-lived threads. A probe
 /// that hangs delays nobody: each thread sets the health of its backend as soon as it knows it, and a backend whose
 /// last probe is still under way is left out of the round.
 #[derive(Debug)]
 pub struct HealthChecker {
-    shared: Arc<Shared>,
+    prober: Arc<Prober>,
     targets: Vec<Target>,
     /// Every probe thread holds a clone of `alive`, so `ended` is disconnected when all have ended.
     alive: Sender<Infallible>,
     ended: Receiver<Infallible>,
-}
-
-/// What the probes of a route have in common.
-struct Shared {
-    route: Arc<Route>,
-    check: HealthCheckConfig,
-    probe: Probe,
-    stop: StopToken,
-}
-
-/// A backend as the checker sees it.
-#[derive(Debug)]
-struct Target {
-    backend: Arc<Backend>,
-    /// As the last probe that has been joined left it.
-    streak: Streak,
-    /// The probe under way, or ended but not joined yet. It has a copy of the streak and returns it.
-    running: Option<JoinHandle<Streak>>,
 }
 
 impl HealthChecker {
@@ -80,7 +51,7 @@ impl HealthChecker {
         let name = thread_name("health", route.config().prefix.as_str());
         let (alive, ended) = mpsc::channel();
         let checker = Self {
-            shared: Arc::new(Shared { route, check, probe, stop }),
+            prober: Arc::new(Prober { route, check, probe, stop }),
             targets: Vec::new(),
             alive,
             ended,
@@ -90,20 +61,20 @@ impl HealthChecker {
 
     fn run(mut self) {
         let mut due = Instant::now();
-        while !self.shared.stop.is_stopped() {
+        while !self.prober.stop.is_stopped() {
             self.follow_addresses();
             for target in &mut self.targets {
-                target.start_probe(&self.shared, &self.alive);
+                target.start_probe(&self.prober, &self.alive);
             }
             let now = Instant::now();
-            let pause = match next_round(due, self.shared.check.interval, now) {
+            let pause = match next_round(due, self.prober.check.interval, now) {
                 Some(next) => {
                     due = next;
                     next.saturating_duration_since(now)
                 }
                 None => Duration::MAX,
             };
-            if self.shared.stop.sleep(pause) {
+            if self.prober.stop.sleep(pause) {
                 break;
             }
         }
@@ -112,22 +83,21 @@ impl HealthChecker {
 
     /// Takes in backends that are new, and lets go of those that are gone and not being probed.
     fn follow_addresses(&mut self) {
-        let backends = self.shared.route.backends();
+        let backends = self.prober.route.backends();
         self.targets.retain(|target| {
             target.running.as_ref().is_some_and(|probe| !probe.is_finished())
                 || backends.iter().any(|backend| Arc::ptr_eq(backend, &target.backend))
         });
         for backend in backends {
             if !self.targets.iter().any(|target| Arc::ptr_eq(&backend, &target.backend)) {
-                let streak = Streak::new(backend.is_healthy(), &self.shared.check);
-                self.targets.push(Target { backend, streak, running: None });
+                self.targets.push(Target::new(backend, &self.prober.check));
             }
         }
     }
 
     /// Joins the probes that end soon, and lets go of the rest.
     fn finish(self) {
-        let Self { shared, targets, alive, ended } = self;
+        let Self { prober, targets, alive, ended } = self;
         drop(alive);
         let all_ended = matches!(ended.recv_timeout(STOP_GRACE), Err(mpsc::RecvTimeoutError::Disconnected));
         let mut left = 0;
@@ -139,116 +109,9 @@ impl HealthChecker {
             }
         }
         if left > 0 {
-            log::debug!("stopped with probes under way route={} probes={left}", shared.prefix());
+            log::debug!("stopped with probes under way route={} probes={left}", prober.prefix());
         }
     }
-}
-
-impl Target {
-    /// Starts a probe of this backend, unless the last one is still under way.
-    fn start_probe(&mut self, shared: &Arc<Shared>, alive: &Sender<Infallible>) {
-        if let Some(running) = self.running.take() {
-            if !running.is_finished() {
-                self.running = Some(running);
-                return;
-            }
-            // Panics of the probe itself are caught, so what is lost here at worst is one result.
-            match running.join() {
-                Ok(streak) => self.streak = streak,
-                Err(panic) => log::error!(
-                    "probe thread panicked route={} backend={} reason={:?}",
-                    shared.prefix(),
-                    self.backend.label(),
-                    panic_message(&*panic),
-                ),
-            }
-        }
-        let name = thread_name("probe", self.backend.label());
-        let (shared_by_probe, alive) = (Arc::clone(shared), alive.clone());
-        let (backend, streak) = (Arc::clone(&self.backend), self.streak);
-        let started = Builder::new().name(name).spawn(move || {
-            let streak = shared_by_probe.probe(&backend, streak);
-            drop(alive);
-            streak
-        });
-        match started {
-            Ok(running) => self.running = Some(running),
-            Err(error) => log::warn!(
-                "cannot start a probe route={} backend={} reason={:?}",
-                shared.prefix(),
-                self.backend.label(),
-                error.to_string(),
-            ),
-        }
-    }
-}
-
-impl Shared {
-    fn prefix(&self) -> &str {
-        self.route.config().prefix.as_str()
-    }
-
-    /// Probes `backend` and sets its health accordingly. Runs on the thread of the probe.
-    fn probe(&self, backend: &Backend, mut streak: Streak) -> Streak {
-        let outcome = match catch_unwind(AssertUnwindSafe(|| (self.probe)(backend, &self.check))) {
-            Ok(Ok(status)) => Ok(status),
-            Ok(Err(ProbeError::Failed(reason))) => Err(reason),
-            Ok(Err(ProbeError::NotAsked(reason))) => {
-                let (route, addr) = (self.prefix(), backend.label());
-                log::debug!("not probed route={route} backend={addr} reason={reason:?}");
-                return streak;
-            }
-            Err(panic) => Err(format!("the probe panicked: {}", panic_message(&*panic))),
-        };
-        if self.stop.is_stopped() {
-            // The backend may by now belong to another configuration, with another health check.
-            return streak;
-        }
-        let (route, addr) = (self.prefix(), backend.label());
-        match verdict(outcome) {
-            Ok(status) => {
-                self.route.note_success(backend);
-                if streak.record(true) == Some(Transition::Recovered) {
-                    backend.set_healthy(true);
-                    let reason = describe(status);
-                    log::info!("backend healthy again route={route} backend={addr} reason={reason:?}");
-                    self.route.health_changed();
-                }
-            }
-            Err(reason) => {
-                if streak.record(false) == Some(Transition::Failed) {
-                    backend.set_healthy(false);
-                    log::warn!("backend unhealthy route={route} backend={addr} reason={reason:?}");
-                    self.route.health_changed();
-                } else {
-                    log::debug!("probe failed route={route} backend={addr} reason={reason:?}");
-                }
-            }
-        }
-        streak
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("route", &self.prefix())
-            .field("check", &self.check)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Whether a probe was good: an answer of 2xx or 3xx. Otherwise what was wrong.
-fn verdict(outcome: Result<StatusCode, String>) -> Result<StatusCode, String> {
-    match outcome {
-        Ok(status) if status.is_success() || status.is_redirection() => Ok(status),
-        Ok(status) => Err(describe(status)),
-        Err(reason) => Err(reason),
-    }
-}
-
-fn describe(status: StatusCode) -> String {
-    format!("status {}", status.as_u16())
 }
 
 /// When the round after the one that was due at `due` begins. Rounds keep their distance from beginning to beginning;
@@ -258,26 +121,18 @@ fn next_round(due: Instant, interval: Duration, now: Instant) -> Option<Instant>
     due.checked_add(interval).map(|next| next.max(now))
 }
 
-/// What to call the thread that does `what` for `whom`. The standard library panics at a name with a NUL in it.
-fn thread_name(what: &str, whom: impl Display) -> String {
-    format!("{what} {whom}").replace('\0', "?")
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(message), _) => message,
-        (_, Some(message)) => message,
-        _ => "no message",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
     use std::num::NonZeroU32;
     use std::sync::{Condvar, Mutex};
 
+    use ::http::StatusCode;
+
     use super::*;
+    use crate::balance::Backend;
+    use crate::config::HealthCheckConfig;
+    use crate::upstream::agent::ProbeError;
 
     /// Longer than any test: rounds after the first never come.
     const NEVER: Duration = Duration::from_secs(3600);
@@ -542,19 +397,6 @@ mod tests {
         let mut names = running.stage.state.lock().unwrap().threads.clone();
         names.sort_unstable();
         assert_eq!(names, ["probe 127.0.0.1:0", "probe 127.0.0.1:1"]);
-        assert_eq!(thread_name("probe", "unix:/a\0b"), "probe unix:/a?b");
-    }
-
-    #[test]
-    fn statuses_and_reasons() {
-        let verdict = |status| verdict(Ok(StatusCode::from_u16(status).unwrap()));
-        for good in [200, 204, 299, 301, 304, 399] {
-            assert!(verdict(good).is_ok(), "{good}");
-        }
-        for bad in [100, 101, 400, 401, 404, 429, 500, 503, 999] {
-            assert_eq!(verdict(bad), Err(format!("status {bad}")));
-        }
-        assert_eq!(super::verdict(Err("timed out after 2 s".into())), Err("timed out after 2 s".into()));
     }
 
     #[test]

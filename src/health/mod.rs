@@ -1,6 +1,8 @@
 //! Periodic probes: one thread per route, which starts a short-lived one per probe.
 
 pub mod checker;
+mod probe;
 pub mod streak;
+mod target;
 
 pub use checker::HealthChecker;

@@ -3,3 +3,4 @@
 mod cpu_wait;
 mod idle;
 pub(crate) mod pool;
+pub(crate) mod reserve;

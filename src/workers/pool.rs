@@ -1,13 +1,8 @@
-//! Base and reserve: who waits on the channel, and when the reserve is called.
+//! Base and reserve: the threads, and the channel on which they wait for work.
 //!
 //! Context switches are what threads cost, so few threads run and many may wait. A small *base* is called as soon as work
-//! is queued. The *reserve* is started on first need, and called when work has been queued for longer than a [`TICK`]:
-//!
-//! - While there is CPU time to be had, the work waits for workers, and those wait for backends. So as many are called as
-//!   are at it already, until no work waits: a slow backend is served by hundreds after a few ticks.
-//! - When threads wait for a processor, one thread more serves nobody sooner, and all of them take turns. So the reserve
-//!   is called in place of workers that have been held for longer than [`HELD`] only, and the others go back one by one:
-//!   a fast backend is served by a few busy threads.
+//! is queued. The *reserve* is started on first need, and called when work has been queued for longer than a tick and
+//! [`reserve`](super::reserve) finds that it would help.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,33 +13,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::cpu_wait::CpuWait;
 use super::idle::{CloseWhenDropped, IdleWorkers, Seat};
+use super::reserve::{HELD, Judgement, Look, Situation};
 use crate::counters::Counters;
-
-/// An exchange that has kept its worker for this long counts as waiting for somebody, even where CPU time is short.
-const HELD: Duration = Duration::from_millis(10);
-/// While work is queued, [`Pool::call_reserve`] wants to be called again after this long.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// That all workers are held is logged once in this time.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
-
-/// What who feeds the pool remembers between two calls of [`Pool::call_reserve`].
-#[derive(Debug)]
-pub(crate) struct Look {
-    cpu: CpuWait,
-    at: Instant,
-    /// How many jobs had been queued by then.
-    submitted: u64,
-}
-
-impl Look {
-    /// For the thread that calls this.
-    pub(crate) fn of_this_thread() -> Self {
-        Self { cpu: CpuWait::of_this_thread(), at: Instant::now(), submitted: 0 }
-    }
-}
 
 /// What workers do with a job.
 pub(crate) type Work<J> = Arc<dyn Fn(J, Worker<'_>) + Send + Sync>;
@@ -194,8 +168,8 @@ impl<J: Send + 'static> Pool<J> {
         Ok(())
     }
 
-    /// Calls reserve workers if work has been waiting for a [`TICK`] or more. Whoever submits work calls this after
-    /// doing so, and again after a tick while it says `true`.
+    /// Calls reserve workers if work has been waiting for a tick or more, and that helps. Whoever submits work calls this
+    /// after doing so, and again after a [`TICK`](super::reserve::TICK) while it says `true`.
     pub(crate) fn call_reserve(&self, look: &mut Look) -> bool {
         let shared = &self.shared;
         let queued = shared.jobs.len();
@@ -208,22 +182,18 @@ impl<J: Send + 'static> Pool<J> {
             return false;
         }
         let now = Instant::now();
-        if now.saturating_duration_since(look.at) < TICK {
-            return true;
-        }
         let submitted = shared.submitted.load(Ordering::Relaxed);
-        let taken = submitted.saturating_sub(queued as u64);
-        let waiting = usize::try_from(look.submitted.saturating_sub(taken)).unwrap_or(usize::MAX);
-        let short_of_cpu = look.cpu.is_short(now);
-        (look.at, look.submitted) = (now, submitted);
-        let (awake, held) = (shared.reserve_awake.load(Ordering::Relaxed), shared.held());
-        let (wanted, dismissed) = if short_of_cpu {
-            (held.saturating_sub(awake), awake.saturating_sub(held).div_ceil(8))
-        } else {
-            (shared.base.load(Ordering::Relaxed) + awake, 0)
+        let Some((waiting, short_of_cpu)) = look.again(now, queued, submitted) else { return true };
+        let situation = Situation {
+            waiting,
+            short_of_cpu,
+            base: shared.base.load(Ordering::Relaxed),
+            awake: shared.reserve_awake.load(Ordering::Relaxed),
+            held: shared.held(),
         };
+        let Judgement { wanted, dismissed } = situation.judge();
         shared.dismissed.store(dismissed, Ordering::Relaxed);
-        for _ in 0..wanted.min(waiting) {
+        for _ in 0..wanted {
             if !self.wake_or_start_one() {
                 break;
             }
@@ -409,6 +379,7 @@ impl<J: Send + 'static> Shared<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workers::reserve::TICK;
     use crossbeam_channel::unbounded;
 
     fn pool(workers: usize, queue: usize, work: Work<u32>) -> Pool<u32> {

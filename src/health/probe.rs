@@ -1,0 +1,121 @@
+//! [`Prober`]: asks one backend, judges the answer, and sets the health of the backend accordingly.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ::http::StatusCode;
+
+use super::streak::{Streak, Transition};
+use crate::balance::Backend;
+use crate::config::HealthCheckConfig;
+use crate::route::Route;
+use crate::stop::StopToken;
+use crate::upstream::agent::ProbeError;
+
+/// One probe of one backend: the status of the answer, or why there is none. Ends after about
+/// [`HealthCheckConfig::timeout`]; until it has ended, its backend is not probed again.
+pub(super) type Probe =
+    Box<dyn Fn(&Backend, &HealthCheckConfig) -> Result<StatusCode, ProbeError> + Send + Sync>;
+
+/// What the probes of a route have in common.
+pub(super) struct Prober {
+    pub(super) route: Arc<Route>,
+    pub(super) check: HealthCheckConfig,
+    pub(super) probe: Probe,
+    pub(super) stop: StopToken,
+}
+
+impl Prober {
+    pub(super) fn prefix(&self) -> &str {
+        self.route.config().prefix.as_str()
+    }
+
+    /// Probes `backend` and sets its health accordingly. Runs on the thread of the probe.
+    pub(super) fn probe(&self, backend: &Backend, mut streak: Streak) -> Streak {
+        let outcome = match catch_unwind(AssertUnwindSafe(|| (self.probe)(backend, &self.check))) {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(ProbeError::Failed(reason))) => Err(reason),
+            Ok(Err(ProbeError::NotAsked(reason))) => {
+                let (route, addr) = (self.prefix(), backend.label());
+                log::debug!("not probed route={route} backend={addr} reason={reason:?}");
+                return streak;
+            }
+            Err(panic) => Err(format!("the probe panicked: {}", panic_message(&*panic))),
+        };
+        if self.stop.is_stopped() {
+            // The backend may by now belong to another configuration, with another health check.
+            return streak;
+        }
+        let (route, addr) = (self.prefix(), backend.label());
+        match verdict(outcome) {
+            Ok(status) => {
+                self.route.note_success(backend);
+                if streak.record(true) == Some(Transition::Recovered) {
+                    backend.set_healthy(true);
+                    let reason = describe(status);
+                    log::info!("backend healthy again route={route} backend={addr} reason={reason:?}");
+                    self.route.health_changed();
+                }
+            }
+            Err(reason) => {
+                if streak.record(false) == Some(Transition::Failed) {
+                    backend.set_healthy(false);
+                    log::warn!("backend unhealthy route={route} backend={addr} reason={reason:?}");
+                    self.route.health_changed();
+                } else {
+                    log::debug!("probe failed route={route} backend={addr} reason={reason:?}");
+                }
+            }
+        }
+        streak
+    }
+}
+
+impl std::fmt::Debug for Prober {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prober")
+            .field("route", &self.prefix())
+            .field("check", &self.check)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a probe was good: an answer of 2xx or 3xx. Otherwise what was wrong.
+fn verdict(outcome: Result<StatusCode, String>) -> Result<StatusCode, String> {
+    match outcome {
+        Ok(status) if status.is_success() || status.is_redirection() => Ok(status),
+        Ok(status) => Err(describe(status)),
+        Err(reason) => Err(reason),
+    }
+}
+
+fn describe(status: StatusCode) -> String {
+    format!("status {}", status.as_u16())
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (_, Some(message)) => message,
+        _ => "no message",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_and_reasons() {
+        let verdict = |status| verdict(Ok(StatusCode::from_u16(status).unwrap()));
+        for good in [200, 204, 299, 301, 304, 399] {
+            assert!(verdict(good).is_ok(), "{good}");
+        }
+        for bad in [100, 101, 400, 401, 404, 429, 500, 503, 999] {
+            assert_eq!(verdict(bad), Err(format!("status {bad}")));
+        }
+        assert_eq!(super::verdict(Err("timed out after 2 s".into())), Err("timed out after 2 s".into()));
+    }
+}
