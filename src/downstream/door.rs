@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use super::connection::Connection;
 use super::poller::Token;
-use super::room::{Place, Room};
+use super::room::Room;
 
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -96,7 +96,8 @@ impl Door {
             Ok((socket, peer)) => {
                 let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
                 let peer = peer.as_socket().unwrap_or_else(unknown);
-                Accepted::Connection(admit(socket, peer, place))
+                // What was set on the listener, Linux hands down.
+                Accepted::Connection(Box::new(Connection::new(socket, peer, place, Instant::now())))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Not at the first success: with one descriptor free now and then, this would fill the log.
@@ -158,12 +159,4 @@ impl Door {
             }
         }
     }
-}
-
-fn admit(socket: Socket, peer: SocketAddr, place: Place) -> Box<Connection> {
-    if !cfg!(target_os = "linux") {
-        // Linux hands down what was set on the listener.
-        drop(socket.set_tcp_nodelay(true));
-    }
-    Box::new(Connection::new(socket, peer, place, Instant::now()))
 }

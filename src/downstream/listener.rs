@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 /// What is asked for; the kernel grants at most `net.core.somaxconn`. std asks for 128, with which a burst of 5,000
 /// connections takes twenty seconds instead of one.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: u16 = 4096;
 
 /// A socket that listens, and the address it really has.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ fn bind(addr: SocketAddr) -> io::Result<Listener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG.into())?;
     with_address(socket)
 }
 

@@ -17,6 +17,7 @@ use socket2::Socket;
 use super::connection::{Connection, Step};
 use super::deadlines::Deadlines;
 use super::door::{Accepted, Door, listener_of};
+use super::listener::BACKLOG;
 use super::poller::{Events, Token};
 use super::room::{Room, lock};
 use crate::error::Cause;
@@ -88,30 +89,34 @@ impl Keeper {
         let mut look = Look::of_this_thread();
         loop {
             if let Err(error) = self.room.poller.wait(&mut events, self.patience(work_waits)) {
-                // No bad input leads here; going on without a poller would spin.
-                log::error!("the poller failed, no further request can be taken: {error}");
-                return;
+                // No bad input leads here. A proxy that takes nobody in and looks alive is worse than one that ends: nobody
+                // would start it again.
+                log::error!("the poller failed, no further request can be taken, the process ends: {error}");
+                std::process::abort();
             }
             for token in events.tokens() {
-                // A defect that one connection brings to light costs that connection, not the front door.
-                let handled = catch_unwind(AssertUnwindSafe(|| self.handle(token)));
-                if handled.is_err() {
-                    self.room.gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
-                    log::error!(
-                        "a connection was dropped by a panic; this is a defect of the proxy, please report it"
-                    );
-                }
+                self.shielded(|keeper| keeper.handle(token));
             }
             self.note_sooner_deadlines();
-            self.expire(Instant::now());
+            self.shielded(|keeper| keeper.expire(Instant::now()));
             let is_live = |at, token| self.room.slot(token).is_some_and(|slot| slot.looks_at == Some(at));
             self.deadlines.tidy(is_live);
-            self.open_or_close_the_door();
+            self.shielded(Self::open_or_close_the_door);
             work_waits = self.pool.call_reserve(&mut look);
             if self.door.is_closed() && (self.room.open() == 0 || self.drain_is_over()) {
                 self.room.close_what_is_parked();
                 return;
             }
+        }
+    }
+
+    /// A defect that one connection brings to light costs that connection, not the front door.
+    fn shielded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.room.gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
+            log::error!(
+                "a connection was dropped by a panic; this is a defect of the proxy, please report it"
+            );
         }
     }
 
@@ -203,7 +208,7 @@ impl Keeper {
                 continue;
             }
             let Some(mut connection) = slot.parked.take() else {
-                // A worker has it. When it comes back it has at least this long.
+                // A worker has it. Should it come back with less time than this, that is noted then.
                 let next = now + self.room.limits.keepalive_timeout;
                 slot.looks_at = Some(next);
                 drop(slot);
@@ -237,10 +242,15 @@ impl Keeper {
         }
     }
 
-    /// Everything already in the backlog is accepted, as soon as there are places for it; then the door is closed.
+    /// As many are accepted as can be in the backlog, as soon as there are places for them; then the door is closed, however
+    /// many still come.
     fn drain_the_backlog(&mut self) {
         for number in 0..self.door.listeners() {
-            while self.accept(number) {}
+            for _ in 0..usize::from(BACKLOG) / ACCEPT_BATCH {
+                if !self.accept(number) {
+                    break;
+                }
+            }
         }
         if self.door.is_open() || self.drain_is_over() {
             self.door.close();

@@ -33,6 +33,8 @@ pub(crate) struct Pool<J> {
     ended: Receiver<()>,
     alive: Sender<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held by who looks whether the reserve is to be called.
+    looking: Mutex<()>,
 }
 
 struct Shared<J> {
@@ -128,7 +130,8 @@ impl<J: Send + 'static> Pool<J> {
             cannot_start: AtomicBool::new(false),
             counters,
         });
-        let pool = Self { jobs, idle, shared, ended, alive, threads: Mutex::new(Vec::new()) };
+        let pool =
+            Self { jobs, idle, shared, ended, alive, threads: Mutex::default(), looking: Mutex::default() };
         for number in 0..base {
             let started = pool.start_worker(Shared::run_base);
             match started {
@@ -162,8 +165,12 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// Gives the job back when `queue_size` jobs wait already.
     pub(crate) fn submit(&self, job: J) -> Result<(), J> {
-        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        // Counted first: another who feeds the pool must not take this job for an old one.
         self.shared.submitted.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.jobs.try_send(job) {
+            self.shared.submitted.fetch_sub(1, Ordering::Relaxed);
+            return Err(error.into_inner());
+        }
         self.shared.idle_base.call_one_at_a_time();
         Ok(())
     }
@@ -181,6 +188,8 @@ impl<J: Send + 'static> Pool<J> {
             }
             return false;
         }
+        // Where tiny_http listens on several addresses, several call: together they would start more than there may be.
+        let _alone = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let submitted = shared.submitted.load(Ordering::Relaxed);
         let Some((waiting, short_of_cpu)) = look.again(now, queued, submitted) else { return true };
@@ -236,7 +245,7 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Lets the workers finish what is queued, and waits for them until `deadline`. Whether all have ended.
     pub(crate) fn join(self, deadline: Instant) -> bool {
-        let Self { jobs, idle, shared, ended, alive, threads } = self;
+        let Self { jobs, idle, shared, ended, alive, threads, looking: _ } = self;
         drop((jobs, idle, shared, alive));
         // Nothing is ever sent: the channel ends with the last worker.
         if ended.recv_deadline(deadline) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
