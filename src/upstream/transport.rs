@@ -80,7 +80,7 @@ impl Connector for BackendConnector {
             let limits = call.limits;
             (call.fresh, limits.connect, call.longest_line, limits.deadline)
         })
-        .ok_or(ureq::Error::ConnectionFailed)?;
+        .ok_or_else(|| ureq::Error::ConnectionFailed)?;
         let now = match details.now {
             ureq::unversioned::transport::time::Instant::Exact(now) => now,
             _ => Instant::now(),
@@ -262,12 +262,13 @@ pub(super) fn release() {
 /// Does `work` for the current call with its connection.
 fn with_conn<R>(work: impl FnOnce(&mut Call, &mut Conn) -> Result<R, ureq::Error>) -> Result<R, ureq::Error> {
     let done = with_current(|call| {
-        let mut conn = call.conn.take().ok_or(ureq::Error::ConnectionFailed)?;
+        // Made only where it is wanted: an error of ureq takes some time to drop.
+        let mut conn = call.conn.take().ok_or_else(|| ureq::Error::ConnectionFailed)?;
         let result = work(call, &mut conn);
         call.conn = Some(conn);
         result
     });
-    done.unwrap_or(Err(ureq::Error::ConnectionFailed))
+    done.unwrap_or_else(|| Err(ureq::Error::ConnectionFailed))
 }
 
 /// Sends all of `output`, unless the backend has stopped taking it.
