@@ -123,15 +123,12 @@ impl Answer {
         &self.response
     }
 
-    /// The same with one cookie more for the client.
-    pub(crate) fn with_cookie(mut self, cookie: Option<HeaderValue>) -> Self {
-        if let Some(cookie) = cookie
-            && self.response.headers_mut().try_append(SET_COOKIE, cookie).is_err()
-        {
+    /// Adds a cookie for the client.
+    pub(crate) fn add_cookie(&mut self, cookie: HeaderValue) {
+        if self.response.headers_mut().try_append(SET_COOKIE, cookie).is_err() {
             // Far more than ureq lets through.
             log::error!("too many fields in an answer to add a cookie");
         }
-        self
     }
 
     /// Calls `read` for each piece of the body. See [`BodyReader`]. `options`: those of the answer.
