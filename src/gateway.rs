@@ -106,16 +106,17 @@ impl Gateway {
                 route.find_backend(&request, &tried, deadline).map_err(|cause| last.unwrap_or(cause))?;
             let upstream = guard.upstream();
             let one = Try { head, route: config, upstream, fresh, deadline, trusted, upgrade };
-            let answer = forward::send(one, client)
-                .map(|answer| answer.with_cookie(set_cookie(config, &head.fields, &guard)));
-            let failed = match answer {
-                Ok(answer) if upgrade && answer.head().status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    // How long the tunnel lasts is its own affair: that it stands says that the backend is in order.
-                    route.note_success(&guard);
-                    return switch(answer, guard, permit.take(), config.idle_timeout, client);
-                }
-                Ok(answer) => {
-                    let outcome = self.relay(answer, &guard, head, client);
+            let failed = match forward::send(one, client) {
+                Ok(mut answer) => {
+                    if let Some(cookie) = set_cookie(config, &head.fields, &guard) {
+                        answer.add_cookie(cookie);
+                    }
+                    if upgrade && answer.head().status() == StatusCode::SWITCHING_PROTOCOLS {
+                        // How long the tunnel lasts is its own affair: that it stands says that the backend is in order.
+                        route.note_success(&guard);
+                        return switch(answer, guard, permit.take(), config.idle_timeout, client);
+                    }
+                    let outcome = self.relay(&mut answer, &guard, head, client);
                     match outcome.as_ref().map_or_else(|cause| Some(*cause), |outcome| outcome.cause) {
                         None => route.note_success(&guard),
                         // It has answered. How long it is silent then may be what the client asked for: an event
@@ -146,7 +147,7 @@ impl Gateway {
 
     fn relay<C: Client>(
         &self,
-        mut answer: Answer,
+        answer: &mut Answer,
         guard: &BackendGuard,
         head: &RequestHead,
         client: &mut C,
@@ -154,7 +155,7 @@ impl Gateway {
         let status = answer.head().status().as_u16();
         let keep_alive = head.keep_alive && !self.is_draining();
         let backend = for_the_log(guard);
-        match answer::relay(&mut answer, head, client, keep_alive) {
+        match answer::relay(answer, head, client, keep_alive) {
             Relayed::Whole(end) => Ok(Outcome { end, status, cause: None, backend }),
             Relayed::Unsent(cause) => Err(cause),
             Relayed::Broken(cause) => Ok(Outcome { end: End::Broken, status, cause: Some(cause), backend }),

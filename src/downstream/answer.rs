@@ -97,7 +97,8 @@ pub(crate) fn relay<C: Client>(
     write_connection(&mut buffers.out, head.version, keep_alive);
     buffers.out.extend_from_slice(b"\r\n");
     let mut sent_any = false;
-    let result = answer.read_body(|body| copy_body(body, framing, client, &mut buffers, &mut sent_any));
+    let result =
+        answer.read_body(&options, |body| copy_body(body, framing, client, &mut buffers, &mut sent_any));
     let relayed = match result {
         Ok(()) if keep_alive => Relayed::Whole(End::KeepAlive),
         Ok(()) => Relayed::Whole(End::Close),
@@ -166,7 +167,8 @@ fn copy_body<C: Client>(
         Framing::Length(length) => Some(length),
         _ => None,
     };
-    loop {
+    // Of a body of known length ureq is not asked for the end.
+    while owed != Some(0) {
         if let Some(left) = owed
             && left >= Pipe::WORTH_IT
             && out.is_empty()
@@ -205,7 +207,9 @@ fn copy_body<C: Client>(
     match framing {
         Framing::Chunked => out.extend_from_slice(chunked::LAST_CHUNK),
         Framing::Length(_) if owed != Some(0) => return Err(Interrupted::Upstream(Cause::BackendClosed)),
-        _ => {}
+        // Before the client is told: its next request may be here soon, and looks for a connection.
+        Framing::Length(_) => body.end(),
+        Framing::NoBody | Framing::UntilClose => {}
     }
     if !out.is_empty() {
         *sent_any = true;

@@ -37,6 +37,6 @@ pub(super) fn pass<C: Client>(
         left = left.saturating_sub(n as u64);
         client.pour(&mut pipe).map_err(Interrupted::Downstream)?;
     }
-    body.end_past();
+    body.end();
     Ok(())
 }

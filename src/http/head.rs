@@ -133,10 +133,10 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
     }
 
     let mut at = from.max(start);
-    // Whether the request line has ended before: answered at most once per call, and only if a line ends in it.
-    let mut past_request_line = None;
     // Lines that ended in an earlier call are looked at once more at the end: few heads come in pieces.
     let is_first_call = at == start;
+    // Whether the request line has ended before: looked up at most once per call, and only if a line ends in it.
+    let mut past_request_line = is_first_call.then_some(false);
     let mut may_have_body = false;
     loop {
         let Some(end) = find_control(window, at) else {
@@ -182,14 +182,30 @@ fn skip_empty_lines(buf: &[u8]) -> usize {
 
 /// The first byte from `at` on that is below a space and not a tab. DEL is left to the parser.
 fn find_control(buf: &[u8], at: usize) -> Option<usize> {
-    let is_control = |b: &u8| *b < b' ' && *b != b'\t';
-    let rest = buf.get(at..)?;
-    let (blocks, _) = rest.as_chunks::<16>();
-    // Without a branch per byte this becomes a few vector instructions per block.
-    let clean =
-        blocks.iter().take_while(|block| !block.iter().fold(false, |any, b| any | is_control(b))).count()
-            * 16;
-    rest.get(clean..)?.iter().position(is_control).map(|position| at + clean + position)
+    let mut at = at;
+    loop {
+        at += first_below_space(buf.get(at..)?)?;
+        if buf.get(at) != Some(&b'\t') {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// Looks at eight bytes at a time, and needs no second look to say which of them it is: most lines are short.
+fn first_below_space(bytes: &[u8]) -> Option<usize> {
+    const EACH: u64 = u64::MAX / 0xff;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (n, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The highest bit of each byte below a space. Those behind the first such byte may be wrong.
+        let below = word.wrapping_sub(EACH * 0x20) & !word & (EACH * 0x80);
+        if below != 0 {
+            return Some(n * 8 + below.trailing_zeros() as usize / 8);
+        }
+    }
+    let position = rest.iter().position(|b| *b < b' ')?;
+    Some(words.len() * 8 + position)
 }
 
 fn too_large(window: &[u8], start: usize) -> HeadError {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::conn::Conn;
+use super::pool::IdlePool;
 use crate::error::Cause;
 
 /// How long a thread waits at most before it looks whether the client is still there and the deadline still ahead.
@@ -75,8 +76,10 @@ pub(crate) struct Call {
     pub conn: Option<Conn>,
     /// ureq has been held back when it had no byte left.
     pub drained: bool,
-    /// The answer was read to its end past ureq, and the connection can be used again.
-    pub passed_whole: bool,
+    /// ureq has bytes that it has not used.
+    pub unused: bool,
+    /// Where the connection goes when the answer was read to its end and the backend keeps it.
+    pub idle: Option<Arc<IdlePool>>,
     /// After a 101: the connection, and the bytes that came behind the head.
     pub upgraded: Option<(Conn, Vec<u8>)>,
 }
@@ -96,7 +99,8 @@ impl Call {
             sent_past: 0,
             hold_back: false,
             drained: false,
-            passed_whole: false,
+            unused: false,
+            idle: None,
             reused: false,
             sent: 0,
             received: 0,
@@ -149,9 +153,8 @@ impl CallScope {
 
 impl Drop for CallScope {
     fn drop(&mut self) {
-        // Taken out first: dropping a connection inside asks for the current call again.
-        let call = CURRENT.with_borrow_mut(Option::take);
-        drop(call);
+        // Where it lies: nothing that is dropped with it asks for the current call again.
+        CURRENT.with_borrow_mut(|current| *current = None);
     }
 }
 

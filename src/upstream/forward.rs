@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HeaderValue, SET_COOKIE};
+use http::header::{HeaderValue, SET_COOKIE};
 use http::{Request, Response, Version};
 use socket2::Socket;
 use ureq::{Body, SendBody};
@@ -123,20 +123,21 @@ impl Answer {
         &self.response
     }
 
-    /// The same with one cookie more for the client.
-    pub(crate) fn with_cookie(mut self, cookie: Option<HeaderValue>) -> Self {
-        if let Some(cookie) = cookie
-            && self.response.headers_mut().try_append(SET_COOKIE, cookie).is_err()
-        {
+    /// Adds a cookie for the client.
+    pub(crate) fn add_cookie(&mut self, cookie: HeaderValue) {
+        if self.response.headers_mut().try_append(SET_COOKIE, cookie).is_err() {
             // Far more than ureq lets through.
             log::error!("too many fields in an answer to add a cookie");
         }
-        self
     }
 
-    /// Calls `read` for each piece of the body. See [`BodyReader`].
-    pub(crate) fn read_body<R>(&mut self, read: impl FnOnce(&mut BodyReader<'_>) -> R) -> R {
-        let stays_open = stays_open(&self.response);
+    /// Calls `read` for each piece of the body. See [`BodyReader`]. `options`: those of the answer.
+    pub(crate) fn read_body<R>(
+        &mut self,
+        options: &ConnectionOptions,
+        read: impl FnOnce(&mut BodyReader<'_>) -> R,
+    ) -> R {
+        let stays_open = stays_open(self.response.version(), options);
         let reader = self.response.body_mut().as_reader();
         let mut reader = BodyReader { reader, scope: &self.scope, stays_open };
         read(&mut reader)
@@ -151,10 +152,8 @@ impl Answer {
 }
 
 /// Whether the backend keeps the connection after this answer (RFC 9112 §9.3).
-fn stays_open(response: &Response<Body>) -> bool {
-    let options = ConnectionOptions::from_values(response.headers().get_all(CONNECTION).iter());
-    let by_default = response.version() == Version::HTTP_11;
-    !options.close() && (by_default || options.keep_alive())
+fn stays_open(version: Version, options: &ConnectionOptions) -> bool {
+    !options.close() && (version == Version::HTTP_11 || options.keep_alive())
 }
 
 /// The body of an answer.
@@ -203,11 +202,12 @@ impl BodyReader<'_> {
         transport::fill(pipe, most).map_err(|error| failure::cause(self.scope, &error))
     }
 
-    /// All of the body was read past ureq, and no byte more: the connection can carry the next exchange, if the backend
-    /// does not close it.
-    pub(crate) fn end_past(&mut self) {
-        let stays = self.stays_open;
-        self.scope.with(|call| call.passed_whole = stays && !call.send_broken);
+    /// All of the body was read, as its length says. The connection can carry the next exchange at once, if the backend
+    /// does not close it: ureq would say the same, after another read.
+    pub(crate) fn end(&mut self) {
+        if self.stays_open {
+            transport::release();
+        }
     }
 }
 

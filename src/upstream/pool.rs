@@ -7,7 +7,7 @@ use super::conn::Conn;
 
 /// ureq's own pool is a scan under a lock, oldest connection first; this one is a push and a pop.
 #[derive(Debug)]
-pub(super) struct IdlePool {
+pub(crate) struct IdlePool {
     /// Held for a push or a pop; sockets are probed and closed outside.
     idle: Mutex<Vec<Idle>>,
     max_idle: usize,

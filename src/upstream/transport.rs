@@ -80,7 +80,7 @@ impl Connector for BackendConnector {
             let limits = call.limits;
             (call.fresh, limits.connect, call.longest_line, limits.deadline)
         })
-        .ok_or(ureq::Error::ConnectionFailed)?;
+        .ok_or_else(|| ureq::Error::ConnectionFailed)?;
         let now = match details.now {
             ureq::unversioned::transport::time::Instant::Exact(now) => now,
             _ => Instant::now(),
@@ -109,12 +109,9 @@ impl Connector for BackendConnector {
         with_current(|call| {
             call.reused = is_reused;
             call.conn = Some(conn);
+            call.idle = Some(Arc::clone(&self.idle));
         });
-        Ok(Some(BackendTransport {
-            idle: Arc::clone(&self.idle),
-            buffers: IoBuffers::take(longest_line),
-            reusable: false,
-        }))
+        Ok(Some(BackendTransport { buffers: IoBuffers::take(longest_line) }))
     }
 }
 
@@ -193,10 +190,7 @@ impl Destination {
 /// The connection of the current call while ureq uses it.
 #[derive(Debug)]
 pub(super) struct BackendTransport {
-    idle: Arc<IdlePool>,
     buffers: IoBuffers,
-    /// ureq has read the answer to its end and would use the connection again.
-    reusable: bool,
 }
 
 impl Transport for BackendTransport {
@@ -231,39 +225,50 @@ impl Transport for BackendTransport {
     /// since is asked when the connection is taken from the pool again, where the answer still holds. It is always told
     /// no, and so drops the transport at once: else it would put it into a pool without places, under a lock, first.
     fn is_open(&mut self) -> bool {
-        let broken = with_current(|call| call.send_broken).unwrap_or(true);
-        self.reusable = !broken;
+        release();
         false
     }
 }
 
 impl Drop for BackendTransport {
     fn drop(&mut self) {
-        let mut conn = with_current(|call| call.conn.take()).flatten();
         let leftover = self.buffers.input();
-        with_current(|call| {
-            if call.upgrade {
-                call.upgraded = conn.take().map(|conn| (conn, leftover.to_vec()));
+        let conn = with_current(|call| {
+            let conn = call.conn.take();
+            if !call.upgrade {
+                return conn;
             }
+            call.upgraded = conn.map(|conn| (conn, leftover.to_vec()));
+            None
         });
-        let passed_whole = with_current(|call| call.passed_whole).unwrap_or(false);
-        // ureq has looked for left-over bytes before it asked whether the connection is open.
-        if let Some(conn) = conn.filter(|_| self.reusable || passed_whole) {
-            self.idle.put(conn);
-        }
+        // One that is still here was not released: it is closed.
+        drop(conn);
         self.buffers.give_back();
+    }
+}
+
+/// Gives the connection of the current call to who needs it next: the answer was read to its end, and the backend keeps
+/// the connection. Not if it has sent more than the answer, or did not take the whole request.
+pub(super) fn release() {
+    let released = with_current(|call| {
+        let keeps = !call.unused && !call.send_broken && !call.upgrade;
+        if keeps { call.idle.take().zip(call.conn.take()) } else { None }
+    });
+    if let Some((idle, conn)) = released.flatten() {
+        idle.put(conn);
     }
 }
 
 /// Does `work` for the current call with its connection.
 fn with_conn<R>(work: impl FnOnce(&mut Call, &mut Conn) -> Result<R, ureq::Error>) -> Result<R, ureq::Error> {
     let done = with_current(|call| {
-        let mut conn = call.conn.take().ok_or(ureq::Error::ConnectionFailed)?;
+        // Made only where it is wanted: an error of ureq takes some time to drop.
+        let mut conn = call.conn.take().ok_or_else(|| ureq::Error::ConnectionFailed)?;
         let result = work(call, &mut conn);
         call.conn = Some(conn);
         result
     });
-    done.unwrap_or(Err(ureq::Error::ConnectionFailed))
+    done.unwrap_or_else(|| Err(ureq::Error::ConnectionFailed))
 }
 
 /// Sends all of `output`, unless the backend has stopped taking it.
@@ -528,6 +533,7 @@ impl Buffers for IoBuffers {
     fn input_consume(&mut self, amount: usize) {
         self.progress = amount > 0;
         self.start = (self.start + amount).min(self.end);
+        with_current(|call| call.unused = self.start < self.end);
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {

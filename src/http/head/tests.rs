@@ -522,3 +522,19 @@ proptest! {
         prop_assert_eq!(again.target.as_str(), head.target.as_str());
     }
 }
+
+#[test]
+fn the_first_control_character_is_found_wherever_it_is() {
+    for filling in [b'a', b'\t', b' ', 0x7f, 0x80, 0xff] {
+        for (len, from) in (0..20).flat_map(|len| (0..=len).map(move |from| (len, from))) {
+            assert_eq!(find_control(&vec![filling; len], from), None);
+            for (at, control) in (from..len).flat_map(|at| [0, 1, b'\n', b'\r', 0x1f].map(|b| (at, b))) {
+                let mut bytes = vec![filling; len];
+                bytes[at] = control;
+                assert_eq!(find_control(&bytes, from), Some(at), "{bytes:?}");
+                bytes[at..].fill(control);
+                assert_eq!(find_control(&bytes, from), Some(at), "{bytes:?}");
+            }
+        }
+    }
+}
