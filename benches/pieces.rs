@@ -158,9 +158,8 @@ mod pick {
         Route::build(&Config::parse(&text, "benchmark").unwrap().routes[0]).unwrap()
     }
 
-    /// The algorithm by itself, every backend healthy, each exchange over at once.
-    fn algorithm(bencher: Bencher<'_, '_>, name: &str, backends: usize) {
-        let route = route(name, backends);
+    /// The algorithm by itself, each exchange over at once.
+    fn algorithm(bencher: Bencher<'_, '_>, route: &Route) {
         let balancer = balancer(route.config(), &route.backends());
         let head = parsed("browser");
         let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
@@ -169,12 +168,22 @@ mod pick {
 
     #[divan::bench(args = ALGORITHMS, consts = BACKENDS)]
     fn one_thread<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
-        algorithm(bencher, name, BACKENDS);
+        algorithm(bencher, &route(name, BACKENDS));
+    }
+
+    /// Every tenth backend is ill, with 3 one of the three.
+    #[divan::bench(args = ALGORITHMS, consts = BACKENDS)]
+    fn one_in_ten_ill<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
+        let route = route(name, BACKENDS);
+        for backend in route.backends().iter().step_by(10) {
+            backend.set_healthy(false);
+        }
+        algorithm(bencher, &route);
     }
 
     #[divan::bench(args = ALGORITHMS, consts = BACKENDS, threads = 8)]
     fn eight_threads<const BACKENDS: usize>(bencher: Bencher<'_, '_>, name: &str) {
-        algorithm(bencher, name, BACKENDS);
+        algorithm(bencher, &route(name, BACKENDS));
     }
 
     /// What the gateway asks: limits of the backends, those tried before and those taken out considered.

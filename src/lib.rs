@@ -29,8 +29,9 @@
 //!
 //! # Locks
 //!
-//! Never two at a time on the request path, with two exceptions, always in this order: a balancer's own, then the line
-//! of its route ([`balance::line`]); a place of the waiting room, then the kernel's. None is held across I/O or a send.
+//! Never two at a time on the request path, with one exception, always in this order: a place of the waiting room, then
+//! the kernel's. None is held across I/O or a send. Picking a backend takes none; waiting for one takes that of the
+//! line of its route ([`balance::line`]).
 //!
 //! # Modules, in reading order
 //!

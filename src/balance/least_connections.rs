@@ -1,29 +1,80 @@
 //! [`LeastConnections`]: the one with the least to do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::load::Load;
-use super::turns::Turns;
 use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
 /// Picks the eligible backend that carries the fewest exchanges for its weight; among equals, the one picked longest ago.
-/// So idle backends are used in turn, whatever their weights, and of several threads that pick at the same moment each gets another one.
+/// So idle backends are used in turn, whatever their weights, and of several threads that pick at the same moment each
+/// gets another one.
+///
+/// The one algorithm whose picks cost more the more backends there are: each looks at all of them. The loads change
+/// with every exchange that begins or ends, and an order kept by load would have to be changed then, under a lock.
+/// `random_two_choices` is nearly as even and looks at two.
 #[derive(Debug)]
 pub struct LeastConnections {
-    turns: Turns,
+    slots: Vec<Slot>,
+    /// The number of the next pick. Written and read by `pick` alone; only its uniqueness and order count, which any
+    /// read-modify-write gives: `Relaxed`. 64 bits do not wrap.
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    backend: Arc<Backend>,
+    /// The pick at which it was last picked; unique among the slots. Written and read by `pick` alone. `Release` and
+    /// `Acquire`: who sees a number here gets a higher one from `next`, so that the numbers of successive picks ascend,
+    /// and sees the backend's count include the exchange that took it.
+    last: AtomicU64,
 }
 
 impl LeastConnections {
     /// Begins with the first of `backends`.
     #[must_use]
     pub fn new(backends: &[Arc<Backend>]) -> Self {
-        Self { turns: Turns::new(backends) }
+        let mut next = 0;
+        let slots = backends
+            .iter()
+            .map(|backend| {
+                let last = AtomicU64::new(next);
+                next += 1;
+                Slot { backend: Arc::clone(backend), last }
+            })
+            .collect();
+        Self { slots, next: AtomicU64::new(next) }
     }
 }
 
 impl LoadBalancer for LeastConnections {
+    /// Lock-free: a pick is made by changing the slot's number from the one seen to a new one. If that fails, another
+    /// thread has just picked this backend, and this thread looks again. The exchange is counted before the number is
+    /// changed, and the number read before the load, so that whoever sees the number sees the exchange too: else
+    /// threads that pick at the same moment could all find the same backend idle.
     fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
-        self.turns.pick(eligible, Load::of)
+        let mut missed: Option<&Slot> = None;
+        loop {
+            let first = self
+                .slots
+                .iter()
+                .filter(|slot| eligible(&slot.backend))
+                .map(|slot| {
+                    let last = slot.last.load(Ordering::Acquire);
+                    (Load::of(&slot.backend), last, slot)
+                })
+                .min_by_key(|&(load, last, _)| (load, last));
+            let Some((_, last, slot)) = first else {
+                // None is eligible. If one was a moment ago, it is the best there is.
+                return missed.map(|slot| BackendGuard::new(&slot.backend));
+            };
+            let guard = BackendGuard::new(&slot.backend);
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if slot.last.compare_exchange(last, number, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Some(guard);
+            }
+            missed = Some(slot);
+        }
     }
 }
 
@@ -155,6 +206,24 @@ mod tests {
         });
         assert_eq!(held.len(), 8);
         assert!(backends.iter().all(|backend| (1..=3).contains(&backend.in_flight())), "{backends:?}");
+    }
+
+    /// Another thread picks the same one between the look and the pick, and then all fall ill.
+    #[test]
+    fn a_lost_race_does_not_lose_the_last_backend() {
+        let backends = backends(2);
+        let balancer = LeastConnections::new(&backends);
+        let asked = std::cell::Cell::new(0);
+        let picked = balancer.pick(&PickRequest::ANYONE, &|_| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 2 {
+                // The first backend's number has been seen; change it.
+                drop(balancer.pick(&PickRequest::ANYONE, &|_| true));
+            }
+            asked.get() == 1
+        });
+        assert_eq!(position(&backends, &picked.unwrap()), 0);
+        assert_eq!(asked.get(), 4, "looked twice");
     }
 
     #[test]

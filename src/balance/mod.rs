@@ -36,8 +36,10 @@ pub use weighted_round_robin::WeightedRoundRobin;
 /// A balancer is made with the backends it chooses from, so that it may keep what it needs about each of them.
 pub trait LoadBalancer: Debug + Send + Sync {
     /// Picks one of the backends for which `eligible` says yes, and counts the exchange on it. `None` when there is
-    /// none. `eligible` may change its mind between two calls: backends fall ill and recover meanwhile. It may be asked
-    /// under a lock of the balancer, so it takes none itself, nor does it wait.
+    /// none. `eligible` may change its mind between two calls: backends fall ill and recover meanwhile.
+    ///
+    /// While most backends are eligible, a pick should cost the same however many there are: ask the one that is next
+    /// or drawn, and others only if it says no.
     fn pick(&self, request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard>;
 }
 

@@ -9,11 +9,16 @@ use super::hash::mix;
 use super::load::Load;
 use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
+/// So many are drawn to find one that is eligible, before all are asked. With half of them eligible, one search in 16
+/// gets there.
+const DRAWS: usize = 4;
+
 /// Chooses two different eligible backends at random, all pairs alike, and picks the one with fewer exchanges in flight
 /// for its weight; when they are equal, one of the two at random.
 ///
 /// Nearly as even as the best of all, and better where several proxies share the backends: each knows its own
-/// exchanges alone, and if all of them went to the backend that looks best, they would go there together.
+/// exchanges alone, and if all of them went to the backend that looks best, they would go there together. And a pick
+/// looks at two backends, however many there are, unless many of them are not eligible.
 #[derive(Debug)]
 pub struct RandomTwoChoices {
     backends: Vec<Arc<Backend>>,
@@ -32,26 +37,43 @@ impl RandomTwoChoices {
     fn seeded(backends: &[Arc<Backend>], seed: u64) -> Self {
         Self { backends: backends.to_vec(), next: AtomicU64::new(seed) }
     }
+
+    /// One of the eligible ones, all alike, but not the one at `taken`; and its place.
+    ///
+    /// A draw among all that is eligible is as good as a draw among the eligible ones, and asks nobody else.
+    fn choose(
+        &self,
+        random: &mut Random,
+        taken: Option<usize>,
+        eligible: &dyn Fn(&Backend) -> bool,
+    ) -> Option<(usize, &Arc<Backend>)> {
+        let count = self.backends.len().saturating_sub(usize::from(taken.is_some()));
+        for _ in 0..DRAWS {
+            let drawn = random.below(count as u64) as usize;
+            // The places without `taken`: those behind it come one earlier.
+            let place = drawn + usize::from(taken.is_some_and(|taken| drawn >= taken));
+            let backend = self.backends.get(place)?;
+            if eligible(backend) {
+                return Some((place, backend));
+            }
+        }
+        // One of a list whose length shows at its end: the n-th takes the place of the one before with a probability of
+        // 1/n. So each backend is asked once, and nothing is allocated.
+        let others = self.backends.iter().enumerate().filter(|(place, _)| Some(*place) != taken);
+        let eligible = others.filter(|(_, backend)| eligible(backend));
+        (1..).zip(eligible).fold(None, |chosen, (n, next)| match chosen {
+            Some(chosen) if random.below(n) > 0 => Some(chosen),
+            _ => Some(next),
+        })
+    }
 }
 
 impl LoadBalancer for RandomTwoChoices {
     fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
         let mut random = Random(mix(self.next.fetch_add(STEP, Ordering::Relaxed)));
-        // Two of a list whose length shows at its end, each pair as likely as the others: the n-th takes one of the two
-        // places with a probability of 2/n. So each backend is asked once, and nothing is allocated.
-        let (mut one, mut other) = (None, None);
-        let eligible = self.backends.iter().filter(|backend| eligible(backend));
-        for (n, backend) in (1..).zip(eligible) {
-            match random.below(n) {
-                _ if n == 1 => one = Some(backend),
-                _ if n == 2 => other = Some(backend),
-                0 => one = Some(backend),
-                1 => other = Some(backend),
-                _ => {}
-            }
-        }
-        let (one, Some(other)) = (one?, other) else {
-            return one.map(BackendGuard::new);
+        let (place, one) = self.choose(&mut random, None, eligible)?;
+        let Some((_, other)) = self.choose(&mut random, Some(place), eligible) else {
+            return Some(BackendGuard::new(one));
         };
         let first = match Load::of(one).cmp(&Load::of(other)) {
             std::cmp::Ordering::Less => true,
@@ -79,6 +101,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::super::test_support::{backends, position, shares, shares_of_threads, weighted};
     use super::*;
 
@@ -178,16 +202,53 @@ mod tests {
         assert!(balancer(&[]).pick(&ANYONE, &|_| true).is_none());
     }
 
+    /// Who says yes once is picked, even if all say no afterwards.
     #[test]
     fn survives_a_change_of_mind() {
         let backends = backends(3);
-        for yes_at in 0..3 {
-            let asked = std::cell::Cell::new(0);
-            let picked = balancer(&backends).pick(&ANYONE, &|_| {
-                asked.set(asked.get() + 1);
-                asked.get() == yes_at + 1
+        for yes_at in 0..DRAWS + 3 {
+            let (asked, said_yes) = (Cell::new(0), Cell::new(None));
+            let picked = balancer(&backends).pick(&ANYONE, &|backend| {
+                let yes = asked.replace(asked.get() + 1) == yes_at;
+                if yes {
+                    said_yes.set(Some(backend.id()));
+                }
+                yes
             });
-            assert_eq!(position(&backends, &picked.unwrap()), yes_at);
+            assert_eq!(Some(picked.unwrap().id()), said_yes.get());
+        }
+    }
+
+    #[test]
+    fn looks_at_two_however_many_there_are() {
+        let backends = backends(300);
+        let balancer = balancer(&backends);
+        let asked = Cell::new(0);
+        for _ in 0..1_000 {
+            balancer.pick(&ANYONE, &|_| {
+                asked.set(asked.get() + 1);
+                true
+            });
+        }
+        assert_eq!(asked.get(), 2_000);
+    }
+
+    /// As with all of them, so with those that are left: draws and, when few are left, a look at each.
+    #[test]
+    fn pairs_are_alike_when_few_are_left() {
+        for dead in [0, 1, 4, 16, 60] {
+            let backends = backends(4 + dead);
+            // The dead lie between the living.
+            let living = [0, 1, 2 + dead / 2, 3 + dead].map(usize::from);
+            for (place, backend) in backends.iter().enumerate() {
+                backend.set_healthy(living.contains(&place));
+            }
+            let _busy: Vec<_> =
+                [1, 2, 2, 3, 3, 3].map(|at: usize| BackendGuard::new(&backends[living[at]])).into();
+            let shares = shares(&balancer(&backends), &backends, 18_000);
+            for (at, expected) in living.into_iter().zip([9_000, 6_000, 3_000, 0]) {
+                assert_about(&[shares[at]], expected);
+            }
         }
     }
 

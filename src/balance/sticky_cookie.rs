@@ -14,6 +14,7 @@ use crate::http::fields::Fields;
 #[derive(Debug)]
 pub struct StickyCookie {
     name: String,
+    /// In the order of their ids: a look-up does not go through all of them.
     backends: Vec<Arc<Backend>>,
     otherwise: Box<dyn LoadBalancer>,
 }
@@ -26,7 +27,14 @@ impl StickyCookie {
         backends: &[Arc<Backend>],
         otherwise: Box<dyn LoadBalancer>,
     ) -> Self {
-        Self { name: config.name.clone(), backends: backends.to_vec(), otherwise }
+        let mut backends = backends.to_vec();
+        backends.sort_by_key(|backend| backend.id());
+        Self { name: config.name.clone(), backends, otherwise }
+    }
+
+    fn find(&self, id: u64) -> Option<&Arc<Backend>> {
+        let place = self.backends.binary_search_by_key(&id, |backend| backend.id()).ok()?;
+        self.backends.get(place)
     }
 }
 
@@ -35,7 +43,7 @@ impl LoadBalancer for StickyCookie {
         // More than one when the client has cookies of this name for several paths: the one for this route comes first
         // (RFC 6265 §5.4), and those of other routes name none of these backends.
         named(request.fields, &self.name)
-            .filter_map(|id| self.backends.iter().find(|backend| backend.id() == id))
+            .filter_map(|id| self.find(id))
             .find(|backend| eligible(backend))
             .map(BackendGuard::new)
             .or_else(|| self.otherwise.pick(request, eligible))

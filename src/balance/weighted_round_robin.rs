@@ -1,84 +1,67 @@
 //! [`WeightedRoundRobin`]: one after the other, the heavier ones more often.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cmp::Reverse;
+use std::sync::Arc;
 
+use super::turns::Turns;
 use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
 /// Picks the eligible backends in proportion to their weights, and spreads the picks of each over the round: weights 5,
 /// 1, 1 give a a b a c a a, not a a a a a b c.
 ///
-/// nginx's smooth way: each pick gives every eligible backend its weight in credit, picks the one with the most, and
-/// takes from it all that was given. Credit is bounded, so the shares are exact in the long run, and a backend that
-/// recovers is not flooded.
+/// The order of a round is nginx's, worked out once: as many turns as the weights together, divided by what they have
+/// in common. So a pick costs the same however many backends there are, the shares are exact in each round, and who is
+/// not eligible loses its own turns and changes nobody else's.
 ///
-/// One difference: credit is counted in picks. What nginx takes for a pick depends on who was eligible at that moment,
-/// and if that alternates, as it does when one backend refuses and its exchanges are tried again on the others, those
-/// that pay less for a pick get more of them.
+/// A pick costs more when those that are left have few of the turns: of weights 1000 and 1, without the first, it goes
+/// past a thousand turns.
 #[derive(Debug)]
 pub struct WeightedRoundRobin {
-    /// Held for a pass over the backends.
-    round: Mutex<Round>,
+    turns: Turns,
 }
-
-#[derive(Debug)]
-struct Round {
-    slots: Vec<Slot>,
-    /// What a pick costs: all that was given for the last one.
-    price: i128,
-}
-
-#[derive(Debug)]
-struct Slot {
-    backend: Arc<Backend>,
-    /// In fractions of a pick: the price is one. All together are about 0.
-    credit: i128,
-    /// What it is given for the pick under way: nothing, unless it is eligible.
-    given: i128,
-}
-
-/// While the same backends are eligible, nothing is rounded. When others are, the price changes, and credit is
-/// converted; with weights in these units, what is lost then is less than a millionth of a pick.
-const UNIT: i128 = 1 << 20;
 
 impl WeightedRoundRobin {
     /// Begins with the heaviest of `backends`.
     #[must_use]
     pub fn new(backends: &[Arc<Backend>]) -> Self {
-        let slot = |backend: &Arc<_>| Slot { backend: Arc::clone(backend), credit: 0, given: 0 };
-        Self { round: Mutex::new(Round { slots: backends.iter().map(slot).collect(), price: 1 }) }
+        let weights: Vec<u32> = backends.iter().map(|backend| backend.config().weight.get()).collect();
+        Self { turns: Turns::new(backends, smooth(&weights)) }
     }
 }
 
 impl LoadBalancer for WeightedRoundRobin {
     fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
-        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
-        let Round { slots, price } = &mut *round;
-        let mut total = 0;
-        for slot in &mut *slots {
-            let weight = i128::from(slot.backend.config().weight.get());
-            slot.given = if eligible(&slot.backend) { weight * UNIT } else { 0 };
-            total += slot.given;
-        }
-        let before = std::mem::replace(price, if total > 0 { total } else { *price });
-        let mut first: Option<&mut Slot> = None;
-        for slot in slots.iter_mut() {
-            if before != *price {
-                slot.credit = slot.credit * *price / before;
-            }
-            slot.credit += slot.given;
-            // Among equals the first in the list, as in nginx.
-            if slot.given > 0 && first.as_ref().is_none_or(|first| slot.credit > first.credit) {
-                first = Some(slot);
-            }
-        }
-        let first = first?;
-        first.credit -= *price;
-        Some(BackendGuard::new(&first.backend))
+        self.turns.pick(eligible)
     }
+}
+
+/// The order in which places of these weights have their turns in one round, by nginx's smooth way: before each turn
+/// every place is given its weight in credit; the turn is for the place with the most, the first among equals, and it
+/// pays for it all that was given. After a round all have the credit they began with, none.
+fn smooth(weights: &[u32]) -> Vec<usize> {
+    let common = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
+    let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / common)).collect();
+    let price: i64 = weights.iter().sum();
+    let mut credits = vec![0; weights.len()];
+    (0..price)
+        .filter_map(|_| {
+            credits.iter_mut().zip(&weights).for_each(|(credit, weight)| *credit += weight);
+            let (place, first) =
+                credits.iter_mut().enumerate().max_by_key(|(place, credit)| (**credit, Reverse(*place)))?;
+            *first -= price;
+            Some(place)
+        })
+        .collect()
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::super::test_support::{position, shares, shares_of_threads, weighted};
     use super::*;
 
@@ -174,6 +157,22 @@ mod tests {
         }
     }
 
+    /// Who is eligible changes from pick to pick, in every rhythm there is: those who always are stay in proportion.
+    #[test]
+    fn one_that_comes_and_goes_changes_no_proportions() {
+        for rhythm in 1_u32..1 << 6 {
+            let backends = weighted(&[2, 3, 1, 4]);
+            let balancer = WeightedRoundRobin::new(&backends);
+            let mut served = [0_u32; 4];
+            for pick in 0..1_200 {
+                backends[1].set_healthy(rhythm >> (pick % 6) & 1 == 1);
+                served[position(&backends, &balancer.pick(&ANYONE, &Backend::is_healthy).unwrap())] += 1;
+            }
+            assert!(served[0].abs_diff(served[2] * 2) <= 2, "{rhythm:06b}: {served:?}");
+            assert!(served[3].abs_diff(served[2] * 4) <= 4, "{rhythm:06b}: {served:?}");
+        }
+    }
+
     #[test]
     fn is_exact_under_threads() {
         let backends = weighted(&[4, 3, 2, 1]);
@@ -197,13 +196,47 @@ mod tests {
     #[test]
     fn survives_a_change_of_mind() {
         let backends = weighted(&[3, 2, 1]);
-        for yes_at in 0..3 {
-            let asked = std::cell::Cell::new(0);
-            let picked = WeightedRoundRobin::new(&backends).pick(&ANYONE, &|_| {
-                asked.set(asked.get() + 1);
-                asked.get() == yes_at + 1
+        // Three turns are asked about, then each backend once.
+        for yes_at in 0..6 {
+            let (asked, said_yes) = (Cell::new(0), Cell::new(None));
+            let picked = WeightedRoundRobin::new(&backends).pick(&ANYONE, &|backend| {
+                let yes = asked.replace(asked.get() + 1) == yes_at;
+                if yes {
+                    said_yes.set(Some(backend.id()));
+                }
+                yes
             });
-            assert_eq!(position(&backends, &picked.unwrap()), yes_at);
+            assert_eq!(Some(picked.unwrap().id()), said_yes.get());
         }
+    }
+
+    /// The only one left has one turn of a thousand: nobody is asked at each turn in between.
+    #[test]
+    fn asks_each_at_most_twice() {
+        let backends = weighted(&[1_000, 1, 999]);
+        let balancer = WeightedRoundRobin::new(&backends);
+        for left in 0..8 {
+            for (at, backend) in backends.iter().enumerate() {
+                backend.set_healthy(left >> at & 1 == 1);
+            }
+            for _ in 0..100 {
+                let asked = Cell::new(0);
+                let picked = balancer.pick(&ANYONE, &|backend| {
+                    asked.set(asked.get() + 1);
+                    backend.is_healthy()
+                });
+                assert_eq!(picked.is_some(), left > 0);
+                assert!(asked.get() <= 6, "{}", asked.get());
+            }
+        }
+    }
+
+    /// What the weights have in common makes no round longer.
+    #[test]
+    fn equal_weights_are_a_round_of_one_turn_each() {
+        assert_eq!(smooth(&[1_000; 4]), [0, 1, 2, 3]);
+        assert_eq!(smooth(&[600, 300]), smooth(&[2, 1]));
+        assert_eq!(smooth(&[7]), [0]);
+        assert!(smooth(&[]).is_empty());
     }
 }

@@ -1,0 +1,169 @@
+//! What exchanges and probes say about a route's backends: which of them is taken out, and when the log is told. The
+//! counts of one backend are in [`balance::passive`](crate::balance::passive), the probes in [`crate::health`].
+
+use std::sync::Arc;
+
+use super::{Route, lock};
+use crate::balance::Backend;
+use crate::balance::backend::now_millis;
+use crate::error::{Blame, Cause};
+
+impl Route {
+    /// Whether the probes leave any backend healthy.
+    #[must_use]
+    pub fn has_healthy(&self) -> bool {
+        self.group.load().backends.iter().any(|backend| backend.is_healthy())
+    }
+
+    /// An exchange on `backend` went well.
+    pub(crate) fn note_success(&self, backend: &Backend) {
+        if backend.passive().succeeded() {
+            let (route, label) = (&self.config.prefix, backend.label());
+            // Who reads that it went can read that it came back.
+            if backend.told_out(false) {
+                log::info!("backend answers again route={route} backend={label}");
+            } else {
+                log::debug!("backend answers again route={route} backend={label}");
+            }
+        }
+    }
+
+    /// An exchange on `backend` failed, and `cause` says why. What a client could have brought about does not count:
+    /// only that it can't be connected to, or does not answer in time.
+    pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
+        let counts = matches!(
+            cause,
+            Cause::ConnectRefused
+                | Cause::ConnectTimeout
+                | Cause::ConnectFailed
+                | Cause::TlsFailed(_)
+                | Cause::ResponseTimeout
+        );
+        let (route, label) = (&self.config.prefix, backend.label());
+        if cause.blame() == Blame::Upstream {
+            log::debug!("backend failed route={route} backend={label} cause={cause}");
+        }
+        let now = now_millis();
+        if !counts || !backend.passive().failed(&self.passive, now) {
+            return;
+        }
+        let held = lock(&self.taking_out);
+        let is_in = |other: &&Arc<Backend>| other.is_healthy() && !other.passive().is_out();
+        let another_is_in = self
+            .group
+            .load()
+            .backends
+            .iter()
+            .filter(is_in)
+            .any(|other| !std::ptr::eq(Arc::as_ptr(other), backend));
+        let was_in = if backend.passive().is_out() || another_is_in {
+            backend.passive().take_out(&self.passive, now)
+        } else {
+            false
+        };
+        drop(held);
+        let what = if was_in {
+            "backend taken out"
+        } else if another_is_in {
+            "backend still fails"
+        } else {
+            "backend fails, but is the last one and stays in"
+        };
+        let fails = self.passive.max_fails;
+        if backend.may_log(now) {
+            backend.told_out(backend.passive().is_out());
+            log::warn!("{what} route={route} backend={label} cause={cause} consecutive_failures={fails}");
+        } else {
+            log::debug!("{what} route={route} backend={label} cause={cause}");
+        }
+    }
+
+    /// Tells the log when the last healthy backend is gone, once until one is back. Whoever changes the health of a
+    /// backend calls this afterwards. Returns whether it had something to tell.
+    pub(crate) fn health_changed(&self) -> bool {
+        let none_left = {
+            let mut known = lock(&self.known_healthy);
+            let now = self.has_healthy();
+            std::mem::replace(&mut *known, now) && !now
+        };
+        if none_left {
+            log::warn!("no healthy backend left route={}", self.config.prefix.as_str());
+        }
+        none_left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::PickRequest;
+
+    fn fail(route: &Route, backend: &Backend, times: usize) {
+        for _ in 0..times {
+            route.note_failure(backend, Cause::ConnectRefused);
+        }
+    }
+
+    #[test]
+    fn failures_take_a_backend_out_but_never_the_last_one() {
+        let route = Route::for_tests(2, |_| ());
+        let backends = route.backends();
+        fail(&route, &backends[0], 3);
+        for _ in 0..10 {
+            let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+            assert!(Arc::ptr_eq(guard.backend(), &backends[1]));
+        }
+        fail(&route, &backends[1], 10);
+        let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+        assert!(Arc::ptr_eq(guard.backend(), &backends[1]), "the last one stays in");
+        backends[1].set_healthy(false);
+        let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+        assert!(Arc::ptr_eq(guard.backend(), &backends[0]), "the probes took the other one out");
+        route.note_success(&guard);
+        assert!(!guard.passive().is_out());
+    }
+
+    #[test]
+    fn what_a_client_can_provoke_takes_nobody_out() {
+        let route = Route::for_tests(2, |_| ());
+        let backends = route.backends();
+        for cause in
+            [Cause::ClientLeft, Cause::BodyTimeout, Cause::BackendClosed, Cause::BadResponse, Cause::BadBody]
+        {
+            (0..10).for_each(|_| route.note_failure(&backends[0], cause));
+        }
+        assert!(!backends[0].passive().is_out());
+    }
+
+    #[test]
+    fn after_its_time_one_request_at_a_time_asks_whether_it_is_back() {
+        let route = Route::for_tests(2, |config| config.fail_timeout = std::time::Duration::from_millis(1));
+        let backends = route.backends();
+        fail(&route, &backends[0], 3);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let held: Vec<_> =
+            (0..10).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
+        assert_eq!(backends[0].in_flight(), 1);
+        drop(held);
+        route.note_success(&backends[0]);
+        let held: Vec<_> =
+            (0..10).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
+        assert_eq!(backends[0].in_flight(), 5);
+        drop(held);
+    }
+
+    #[test]
+    fn tells_once_that_no_healthy_backend_is_left() {
+        let route = Route::for_tests(2, |_| ());
+        let [a, b] = &route.backends()[..] else { panic!("two backends") };
+        a.set_healthy(false);
+        assert!(!route.health_changed(), "one is left");
+        b.set_healthy(false);
+        assert!(route.health_changed());
+        assert!(!route.health_changed(), "told already");
+        a.set_healthy(true);
+        assert!(!route.health_changed());
+        a.set_healthy(false);
+        assert!(route.health_changed(), "gone again");
+    }
+}

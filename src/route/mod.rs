@@ -1,0 +1,124 @@
+//! [`Route`]: a prefix, its backends, and how many exchanges it carries. Here is what it consists of and how it is
+//! made; each of its jobs has a file:
+//!
+//! - `guard.rs` counts its exchanges, up to its limit.
+//! - `pick.rs` finds a backend for one of them.
+//! - `health.rs` takes in what exchanges and probes say about the backends.
+//! - `names.rs` makes the backends from their entries, and follows names to other addresses.
+
+mod guard;
+mod health;
+mod names;
+mod pick;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::balance::line::Line;
+use crate::balance::passive::PassivePolicy;
+use crate::balance::{Backend, LoadBalancer, balancer};
+use crate::config::RouteConfig;
+use crate::upstream;
+
+pub use guard::RouteGuard;
+pub use pick::Pick;
+
+/// One `[[routes]]` table at work.
+#[derive(Debug)]
+pub struct Route {
+    config: RouteConfig,
+    passive: PassivePolicy,
+    /// Swapped as a whole when a name has got other addresses; an exchange keeps the one it picked from.
+    group: ArcSwap<Group>,
+    /// Where exchanges wait while all backends are full.
+    line: Arc<Line>,
+    /// Written by [`enter`](Self::enter) and the drop of [`RouteGuard`] alone. It guards no other data, and that it
+    /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`.
+    in_flight: AtomicUsize,
+    /// Whether the log was last told that a healthy backend is left. Taken by the probes of this route alone, after
+    /// they set a backend's health, never on the request path. A lock because looking at all backends and noting
+    /// what was seen must be one step: else the older of two sights could be the one that stays.
+    known_healthy: Mutex<bool>,
+    /// Held while failures take a backend out: of two that fail at the same moment, one has to stay.
+    taking_out: Mutex<()>,
+    /// The names were looked up for the first time. Set once, before others see the route: `Relaxed`.
+    names_known: AtomicBool,
+}
+
+/// The backends of a route, and who chooses among them.
+#[derive(Debug)]
+struct Group {
+    backends: Vec<Arc<Backend>>,
+    balancer: Box<dyn LoadBalancer>,
+}
+
+impl Route {
+    /// A route that carries nothing yet, in front of `backends`, which have the same `line`.
+    pub(crate) fn with_line(config: RouteConfig, backends: Vec<Arc<Backend>>, line: Arc<Line>) -> Self {
+        let passive = PassivePolicy {
+            max_fails: config.max_fails,
+            fail_timeout: config.fail_timeout,
+            probed: config.health_check.is_some(),
+        };
+        let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
+        let balancer = balancer(&config, &backends);
+        Self {
+            config,
+            passive,
+            group: ArcSwap::from_pointee(Group { backends, balancer }),
+            line,
+            in_flight: AtomicUsize::new(0),
+            known_healthy,
+            taking_out: Mutex::default(),
+            names_known: AtomicBool::new(false),
+        }
+    }
+
+    /// A route whose backends are made from its configuration; names are looked up, which may take a while.
+    ///
+    /// # Errors
+    /// An address can't be used.
+    pub fn build(config: &RouteConfig) -> io::Result<Self> {
+        let route = Self::with_line(config.clone(), Vec::new(), Arc::default());
+        let backends = route.look_up(&upstream::names::system, &[])?;
+        route.names_known.store(true, Ordering::Relaxed);
+        let balancer = balancer(config, &backends);
+        *lock(&route.known_healthy) = !backends.is_empty();
+        route.group.store(Arc::new(Group { backends, balancer }));
+        Ok(route)
+    }
+
+    /// Its table in the configuration; the prefix names it in logs.
+    #[must_use]
+    pub fn config(&self) -> &RouteConfig {
+        &self.config
+    }
+
+    /// Its backends now, in the order of the configuration.
+    #[must_use]
+    pub fn backends(&self) -> Vec<Arc<Backend>> {
+        self.group.load().backends.clone()
+    }
+
+    /// A route with backends on ports 0, 1, 2 …
+    #[cfg(test)]
+    pub(crate) fn for_tests(backends: u16, change: impl FnOnce(&mut RouteConfig)) -> Arc<Self> {
+        let line = Arc::new(Line::default());
+        use std::num::NonZeroUsize;
+        let backends: Vec<_> =
+            (0..backends).map(|port| Arc::new(Backend::in_line_for_tests(port, Arc::clone(&line)))).collect();
+        let entries = backends.iter().map(|backend| backend.config().clone()).collect();
+        let server = crate::config::ServerConfig::default();
+        let mut config = RouteConfig::new(crate::routing::Prefix::for_tests("/api"), entries, &server);
+        config.max_in_flight = NonZeroUsize::MAX;
+        change(&mut config);
+        Arc::new(Self::with_line(config, backends, line))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,255 @@
+//! Finding a backend for an exchange: who may be used, in what order of preference, and what happens while all are
+//! full. Which of those that may be used it is, the balancer says.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Group, Route};
+use crate::balance::backend::now_millis;
+use crate::balance::{Backend, BackendGuard, PickRequest};
+use crate::error::Cause;
+
+/// A balancer that was overtaken asks again so many times before the backends count as busy.
+const PICK_TRIES: usize = 8;
+
+/// What became of the search for a backend.
+#[derive(Debug)]
+pub enum Pick {
+    /// This one; the exchange is counted on it.
+    Backend(BackendGuard),
+    /// All that could be used carry as many exchanges as they may.
+    Busy,
+    /// There is none.
+    None,
+}
+
+impl Route {
+    /// Finds a backend for an exchange that has failed on the `tried` ones, and counts it there. One that was not tried
+    /// comes first; one that the exchanges, not the probes, have taken out comes last, but before none at all. While all
+    /// are full, waits in line until `queue_timeout_secs` or `deadline`.
+    ///
+    /// # Errors
+    /// [`Cause::NoHealthyBackend`], [`Cause::BackendsBusy`], or [`Cause::NameNotResolved`] while no name has an address.
+    pub fn find_backend(
+        &self,
+        request: &PickRequest<'_>,
+        tried: &[Arc<Backend>],
+        deadline: Option<Instant>,
+    ) -> Result<BackendGuard, Cause> {
+        let look = || match self.pick(request, tried) {
+            Pick::None if !tried.is_empty() => self.pick(request, &[]),
+            pick => pick,
+        };
+        match look() {
+            Pick::Backend(guard) => return Ok(guard),
+            Pick::None if self.group.load().backends.is_empty() => return Err(Cause::NameNotResolved),
+            Pick::None => return Err(Cause::NoHealthyBackend),
+            Pick::Busy => {}
+        }
+        let patience = Instant::now() + self.config.queue_timeout;
+        let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
+        let found = self.line.wait(patience, !tried.is_empty(), || match look() {
+            Pick::Backend(guard) => Some(guard),
+            Pick::Busy | Pick::None => None,
+        });
+        found.ok_or(Cause::BackendsBusy)
+    }
+
+    /// Picks a backend that is not among `tried`, and counts the exchange on it.
+    #[must_use]
+    pub fn pick(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
+        let group = self.group.load();
+        let limit = self.config.max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
+        let untried =
+            |backend: &Backend| !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend));
+        let healthy = |backend: &Backend| backend.is_healthy() && untried(backend);
+        let in_order = |backend: &Backend| healthy(backend) && !backend.passive().is_out();
+        let now = std::cell::OnceCell::new();
+        let on_trial = |backend: &Backend| {
+            healthy(backend) && backend.passive().may_be_tried(*now.get_or_init(now_millis))
+        };
+
+        // One request at a time asks a backend that is out whether it is back.
+        let room = |backend: &Backend| if backend.passive().is_out() { limit.min(1) } else { limit };
+        if let Some(guard) = group.pick(request, &|backend| in_order(backend) || on_trial(backend), &room) {
+            return Pick::Backend(guard);
+        }
+        if group.backends.iter().any(|backend| in_order(backend)) {
+            return Pick::Busy;
+        }
+        // Better to ask one that has failed lately than to ask nobody.
+        if let Some(guard) = group.pick(request, &healthy, &|_| limit) {
+            return Pick::Backend(guard);
+        }
+        if group.backends.iter().any(|backend| healthy(backend)) { Pick::Busy } else { Pick::None }
+    }
+}
+
+impl Group {
+    /// Picks one of those that `may_use` allows and that carry fewer exchanges than their `room`.
+    fn pick(
+        &self,
+        request: &PickRequest<'_>,
+        may_use: &dyn Fn(&Backend) -> bool,
+        room: &dyn Fn(&Backend) -> usize,
+    ) -> Option<BackendGuard> {
+        // Between the look and the count others may have taken the last place.
+        (0..PICK_TRIES)
+            .map_while(|_| {
+                self.balancer
+                    .pick(request, &|backend| may_use(backend) && backend.in_flight() < room(backend))
+            })
+            .find(|guard| guard.in_flight() <= room(guard))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Algorithm, HashOn};
+
+    fn picked(pick: Pick) -> Option<BackendGuard> {
+        match pick {
+            Pick::Backend(guard) => Some(guard),
+            Pick::Busy | Pick::None => None,
+        }
+    }
+
+    #[test]
+    fn pick_avoids_the_tried_and_the_unhealthy() {
+        for algorithm in [
+            Algorithm::RoundRobin,
+            Algorithm::LeastConnections,
+            Algorithm::RandomTwoChoices,
+            Algorithm::WeightedRoundRobin,
+            Algorithm::ConsistentHash(HashOn::ClientAddress),
+        ] {
+            let route = Route::for_tests(4, |config| config.algorithm = algorithm);
+            route.backends()[1].set_healthy(false);
+            let mut tried = Vec::new();
+            while let Some(picked) = picked(route.pick(&PickRequest::ANYONE, &tried)) {
+                assert!(picked.is_healthy());
+                assert_eq!(picked.in_flight(), 1);
+                tried.push(Arc::clone(picked.backend()));
+            }
+            assert_eq!(tried.len(), 3);
+            assert!(route.has_healthy());
+            assert!(
+                route.find_backend(&PickRequest::ANYONE, &tried, None).is_ok(),
+                "better one that was tried than none"
+            );
+            assert!(route.backends().iter().all(|backend| backend.in_flight() == 0));
+        }
+    }
+
+    #[test]
+    fn nothing_to_pick_when_all_are_unhealthy() {
+        let route = Route::for_tests(2, |_| ());
+        for backend in route.backends() {
+            backend.set_healthy(false);
+        }
+        assert!(!route.has_healthy());
+        assert!(matches!(route.pick(&PickRequest::ANYONE, &[]), Pick::None));
+        assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::NoHealthyBackend));
+    }
+
+    #[test]
+    fn full_backends_are_passed_over_and_then_waited_for() {
+        let route = Route::for_tests(2, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(2);
+            config.queue_timeout = std::time::Duration::from_millis(20);
+        });
+        let mut held: Vec<_> =
+            (0..4).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
+        assert!(route.backends().iter().all(|backend| backend.in_flight() == 2));
+        assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::BackendsBusy));
+        let freed = Arc::clone(held.pop().unwrap().backend());
+        let next = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+        assert!(Arc::ptr_eq(next.backend(), &freed));
+    }
+
+    #[test]
+    fn who_waits_in_line_is_called_when_a_backend_becomes_free() {
+        let route = Route::for_tests(1, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = std::time::Duration::from_secs(60);
+        });
+        for _ in 0..50 {
+            let held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).is_ok());
+                drop(held);
+                assert!(waiter.join().unwrap());
+            });
+        }
+    }
+
+    /// Who can't use what has become free must not keep it from who can.
+    #[test]
+    fn a_free_backend_is_not_lost_on_who_does_not_want_it() {
+        let route = Route::for_tests(2, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = std::time::Duration::from_secs(60);
+        });
+        for _ in 0..20 {
+            let mut held: Vec<_> =
+                (0..2).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
+            let (freed, kept) = (held.remove(0), held.remove(0));
+            let tried = [Arc::clone(freed.backend())];
+            let deadline = Instant::now() + std::time::Duration::from_secs(20);
+            std::thread::scope(|scope| {
+                let picky = scope.spawn(|| {
+                    let guard = route.find_backend(&PickRequest::ANYONE, &tried, None).unwrap();
+                    !Arc::ptr_eq(guard.backend(), &tried[0])
+                });
+                // First in line.
+                while route.line.waiting() < 1 {
+                    std::thread::yield_now();
+                }
+                let any =
+                    scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], Some(deadline)).map(drop));
+                while route.line.waiting() < 2 {
+                    std::thread::yield_now();
+                }
+                let started = Instant::now();
+                drop(freed);
+                assert_eq!(any.join().unwrap(), Ok(()));
+                assert!(started.elapsed() < std::time::Duration::from_secs(10), "only found at the deadline");
+                drop(kept);
+                assert!(picky.join().unwrap());
+            });
+        }
+    }
+
+    #[test]
+    fn nobody_waits_in_line_beyond_the_deadline() {
+        let route = Route::for_tests(1, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = std::time::Duration::from_secs(60);
+        });
+        let _held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+        let started = Instant::now();
+        let deadline = Some(started + std::time::Duration::from_millis(20));
+        let found = route.find_backend(&PickRequest::ANYONE, &[], deadline);
+        assert_eq!(found.err(), Some(Cause::BackendsBusy));
+        assert!(started.elapsed() < std::time::Duration::from_secs(20));
+    }
+
+    #[test]
+    fn the_limit_per_backend_is_never_exceeded() {
+        let route = Route::for_tests(3, |config| config.max_in_flight_per_backend = NonZeroUsize::new(2));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let guard = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+                        // One more may look in and go away again.
+                        assert!(guard.in_flight() <= 2 + 8);
+                    }
+                });
+            }
+        });
+        assert!(route.backends().iter().all(|backend| backend.in_flight() == 0));
+    }
+}
