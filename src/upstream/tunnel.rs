@@ -241,16 +241,16 @@ fn join(
             hung_up: false,
         };
         let mut both = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
+        let [client_is, backend_is] = &mut both;
         // A side that is gone would be reported for ever, while what it sent last has not left yet: of whom nothing is
         // wanted, nothing is asked.
         let nothing = Ready::default();
-        let asked = match (client_wants == nothing, backend_wants == nothing) {
-            (true, true) => None,
-            (true, false) => both.get_mut(1..),
-            (false, true) => both.get_mut(..1),
-            (false, false) => Some(&mut both[..]),
-        };
-        wait(asked.unwrap_or_default(), limit)?;
+        match (client_wants == nothing, backend_wants == nothing) {
+            (true, true) => wait(&mut [], limit)?,
+            (true, false) => wait(std::array::from_mut(backend_is), limit)?,
+            (false, true) => wait(std::array::from_mut(client_is), limit)?,
+            (false, false) => wait(&mut both, limit)?,
+        }
         let [(_, client_is), (_, backend_is)] = both;
         client_speaks |= client_wants.readable && client_is.readable;
         backend_speaks |= backend_wants.readable && backend_is.readable;
