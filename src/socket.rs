@@ -68,24 +68,24 @@ mod imp {
         Ok(send(socket, buf, flags)?)
     }
 
-    pub(super) fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = sockets
-            .iter()
-            .map(|(socket, wanted)| {
-                let mut flags = PollFlags::empty();
-                flags.set(PollFlags::IN, wanted.readable);
-                flags.set(PollFlags::OUT, wanted.writable);
-                flags.set(HUNG_UP, wanted.hung_up);
-                PollFd::new(*socket, flags)
-            })
-            .collect();
+    pub(super) fn wait<const N: usize>(
+        sockets: &mut [(&Socket, Ready); N],
+        timeout: Duration,
+    ) -> io::Result<()> {
+        let mut fds = sockets.map(|(socket, wanted)| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, wanted.readable);
+            flags.set(PollFlags::OUT, wanted.writable);
+            flags.set(HUNG_UP, wanted.hung_up);
+            PollFd::new(socket, flags)
+        });
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let seen: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-        for ((_, ready), seen) in sockets.iter_mut().zip(seen) {
+        for ((_, ready), fd) in sockets.iter_mut().zip(&fds) {
+            let seen = fd.revents();
             let broken = seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
             *ready = Ready {
                 readable: broken || seen.contains(PollFlags::IN),
@@ -141,9 +141,12 @@ mod imp {
     }
 
     /// Without `poll`, looks at the sockets in turn every few milliseconds.
-    pub(super) fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<()> {
+    pub(super) fn wait<const N: usize>(
+        sockets: &mut [(&Socket, Ready); N],
+        timeout: Duration,
+    ) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
-        let wanted: Vec<Ready> = sockets.iter().map(|(_, ready)| *ready).collect();
+        let wanted = sockets.map(|(_, ready)| ready);
         loop {
             let mut any = false;
             for ((socket, ready), wanted) in sockets.iter_mut().zip(&wanted) {
@@ -350,11 +353,11 @@ pub fn send_now(socket: &Socket, buf: &[u8], more: bool) -> io::Result<usize> {
 }
 
 /// Waits until one of the sockets is in one of the states wanted of it, or `timeout` is over; writes what was seen
-/// in place of what was wanted.
+/// in place of what was wanted. They are an array, so that no call has to allocate.
 ///
 /// # Errors
 /// As `poll(2)`.
-pub fn wait(sockets: &mut [(&Socket, Ready)], timeout: Duration) -> io::Result<()> {
+pub fn wait<const N: usize>(sockets: &mut [(&Socket, Ready); N], timeout: Duration) -> io::Result<()> {
     imp::wait(sockets, timeout)
 }
 

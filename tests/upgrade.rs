@@ -416,6 +416,69 @@ fn the_drain_waits_for_tunnels_and_ends_them_at_its_deadline(engine: Engine) {
     assert_eq!(drain.join(), 0, "tunnels cut off");
 }
 
+/// A tunnel sleeps for as long as it may be silent, and yet the drain does not wait for that.
+fn the_drain_wakes_tunnels_whatever_they_wait_for(engine: Engine) {
+    let silent = agreeing(|mut conn| conn.hang());
+    let patient = agreeing(|mut conn| {
+        conn.rest()?;
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(())
+    });
+    let ended = agreeing(|mut conn| {
+        conn.stream()?.shutdown(std::net::Shutdown::Write)?;
+        conn.hang()
+    });
+    let flooding = agreeing(|mut conn| {
+        let flood = pattern(3, 1024 * 1024);
+        while conn.send(&flood).is_ok() {}
+        Ok(())
+    });
+    let proxy = TestProxy::builder(engine)
+        .shutdown_timeout("0.1")
+        .route("/", &[silent.addr()], "idle_timeout_secs = 600")
+        .route("/patient", &[patient.addr()], "idle_timeout_secs = 600")
+        .route("/ended", &[ended.addr()], "idle_timeout_secs = 600")
+        .route("/flooding", &[flooding.addr()], "idle_timeout_secs = 600")
+        .start();
+    let mut clients = vec![open(proxy.addr())];
+    for path in ["/patient", "/ended", "/flooding"] {
+        let mut client = Client::connect(proxy.addr());
+        client.send(ASK.replace("/up", path));
+        assert_eq!(client.any_head("GET").expect("an answer").expect("an answer").status, 101);
+        if path == "/patient" {
+            client.finish();
+        }
+        clients.push(client);
+    }
+    // Longer than they stay half awake.
+    std::thread::sleep(Duration::from_millis(1200));
+    let started = Instant::now();
+    assert_eq!(proxy.drain().join(), 4, "tunnels cut off");
+    assert!(started.elapsed() < Duration::from_secs(5), "ended after {:?}", started.elapsed());
+    drop(clients);
+}
+
+/// The memory a tunnel has given back while nobody spoke is there again when somebody does.
+fn after_a_silence_it_goes_on(engine: Engine) {
+    let backend = agreeing(|mut conn| {
+        for size in [10, 100_000, 10] {
+            assert!(conn.exactly(size)? == pattern(4, size), "what the client sent");
+            conn.send(&pattern(5, size))?;
+        }
+        Ok(())
+    });
+    let proxy = TestProxy::to(engine, &[backend.addr()], "");
+    let mut client = open(proxy.addr());
+    for size in [10, 100_000, 10] {
+        std::thread::sleep(Duration::from_millis(1100));
+        client.send(pattern(4, size));
+        expect_bytes(&mut client, &pattern(5, size));
+    }
+    client.expect_fin();
+    drop(client);
+    proxy.expect_idle();
+}
+
 on_native!(
     a_websocket_echoes,
     many_at_once,
@@ -431,5 +494,7 @@ on_native!(
     a_101_that_nobody_asked_for_is_502,
     no_more_than_max_tunnels,
     silence_ends_it,
+    after_a_silence_it_goes_on,
     the_drain_waits_for_tunnels_and_ends_them_at_its_deadline,
+    the_drain_wakes_tunnels_whatever_they_wait_for,
 );

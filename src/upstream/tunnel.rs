@@ -1,8 +1,9 @@
 //! After a 101: two connections joined, bytes both ways, each tunnel on a thread of its own.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use super::call::SLICE;
 use super::conn::Conn;
 use crate::balance::BackendGuard;
 use crate::socket::{Ready, wait};
-use crate::stop::StopToken;
 
-/// Bytes under way in one direction.
+/// Bytes under way in one direction, at most.
 const BUFFER: usize = 16 * 1024;
+/// The room for what comes first: most messages are small. Only who fills it gets [`BUFFER`].
+const SMALL_BUFFER: usize = 4 * 1024;
 
 /// What the gateway hands on when a backend has switched protocols.
 #[derive(Debug)]
@@ -38,11 +40,31 @@ pub(crate) struct Tunnels {
     /// Permits given out. Each guards one tunnel, nothing else: `Relaxed`.
     open: Arc<AtomicUsize>,
     started: AtomicUsize,
-    stop: StopToken,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Read by all of them for each message: a lock would be what they wait for.
+    stop: Arc<AtomicBool>,
+    running: Mutex<Vec<Running>>,
     alive: Mutex<Option<Sender<()>>>,
     /// Disconnected once `alive` and the last tunnel are gone.
     ended: Receiver<()>,
+}
+
+/// A tunnel's thread, and how it is woken.
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    /// Whatever else is done with them, they are closed as soon as the tunnel lets go of them.
+    sockets: [Weak<Socket>; 2],
+}
+
+impl Running {
+    /// Makes the thread look whether it is told to stop. It may sleep for as long as the tunnel may be idle, waiting for
+    /// bytes: the end of the stream counts as such. Nothing of this is sent to the other sides.
+    fn wake(&self) {
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
+            // Fails only if the connection is gone, and that has woken the thread.
+            drop(socket.shutdown(Shutdown::Read));
+        }
+    }
 }
 
 /// One of `max_tunnels`. Given back when dropped.
@@ -62,8 +84,8 @@ impl Tunnels {
             max,
             open: Arc::default(),
             started: AtomicUsize::new(0),
-            stop: StopToken::new(),
-            threads: Mutex::default(),
+            stop: Arc::default(),
+            running: Mutex::default(),
             alive: Mutex::new(Some(alive)),
             ended,
         }
@@ -92,7 +114,8 @@ impl Tunnels {
     ) -> io::Result<()> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stop = self.stop.clone();
+        let stop = Arc::clone(&self.stop);
+        let sockets = [&client, tunnel.backend.socket()].map(Arc::downgrade);
         let thread = thread::Builder::new().name(format!("tunnel-{number}")).spawn(move || {
             let _owned = (alive, owner);
             let Tunnel { mut backend, early: from_backend, idle, guard, permit } = tunnel;
@@ -107,9 +130,14 @@ impl Tunnels {
             client.shut_down();
             backend.shut_down();
         })?;
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(thread);
+        let new = Running { thread, sockets };
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|tunnel| !tunnel.thread.is_finished());
+        // Who stops the tunnels sets `stop` before taking this lock: either this one is found here, or it is seen here.
+        if self.stop.load(Ordering::Acquire) {
+            new.wake();
+        }
+        running.push(new);
         Ok(())
     }
 
@@ -119,10 +147,11 @@ impl Tunnels {
         let all_ended =
             self.ended.recv_deadline(deadline) != Err(crossbeam_channel::RecvTimeoutError::Timeout);
         let cut = if all_ended { 0 } else { self.open() };
-        self.stop.stop();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.join().is_err() {
+        self.stop.store(true, Ordering::Release);
+        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        running.iter().for_each(Running::wake);
+        for tunnel in running {
+            if tunnel.thread.join().is_err() {
                 log::error!("a tunnel had panicked");
             }
         }
@@ -155,12 +184,21 @@ impl Pipe {
         self.is_empty() && !self.ended
     }
 
+    /// Gives the memory back, unless something is in it.
+    fn release(&mut self) {
+        if self.is_empty() {
+            (self.buf, self.start, self.end) = (Vec::new(), 0, 0);
+        }
+    }
+
     /// Moves what can be moved without waiting, from a source that has something to say if `readable`. Whether anything
     /// was moved.
     fn pump(&mut self, from: &mut Conn, to: &mut Conn, readable: bool) -> io::Result<bool> {
         let mut moved = false;
         if readable && self.wants_input() {
-            if self.buf.len() < BUFFER {
+            if self.buf.len() < SMALL_BUFFER {
+                self.buf.resize(SMALL_BUFFER, 0);
+            } else if self.end >= self.buf.len() && self.buf.len() < BUFFER {
                 self.buf.resize(BUFFER, 0);
             }
             match from.recv_now(&mut self.buf) {
@@ -205,13 +243,14 @@ fn join(
     backend: &mut Conn,
     from_backend: Vec<u8>,
     idle: Duration,
-    stop: &StopToken,
+    stop: &AtomicBool,
 ) -> io::Result<&'static str> {
     let mut up = Pipe::new(from_client);
     let mut down = Pipe::new(from_backend);
     let mut moved_at = Instant::now();
-    let (mut client_speaks, mut backend_speaks) = (true, true);
-    loop {
+    let (mut client_speaks, mut backend_speaks) = (false, false);
+    // Before anything is read: what wakes a tunnel that has to stop looks like the end of both streams.
+    while !stop.load(Ordering::Acquire) {
         let moved_up = up.pump(client, backend, client_speaks)?;
         let moved_down = down.pump(backend, client, backend_speaks)?;
         if up.closed && down.closed {
@@ -220,16 +259,26 @@ fn join(
         let now = Instant::now();
         if moved_up || moved_down {
             moved_at = now;
-        } else if now.duration_since(moved_at) >= idle {
-            return Ok("idle");
         }
-        if stop.is_stopped() {
-            return Ok("drain deadline");
+        let quiet = now.duration_since(moved_at);
+        let left = idle.saturating_sub(quiet);
+        if left.is_zero() && !(moved_up || moved_down) {
+            return Ok("idle");
         }
         // What is decrypted already makes no socket readable.
         client_speaks = up.wants_input() && client.has_input();
         backend_speaks = down.wants_input() && backend.has_input();
-        let limit = if client_speaks || backend_speaks { Duration::ZERO } else { SLICE.min(idle) };
+        let limit = if client_speaks || backend_speaks {
+            Duration::ZERO
+        } else if quiet < SLICE || !(up.wants_input() || down.wants_input()) {
+            // Who waits for no bytes is not woken to stop, and has to look by itself.
+            left.min(SLICE)
+        } else {
+            // It may be long until somebody speaks again.
+            up.release();
+            down.release();
+            left
+        };
         let client_wants = Ready {
             readable: up.wants_input(),
             writable: !down.is_empty() || client.has_unsent(),
@@ -241,20 +290,21 @@ fn join(
             hung_up: false,
         };
         let mut both = [(&**client.socket(), client_wants), (&**backend.socket(), backend_wants)];
+        let [client_is, backend_is] = &mut both;
         // A side that is gone would be reported for ever, while what it sent last has not left yet: of whom nothing is
         // wanted, nothing is asked.
         let nothing = Ready::default();
-        let asked = match (client_wants == nothing, backend_wants == nothing) {
-            (true, true) => None,
-            (true, false) => both.get_mut(1..),
-            (false, true) => both.get_mut(..1),
-            (false, false) => Some(&mut both[..]),
-        };
-        wait(asked.unwrap_or_default(), limit)?;
+        match (client_wants == nothing, backend_wants == nothing) {
+            (true, true) => wait(&mut [], limit)?,
+            (true, false) => wait(std::array::from_mut(backend_is), limit)?,
+            (false, true) => wait(std::array::from_mut(client_is), limit)?,
+            (false, false) => wait(&mut both, limit)?,
+        }
         let [(_, client_is), (_, backend_is)] = both;
         client_speaks |= client_wants.readable && client_is.readable;
         backend_speaks |= backend_wants.readable && backend_is.readable;
     }
+    Ok("drain deadline")
 }
 
 #[cfg(test)]
@@ -277,7 +327,7 @@ mod tests {
         let tunnel = thread::Builder::new()
             .spawn(move || {
                 let idle = Duration::from_secs(60);
-                let stop = StopToken::new();
+                let stop = AtomicBool::new(false);
                 let (up, down) = (b"up".to_vec(), b"down".to_vec());
                 join(&mut client_side, up, &mut backend_side, down, idle, &stop).unwrap()
             })
@@ -311,7 +361,7 @@ mod tests {
         let (_backend, mut backend_side) = pair();
         let idle = Duration::from_millis(20);
         let ended =
-            join(&mut client_side, Vec::new(), &mut backend_side, Vec::new(), idle, &StopToken::new());
+            join(&mut client_side, Vec::new(), &mut backend_side, Vec::new(), idle, &AtomicBool::new(false));
         assert_eq!(ended.unwrap(), "idle");
     }
 }
