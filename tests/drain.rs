@@ -1,8 +1,10 @@
 //! The drain under load: no request that a client sent in good faith goes unanswered.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -124,6 +126,40 @@ fn who_waits_for_a_place_is_answered(engine: Engine) {
     assert_eq!(drain.join(), 0);
 }
 
+/// All places are taken, and whenever one is free there is somebody for it. The drain ends all the same, long before its
+/// deadline.
+fn those_who_keep_coming_do_not_hold_it_up(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::builder(engine)
+        .server("max_connections = 2")
+        .shutdown_timeout("60")
+        .route("/", &[origin.addr()], "")
+        .start();
+    let (addr, started) = (proxy.addr(), Instant::now());
+    let served = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let come = || {
+                while let Ok(mut stream) = TcpStream::connect(addr) {
+                    let request = "GET / HTTP/1.1\r\nHost: proxy.test\r\nConnection: close\r\n\r\n";
+                    let mut answer = Vec::new();
+                    if stream.write_all(request.as_bytes()).is_ok() && stream.read_to_end(&mut answer).is_ok()
+                    {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            };
+            thread::Builder::new().name(format!("client-{number}")).spawn_scoped(scope, come).unwrap();
+        }
+        wait_for("clients that keep coming", || {
+            let served = served.load(Ordering::Relaxed);
+            (served > 50).then_some(()).ok_or(served)
+        });
+        assert_eq!(proxy.drain().join(), 0);
+    });
+    assert!(started.elapsed() < Duration::from_secs(40), "took {:?}", started.elapsed());
+}
+
 /// Idle ones go at once, fresh ones and half-sent ones in time, and nobody keeps the drain from ending.
 fn connections_without_a_request_do_not_hold_it_up(engine: Engine) {
     let origin = Origin::echo();
@@ -159,6 +195,7 @@ on_native!(
     under_load_every_request_is_answered,
     what_lies_in_the_backlog_is_answered,
     who_waits_for_a_place_is_answered,
+    those_who_keep_coming_do_not_hold_it_up,
     connections_without_a_request_do_not_hold_it_up,
     the_deadline_closes_what_never_became_a_request,
 );

@@ -419,9 +419,12 @@ fn the_drain_waits_for_tunnels_and_ends_them_at_its_deadline(engine: Engine) {
 /// A tunnel sleeps for as long as it may be silent, and yet the drain does not wait for that.
 fn the_drain_wakes_tunnels_whatever_they_wait_for(engine: Engine) {
     let silent = agreeing(|mut conn| conn.hang());
-    let patient = agreeing(|mut conn| {
+    let (over, until_over) = std::sync::mpsc::channel::<()>();
+    let until_over = std::sync::Mutex::new(until_over);
+    let patient = agreeing(move |mut conn| {
         conn.rest()?;
-        std::thread::sleep(Duration::from_secs(3));
+        // Nothing comes: until the test lets go of the other end.
+        let _ = until_over.lock().unwrap().recv();
         Ok(())
     });
     let ended = agreeing(|mut conn| {
@@ -455,7 +458,7 @@ fn the_drain_wakes_tunnels_whatever_they_wait_for(engine: Engine) {
     let started = Instant::now();
     assert_eq!(proxy.drain().join(), 4, "tunnels cut off");
     assert!(started.elapsed() < Duration::from_secs(5), "ended after {:?}", started.elapsed());
-    drop(clients);
+    drop((clients, over));
 }
 
 /// The memory a tunnel has given back while nobody spoke is there again when somebody does.

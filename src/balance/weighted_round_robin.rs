@@ -6,6 +6,10 @@ use std::sync::Arc;
 use super::turns::Turns;
 use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
+/// Turns in a round. Many backends whose weights have nothing in common would make it longer, and working it out at each
+/// change of addresses would take seconds.
+const MOST_TURNS: i64 = 1 << 16;
+
 /// Picks the eligible backends in proportion to their weights, and spreads the picks of each over the round: weights 5,
 /// 1, 1 give a a b a c a a, not a a a a a b c.
 ///
@@ -14,7 +18,8 @@ use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 /// not eligible loses its own turns and changes nobody else's.
 ///
 /// A pick costs more when those that are left have few of the turns: of weights 1000 and 1, without the first, it goes
-/// past a thousand turns.
+/// past a thousand turns. A round has no more than [`MOST_TURNS`], and one for each backend: beyond that, the shares are
+/// rounded.
 #[derive(Debug)]
 pub struct WeightedRoundRobin {
     turns: Turns,
@@ -40,7 +45,11 @@ impl LoadBalancer for WeightedRoundRobin {
 /// pays for it all that was given. After a round all have the credit they began with, none.
 fn smooth(weights: &[u32]) -> Vec<usize> {
     let common = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
-    let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / common)).collect();
+    let mut weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / common)).collect();
+    let sum: i64 = weights.iter().sum();
+    if sum > MOST_TURNS {
+        weights.iter_mut().for_each(|weight| *weight = (*weight * MOST_TURNS / sum).max(1));
+    }
     let price: i64 = weights.iter().sum();
     let mut credits = vec![0; weights.len()];
     (0..price)
@@ -228,6 +237,20 @@ mod tests {
                 assert_eq!(picked.is_some(), left > 0);
                 assert!(asked.get() <= 6, "{}", asked.get());
             }
+        }
+    }
+
+    #[test]
+    fn a_round_has_an_end_whatever_the_weights() {
+        let weights: Vec<u32> = (1..=1_000).collect();
+        let order = smooth(&weights);
+        assert!(order.len() <= 66_536, "{}", order.len());
+        let mut turns = vec![0_u32; weights.len()];
+        order.iter().for_each(|&place| turns[place] += 1);
+        for (turns, weight) in turns.iter().zip(&weights) {
+            // 65,536 turns for weights of 500,500 together.
+            let share = f64::from(*weight) * 65_536.0 / 500_500.0;
+            assert!(*turns >= 1 && (f64::from(*turns) - share).abs() <= 1.0, "{turns} turns, {share} wanted");
         }
     }
 

@@ -87,8 +87,14 @@ impl Door {
             return Accepted::Nobody;
         }
         let Some(listener) = self.listeners.get(number) else { return Accepted::Nobody };
-        let Some(place) = self.room.take_place() else {
+        let mut place = self.room.take_place();
+        if place.is_none() {
             self.room.set_full(true);
+            // Who gave one up a moment ago could not know that it is waited for.
+            place = self.room.take_place();
+            self.room.set_full(place.is_none());
+        }
+        let Some(place) = place else {
             self.stop_for(State::Full);
             return Accepted::Nobody;
         };

@@ -53,6 +53,7 @@ impl WaitingRoom {
             deadlines: Deadlines::new(),
             scratch: vec![0; SCRATCH],
             is_showing_out: false,
+            backlog_left: None,
             end_at: Arc::clone(&end_at),
         };
         let thread = thread::Builder::new().name("waiting-room".to_owned()).spawn(move || keeper.run())?;
@@ -79,6 +80,8 @@ struct Keeper {
     scratch: Vec<u8>,
     /// The drain has begun, and idle connections were given notice.
     is_showing_out: bool,
+    /// How many may still be accepted from the backlogs, once the drain has begun.
+    backlog_left: Option<usize>,
     end_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -126,7 +129,7 @@ impl Keeper {
 
     fn handle(&mut self, token: Token) {
         if let Some(number) = listener_of(token) {
-            self.accept(number);
+            self.accept(number, ACCEPT_BATCH);
         } else if let Some(connection) = self.room.take_parked(token) {
             self.read(connection);
         }
@@ -141,17 +144,17 @@ impl Keeper {
         if work_waits { Some(next.map_or(TICK, |next| next.min(TICK))) } else { next }
     }
 
-    /// Accepts what waits, a batch at most. Whether more may be waiting.
-    fn accept(&mut self, number: usize) -> bool {
-        for _ in 0..ACCEPT_BATCH {
+    /// Accepts what waits, `most` at most. How many those were.
+    fn accept(&mut self, number: usize, most: usize) -> usize {
+        for accepted in 0..most {
             match self.door.accept(number) {
                 // As a rule the request is here already.
                 Accepted::Connection(connection) => self.read(connection),
                 Accepted::Gone => {}
-                Accepted::Nobody => return false,
+                Accepted::Nobody => return accepted,
             }
         }
-        true
+        most
     }
 
     /// Reads what has arrived on a connection that nobody else holds, and decides where it goes.
@@ -242,17 +245,17 @@ impl Keeper {
         }
     }
 
-    /// As many are accepted as can be in the backlog, as soon as there are places for them; then the door is closed, however
-    /// many still come.
+    /// As many are accepted as can have been in the backlogs, as soon as there are places for them; then the door is
+    /// closed, however many still come.
     fn drain_the_backlog(&mut self) {
-        for number in 0..self.door.listeners() {
-            for _ in 0..usize::from(BACKLOG) / ACCEPT_BATCH {
-                if !self.accept(number) {
-                    break;
-                }
-            }
+        let listeners = self.door.listeners();
+        // One more fits in than was asked for.
+        let mut left = self.backlog_left.unwrap_or(listeners * (usize::from(BACKLOG) + 1));
+        for number in 0..listeners {
+            left -= self.accept(number, left);
         }
-        if self.door.is_open() || self.drain_is_over() {
+        self.backlog_left = Some(left);
+        if self.door.is_open() || left == 0 || self.drain_is_over() {
             self.door.close();
         }
         if !std::mem::replace(&mut self.is_showing_out, true) {

@@ -205,9 +205,7 @@ impl BodyReader<'_> {
     /// All of the body was read, as its length says. The connection can carry the next exchange at once, if the backend
     /// does not close it: ureq would say the same, after another read.
     pub(crate) fn end(&mut self) {
-        if self.stays_open {
-            transport::release();
-        }
+        transport::let_go(self.stays_open);
     }
 }
 

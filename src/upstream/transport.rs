@@ -225,7 +225,7 @@ impl Transport for BackendTransport {
     /// since is asked when the connection is taken from the pool again, where the answer still holds. It is always told
     /// no, and so drops the transport at once: else it would put it into a pool without places, under a lock, first.
     fn is_open(&mut self) -> bool {
-        release();
+        let_go(true);
         false
     }
 }
@@ -241,20 +241,24 @@ impl Drop for BackendTransport {
             call.upgraded = conn.map(|conn| (conn, leftover.to_vec()));
             None
         });
-        // One that is still here was not released: it is closed.
+        // ureq has not let go of it: it is closed.
         drop(conn);
         self.buffers.give_back();
     }
 }
 
-/// Gives the connection of the current call to who needs it next: the answer was read to its end, and the backend keeps
-/// the connection. Not if it has sent more than the answer, or did not take the whole request.
-pub(super) fn release() {
-    let released = with_current(|call| {
-        let keeps = !call.unused && !call.send_broken && !call.upgrade;
-        if keeps { call.idle.take().zip(call.conn.take()) } else { None }
+/// Lets go of the connection of the current call, whose answer was read to its end. Who needs it next gets it, if the
+/// backend `stays`, has sent no more than the answer and took the whole request; else it is closed now, not when the
+/// client has taken all.
+pub(super) fn let_go(stays: bool) {
+    let taken = with_current(|call| {
+        if call.upgrade {
+            return (None, None);
+        }
+        let keeps = stays && !call.unused && !call.send_broken;
+        (call.conn.take(), call.idle.take().filter(|_| keeps))
     });
-    if let Some((idle, conn)) = released.flatten() {
+    if let Some((Some(conn), Some(idle))) = taken {
         idle.put(conn);
     }
 }
@@ -528,6 +532,7 @@ impl Buffers for IoBuffers {
 
     fn input_appended(&mut self, amount: usize) {
         self.end = (self.end + amount).min(self.input.len());
+        with_current(|call| call.unused = self.start < self.end);
     }
 
     fn input_consume(&mut self, amount: usize) {

@@ -58,7 +58,8 @@ struct Running {
 
 impl Running {
     /// Makes the thread look whether it is told to stop. It may sleep for as long as the tunnel may be idle, waiting for
-    /// bytes: the end of the stream counts as such. Nothing of this is sent to the other sides.
+    /// bytes: the end of the stream counts as such. Nothing of this is sent over TCP; who writes to a Unix socket learns of
+    /// it, just before the end.
     fn wake(&self) {
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
             // Fails only if the connection is gone, and that has woken the thread.

@@ -7,7 +7,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -189,14 +189,18 @@ impl<J: Send + 'static> Pool<J> {
             return false;
         }
         // Where tiny_http listens on several addresses, several call: together they would start more than there may be.
-        let _alone = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = match self.looking.try_lock() {
+            Err(TryLockError::WouldBlock) => return true,
+            alone => alone,
+        };
         let now = Instant::now();
         let submitted = shared.submitted.load(Ordering::Relaxed);
         let Some((waiting, short_of_cpu)) = look.again(now, queued, submitted) else { return true };
         let situation = Situation {
             waiting,
             short_of_cpu,
-            base: shared.base.load(Ordering::Relaxed),
+            // Those who are on their way to the work, or at it.
+            base: shared.base.load(Ordering::Relaxed).saturating_sub(shared.idle_base.count()).max(1),
             awake: shared.reserve_awake.load(Ordering::Relaxed),
             held: shared.held(),
         };

@@ -54,7 +54,7 @@ pub(super) struct Situation {
     /// Jobs that have been queued for a [`TICK`] or more.
     pub(super) waiting: usize,
     pub(super) short_of_cpu: bool,
-    /// Base workers.
+    /// Base workers that do not sleep.
     pub(super) base: usize,
     /// Reserve workers that are not parked.
     pub(super) awake: usize,
