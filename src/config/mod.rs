@@ -139,7 +139,7 @@ impl Default for ServerConfig {
             engine: if cfg!(target_os = "linux") { Engine::Native } else { Engine::TinyHttp },
             workers: nonzero(1024),
             max_tunnels: 1024,
-            queue_size: nonzero(1024),
+            queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
             max_header_bytes: nonzero(32 * 1024),
             max_headers: nonzero(100),

@@ -3,7 +3,8 @@
 //! Work that has been queued for longer than a [`TICK`] is more than those who are at it can take:
 //!
 //! - While there is CPU time to be had, the work waits for workers, and those wait for backends. So as many are called as
-//!   are at it already, until no work waits: a slow backend is served by hundreds after a few ticks.
+//!   are at it already, though no more than [`MOST_AT_ONCE`], until no work waits: a slow backend is served by hundreds
+//!   after ten ticks.
 //! - When threads wait for a processor, one thread more serves nobody sooner, and all of them take turns. So the reserve
 //!   is called in place of workers that have been held for longer than [`HELD`] only, and the others go back, some with
 //!   each tick: a fast backend is served by a few busy threads.
@@ -17,6 +18,10 @@ pub(super) const HELD: Duration = Duration::from_millis(10);
 /// While work is queued, [`Pool::call_reserve`](super::pool::Pool::call_reserve) wants to be called again after this
 /// long.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// So many are called with one tick. When thousands of requests come at once after a rest, it takes some ticks to see that
+/// CPU time is short; a backend of 20 ms has its hundreds in ten of them.
+const MOST_AT_ONCE: usize = 64;
 
 /// What who feeds the pool remembers between two calls of
 /// [`Pool::call_reserve`](super::pool::Pool::call_reserve).
@@ -75,9 +80,11 @@ impl Situation {
     pub(super) fn judge(&self) -> Judgement {
         let Self { waiting, short_of_cpu, base, awake, held } = *self;
         let (wanted, dismissed) = if short_of_cpu {
-            (held.saturating_sub(awake), awake.saturating_sub(held).div_ceil(8))
+            // That all are held may be because there are so many: they wait for one another, or all for a backend that
+            // cannot take more. So some go back even then.
+            (held.saturating_sub(awake), awake.saturating_sub(held).div_ceil(8).max(awake / 32))
         } else {
-            (base + awake, 0)
+            ((base + awake).min(MOST_AT_ONCE), 0)
         };
         Judgement { wanted: wanted.min(waiting), dismissed }
     }
@@ -113,7 +120,7 @@ mod tests {
             awake += judge(Situation { waiting, short_of_cpu: false, base: 8, awake, held: 8 + awake }).0;
             ticks += 1;
         }
-        assert_eq!((awake, ticks), (492, 6));
+        assert_eq!((awake, ticks), (492, 10));
     }
 
     #[test]
@@ -134,6 +141,9 @@ mod tests {
         }
         // However little waits.
         assert_eq!(judge(Situation { awake: 84, waiting: 0, ..short }), (0, 10));
+        // And a few of many although they are held.
+        assert_eq!(judge(Situation { awake: 31, held: 39, ..short }), (8, 0));
+        assert_eq!(judge(Situation { awake: 640, held: 648, ..short }), (8, 20));
     }
 
     fn look(at: Instant) -> Look {
