@@ -18,7 +18,7 @@ const MOST_TURNS: i64 = 1 << 16;
 /// not eligible loses its own turns and changes nobody else's.
 ///
 /// A pick costs more when those that are left have few of the turns: of weights 1000 and 1, without the first, it goes
-/// past a thousand turns. A round has no more than [`MOST_TURNS`], and one for each backend: beyond that, the shares are
+/// past a thousand turns. A round has no more than 65,536 turns, and one for each backend: beyond that, the shares are
 /// rounded.
 #[derive(Debug)]
 pub struct WeightedRoundRobin {
