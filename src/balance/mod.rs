@@ -62,6 +62,8 @@ pub fn balancer(route: &RouteConfig, backends: &[Arc<Backend>]) -> Box<dyn LoadB
 /// Counting who was picked, for the tests of the algorithms.
 #[cfg(test)]
 mod test_support {
+    use std::cell::Cell;
+
     use super::*;
 
     /// Backends on ports 0, 1, 2 …
@@ -88,6 +90,19 @@ mod test_support {
     /// Where `picked` stands among `backends`.
     pub(super) fn position(backends: &[Arc<Backend>], picked: &BackendGuard) -> usize {
         backends.iter().position(|backend| Arc::ptr_eq(backend, picked.backend())).unwrap()
+    }
+
+    /// All refuse but the one that is asked after `before` others, and nobody else afterwards: that one is picked.
+    pub(super) fn assert_picks_who_said_yes(balancer: &dyn LoadBalancer, before: usize) {
+        let (asked, said_yes) = (Cell::new(0), Cell::new(None));
+        let picked = balancer.pick(&PickRequest::ANYONE, &|backend| {
+            let yes = asked.replace(asked.get() + 1) == before;
+            if yes {
+                said_yes.set(Some(backend.id()));
+            }
+            yes
+        });
+        assert_eq!(Some(picked.unwrap().backend().id()), said_yes.get());
     }
 
     /// Whom `picks` picks among the healthy fell on, each ended before the next.

@@ -103,7 +103,9 @@ impl Random {
 mod tests {
     use std::cell::Cell;
 
-    use super::super::test_support::{backends, position, shares, shares_of_threads, weighted};
+    use super::super::test_support::{
+        assert_picks_who_said_yes, backends, position, shares, shares_of_threads, weighted,
+    };
     use super::*;
 
     const ANYONE: PickRequest<'_> = PickRequest::ANYONE;
@@ -207,15 +209,7 @@ mod tests {
     fn survives_a_change_of_mind() {
         let backends = backends(3);
         for yes_at in 0..DRAWS + 3 {
-            let (asked, said_yes) = (Cell::new(0), Cell::new(None));
-            let picked = balancer(&backends).pick(&ANYONE, &|backend| {
-                let yes = asked.replace(asked.get() + 1) == yes_at;
-                if yes {
-                    said_yes.set(Some(backend.id()));
-                }
-                yes
-            });
-            assert_eq!(Some(picked.unwrap().id()), said_yes.get());
+            assert_picks_who_said_yes(&balancer(&backends), yes_at);
         }
     }
 

@@ -71,7 +71,9 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 mod tests {
     use std::cell::Cell;
 
-    use super::super::test_support::{position, shares, shares_of_threads, weighted};
+    use super::super::test_support::{
+        assert_picks_who_said_yes, position, shares, shares_of_threads, weighted,
+    };
     use super::*;
 
     const ANYONE: PickRequest<'_> = PickRequest::ANYONE;
@@ -207,15 +209,7 @@ mod tests {
         let backends = weighted(&[3, 2, 1]);
         // Three turns are asked about, then each backend once.
         for yes_at in 0..6 {
-            let (asked, said_yes) = (Cell::new(0), Cell::new(None));
-            let picked = WeightedRoundRobin::new(&backends).pick(&ANYONE, &|backend| {
-                let yes = asked.replace(asked.get() + 1) == yes_at;
-                if yes {
-                    said_yes.set(Some(backend.id()));
-                }
-                yes
-            });
-            assert_eq!(Some(picked.unwrap().id()), said_yes.get());
+            assert_picks_who_said_yes(&WeightedRoundRobin::new(&backends), yes_at);
         }
     }
 
