@@ -1,5 +1,6 @@
 //! What happened so far, in numbers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::Cause;
@@ -38,17 +39,17 @@ impl Counters {
 
 /// Counts an exchange in flight for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct InFlight<'a>(&'a Counters);
+pub(crate) struct InFlight(Arc<Counters>);
 
-impl<'a> InFlight<'a> {
-    pub(crate) fn enter(counters: &'a Counters) -> Self {
+impl InFlight {
+    pub(crate) fn enter(counters: &Arc<Counters>) -> Self {
         counters.exchanges.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(counters)
+        Self(Arc::clone(counters))
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -11,16 +11,15 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
-use crate::downstream::front::Front;
 use crate::downstream::listener;
-use crate::gateway::Gateway;
+use crate::exchange::gateway::{Gateway, Places};
 use crate::health::checker::HealthChecker;
 use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::signals::Signals;
 use crate::stop::StopToken;
 use crate::upkeep::Upkeep;
-use crate::upstream::tunnel::Tunnels;
+use crate::workers::Workers;
 
 /// Why the proxy could not start.
 #[derive(Debug)]
@@ -66,7 +65,7 @@ pub struct Proxy {
     shutdown_timeout: Duration,
     gateway: Arc<Gateway>,
     routes: Vec<Arc<Route>>,
-    front: Front,
+    workers: Workers,
     stop: StopToken,
     health: Vec<JoinHandle<()>>,
     upkeep: Upkeep,
@@ -93,14 +92,15 @@ impl Proxy {
             routes: RouteTable::new(table),
             trusted: config.server.trusted_proxies.clone(),
             counters,
-            tunnels: Tunnels::new(config.server.max_tunnels),
+            tunnels: Places::new(config.server.max_tunnels),
+            exchanges: Places::new(config.server.max_exchanges.get()),
             draining: AtomicBool::new(false),
         });
-        listener::raise_file_limit(config.server.max_connections.get(), config.server.workers.get());
+        listener::raise_file_limit(config.server.max_connections.get(), 0);
         let listeners =
             listener::open(&config.listen_addrs).map_err(|(addr, error)| StartError::Listen(addr, error))?;
         let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
-        let front = Front::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
+        let workers = Workers::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
         let stop = StopToken::new();
         let upkeep = Upkeep::start(routes.clone(), stop.clone()).map_err(StartError::Thread)?;
         let mut health = Vec::new();
@@ -118,7 +118,7 @@ impl Proxy {
             shutdown_timeout: config.shutdown_timeout,
             gateway,
             routes,
-            front,
+            workers,
             stop,
             health,
             upkeep,
@@ -150,9 +150,7 @@ impl Proxy {
         let deadline = Instant::now() + self.shutdown_timeout;
         self.gateway.draining.store(true, Ordering::Relaxed);
         self.stop.stop();
-        let ended = self.front.drain(deadline);
-        let cut = if ended { 0 } else { self.gateway.counters.in_flight.load(Ordering::Relaxed) };
-        let cut = cut + self.gateway.tunnels.drain(deadline);
+        let cut = self.workers.drain(deadline);
         for thread in self.health {
             if thread.join().is_err() {
                 log::error!("a health thread had panicked");

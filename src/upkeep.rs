@@ -53,9 +53,6 @@ fn run(routes: &[Arc<Route>], stop: &StopToken) {
     let mut due: Vec<Instant> = routes.iter().map(|route| start + route.config().resolve_interval).collect();
     while !stop.sleep(TICK) {
         for (route, due) in routes.iter().zip(&mut due) {
-            for backend in &route.backends() {
-                backend.upstream().close_expired();
-            }
             let now = Instant::now();
             if route.has_names() && (now >= *due || route.backends().is_empty()) {
                 route.look_up_names(&crate::upstream::names::system);

@@ -51,11 +51,19 @@ fn wait_for_close(conn: &Conn) -> std::io::Result<()> {
     wait_for("the proxy to give up the connection", || {
         // The state after a FIN or a reset; the bytes before it stay where they are.
         match socket.send(&[]) {
-            Ok(_) if !reverse_proxy::socket::has_hung_up(&socket) => Err(()),
+            Ok(_) if !has_hung_up(&socket) => Err(()),
             _ => Ok(()),
         }
     });
     Ok(())
+}
+
+/// Whether the other side has closed the connection, or its sending half.
+fn has_hung_up(socket: &socket2::Socket) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().is_empty()
 }
 
 fn upload(chunked: bool) -> (&'static str, Vec<u8>) {

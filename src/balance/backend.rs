@@ -9,7 +9,7 @@ use super::hash::hash;
 use super::line::Line;
 use super::passive::{Millis, Passive};
 use crate::config::BackendConfig;
-use crate::upstream::agent::Upstream;
+use crate::upstream::address::Upstream;
 
 /// What [`Millis`] are counted from.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);

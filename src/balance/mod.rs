@@ -79,7 +79,7 @@ mod test_support {
             Arc::new(Backend::new(
                 config,
                 None,
-                crate::upstream::agent::Upstream::for_tests(),
+                crate::upstream::address::Upstream::for_tests(),
                 Arc::default(),
             ))
         };

@@ -90,6 +90,17 @@ pub enum Engine {
     TinyHttp,
 }
 
+impl Engine {
+    /// How many workers there are unless the file says so. Those of the native engine never wait for anybody: more than
+    /// one per core only get in each other's way. Those of tiny_http are held by whoever is slow.
+    pub(crate) fn default_workers(self) -> NonZeroUsize {
+        match self {
+            Self::Native => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            Self::TinyHttp => nonzero(256),
+        }
+    }
+}
+
 /// The word in the configuration.
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,11 +116,13 @@ impl fmt::Display for Engine {
 pub struct ServerConfig {
     /// Which way in.
     pub engine: Engine,
-    /// Exchanges carried at once.
+    /// Threads that carry exchanges: with the native engine any number each, with tiny_http one each.
     pub workers: NonZeroUsize,
+    /// Exchanges under way at once.
+    pub max_exchanges: NonZeroUsize,
     /// Open tunnels (after a 101) at once.
     pub max_tunnels: usize,
-    /// Complete requests waiting for a worker.
+    /// What may wait for a worker's attention: accepted connections, with tiny_http requests.
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
     pub max_connections: NonZeroUsize,
@@ -125,6 +138,8 @@ pub struct ServerConfig {
     pub read_timeout: Duration,
     /// Bytes per second a request body must keep, averaged over 20 s; 0 = no minimum.
     pub min_body_rate: u64,
+    /// Bytes per second at which a client must take its answer once it is behind, averaged over 20 s; 0 = no minimum.
+    pub min_answer_rate: u64,
     /// A response write that makes no progress.
     pub write_timeout: Duration,
     /// Networks whose `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
@@ -134,10 +149,12 @@ pub struct ServerConfig {
 /// What holds where the file says nothing.
 impl Default for ServerConfig {
     fn default() -> Self {
+        // The native one stands on epoll.
+        let engine = if cfg!(target_os = "linux") { Engine::Native } else { Engine::TinyHttp };
         Self {
-            // The native one stands on epoll.
-            engine: if cfg!(target_os = "linux") { Engine::Native } else { Engine::TinyHttp },
-            workers: nonzero(1024),
+            engine,
+            workers: engine.default_workers(),
+            max_exchanges: nonzero(10_000),
             max_tunnels: 1024,
             queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
@@ -147,6 +164,7 @@ impl Default for ServerConfig {
             keepalive_timeout: Duration::from_secs(60),
             read_timeout: Duration::from_secs(30),
             min_body_rate: 500,
+            min_answer_rate: 0,
             write_timeout: Duration::from_secs(30),
             trusted_proxies: Vec::new(),
         }
@@ -213,8 +231,8 @@ impl RouteConfig {
     /// A route that says nothing but where it begins and leads to; `server` has the workers it takes its share of.
     #[must_use]
     pub fn new(prefix: Prefix, backends: Vec<BackendConfig>, server: &ServerConfig) -> Self {
-        // A quarter of the workers stays free, so that one hung backend cannot stop the other routes.
-        let share = server.workers.get() - server.workers.get() / 4;
+        // A quarter stays free, so that one hung backend cannot stop the other routes.
+        let share = server.max_exchanges.get() - server.max_exchanges.get() / 4;
         Self {
             prefix,
             backends,

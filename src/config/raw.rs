@@ -79,6 +79,7 @@ pub(super) static SERVER: TableKeys = TableKeys {
     keys: &[
         "engine",
         "workers",
+        "max_exchanges",
         "max_tunnels",
         "queue_size",
         "max_connections",
@@ -88,6 +89,7 @@ pub(super) static SERVER: TableKeys = TableKeys {
         "keepalive_timeout_secs",
         "read_timeout_secs",
         "min_body_rate",
+        "min_answer_rate",
         "write_timeout_secs",
         "trusted_proxies",
     ],
@@ -100,11 +102,14 @@ pub(super) static SERVER: TableKeys = TableKeys {
 pub(super) struct RawServer {
     /// `native` or `tiny_http`.
     pub(super) engine: Option<Spanned<String>>,
-    /// Exchanges carried at once.
+    /// Threads that carry exchanges. Default: one per core; with `tiny_http`, where each carries one exchange, 256.
     pub(super) workers: Option<Spanned<i128>>,
+    /// Exchanges under way at once; beyond it 503.
+    pub(super) max_exchanges: Option<Spanned<i128>>,
     /// WebSockets and other upgrades open at once; beyond it 503. 0: none.
     pub(super) max_tunnels: Option<Spanned<i128>>,
-    /// Complete requests waiting for a worker; beyond it 503.
+    /// Accepted connections that wait for a worker; beyond it clients wait in the backlog. With `tiny_http` requests that
+    /// wait for a worker; beyond it 503.
     pub(super) queue_size: Option<Spanned<i128>>,
     /// Client connections at once; beyond it new ones wait in the kernel's backlog.
     pub(super) max_connections: Option<Spanned<i128>>,
@@ -120,6 +125,9 @@ pub(super) struct RawServer {
     pub(super) read_timeout_secs: Option<Spanned<Seconds>>,
     /// Bytes per second a request body must keep, averaged over 20 s; else 408. 0: no minimum.
     pub(super) min_body_rate: Option<Spanned<i128>>,
+    /// Bytes per second at which a client must take its answer once it is behind, averaged over 20 s; else closed. 0: no
+    /// minimum.
+    pub(super) min_answer_rate: Option<Spanned<i128>>,
     /// For a response write that makes no progress; then closed.
     pub(super) write_timeout_secs: Option<Spanned<Seconds>>,
     /// Networks whose `X-Forwarded-*` are believed. Default: none.

@@ -81,8 +81,10 @@ impl Resolver<'_> {
         let mut server = ServerConfig::default();
         if let Some(word) = raw.engine {
             self.engine(&word, &mut server.engine);
+            server.workers = server.engine.default_workers();
         }
         self.count("server.workers", raw.workers, 1..=65_536, &mut server.workers);
+        self.count("server.max_exchanges", raw.max_exchanges, 1..=1_000_000, &mut server.max_exchanges);
         self.whole("server.max_tunnels", raw.max_tunnels, 0..=65_536, &mut server.max_tunnels);
         self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
         self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
@@ -101,6 +103,12 @@ impl Resolver<'_> {
         );
         self.timeout("server.read_timeout_secs", raw.read_timeout_secs, &mut server.read_timeout);
         self.whole("server.min_body_rate", raw.min_body_rate, 0..=1_000_000_000, &mut server.min_body_rate);
+        self.whole(
+            "server.min_answer_rate",
+            raw.min_answer_rate,
+            0..=1_000_000_000,
+            &mut server.min_answer_rate,
+        );
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         for text in raw.trusted_proxies {
             match text.get_ref().parse::<IpNetwork>() {

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 /// What is asked for; the kernel grants at most `net.core.somaxconn`. std asks for 128, with which a burst of 5,000
 /// connections takes twenty seconds instead of one.
-pub(super) const BACKLOG: u16 = 4096;
+pub(crate) const BACKLOG: u16 = 4096;
 
 /// A socket that listens, and the address it really has.
 #[derive(Debug)]
@@ -91,13 +90,9 @@ impl Listener {
         self.socket.into()
     }
 
-    /// Prepares it for the waiting room: never blocks itself; what is set here its connections inherit, which saves
-    /// three system calls for each.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn into_polled(self, read: Duration, write: Duration) -> io::Result<Socket> {
+    /// Prepares it for a thread that never waits in `accept`.
+    pub(crate) fn into_polled(self) -> io::Result<Socket> {
         self.socket.set_nonblocking(true)?;
-        self.socket.set_read_timeout(Some(read))?;
-        self.socket.set_write_timeout(Some(write))?;
         Ok(self.socket)
     }
 }
@@ -106,7 +101,7 @@ impl Listener {
 pub(crate) fn raise_file_limit(max_connections: usize, workers: usize) {
     #[cfg(unix)]
     {
-        use crate::socket::MAX_PIPES;
+        use crate::net::pipe::MAX_PIPES;
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
         if limit.current != limit.maximum {

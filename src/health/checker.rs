@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::client;
 use super::probe::{Probe, Prober};
 use super::target::{Target, thread_name};
 use crate::route::Route;
@@ -40,7 +41,7 @@ impl HealthChecker {
         Self::start_with(
             route,
             stop,
-            Box::new(|backend, check| backend.upstream().probe(&check.path, check.timeout)),
+            Box::new(|backend, check| client::probe(backend.upstream(), &check.path, check.timeout)),
         )
     }
 
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
     use crate::balance::Backend;
     use crate::config::HealthCheckConfig;
-    use crate::upstream::agent::ProbeError;
+    use crate::health::client::ProbeError;
 
     /// Longer than any test: rounds after the first never come.
     const NEVER: Duration = Duration::from_secs(3600);

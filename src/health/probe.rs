@@ -11,7 +11,7 @@ use crate::balance::Backend;
 use crate::config::HealthCheckConfig;
 use crate::route::Route;
 use crate::stop::StopToken;
-use crate::upstream::agent::ProbeError;
+use crate::health::client::ProbeError;
 
 /// One probe of one backend: the status of the answer, or why there is none. Ends after about
 /// [`HealthCheckConfig::timeout`]; until it has ended, its backend is not probed again.

@@ -155,6 +155,11 @@ impl Decoder {
         }
     }
 
+    /// Trailers (shim).
+    pub fn take_trailers(&mut self) -> Option<super::fields::Fields> {
+        None
+    }
+
     /// Whether the body has ended.
     pub const fn is_done(&self) -> bool {
         matches!(self.state, State::Done)

@@ -6,4 +6,8 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod hop_by_hop;
+pub mod request_out;
+pub mod response_head;
+pub mod response_out;
 pub mod target;
+pub mod trailers;

@@ -1,5 +1,6 @@
 //! [`RouteGuard`]: one exchange on a route. +1 when made, −1 when dropped; none beyond the route's limit.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Route;
@@ -14,22 +15,22 @@ impl Route {
     /// Counts an exchange on this route for as long as the guard lives. `None` when it carries `max_in_flight`
     /// already.
     #[must_use]
-    pub fn enter(&self) -> Option<RouteGuard<'_>> {
+    pub fn enter(self: &Arc<Self>) -> Option<RouteGuard> {
         let limit = self.config.max_in_flight.get();
         self.in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then_some(count + 1))
             .ok()?;
-        Some(RouteGuard { route: self })
+        Some(RouteGuard { route: Arc::clone(self) })
     }
 }
 
 /// Counts one exchange on its route for as long as it lives, whatever ends it: success, error, panic.
 #[derive(Debug)]
-pub struct RouteGuard<'a> {
-    route: &'a Route,
+pub struct RouteGuard {
+    route: Arc<Route>,
 }
 
-impl Drop for RouteGuard<'_> {
+impl Drop for RouteGuard {
     fn drop(&mut self) {
         self.route.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -39,7 +40,7 @@ impl Drop for RouteGuard<'_> {
 mod tests {
     use std::num::NonZeroUsize;
     use std::sync::atomic::AtomicUsize;
-    use std::sync::{Arc, Barrier};
+    use std::sync::Barrier;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Group, Route};
 use crate::balance::{Backend, balancer};
-use crate::upstream::agent::Upstream;
+use crate::upstream::address::Upstream;
 use crate::upstream::names::{self, Lookup};
 
 impl Route {

@@ -54,6 +54,7 @@ shutdown_timeout = 0
 [server]
 engine = "native"
 workers = 1
+max_exchanges = 12
 max_tunnels = 2
 queue_size = 3
 max_connections = 4
@@ -63,6 +64,7 @@ header_timeout_secs = 7
 keepalive_timeout_secs = 8.5
 read_timeout_secs = 9
 min_body_rate = 0
+min_answer_rate = 100
 write_timeout_secs = 0.001
 trusted_proxies = ["10.0.0.0/8", "::1"]
 [[routes]]
@@ -105,6 +107,7 @@ health_check = { path = "/", interval_secs = 0.5 }
     let server = ServerConfig {
         engine: Engine::Native,
         workers: n(1),
+        max_exchanges: n(12),
         max_tunnels: 2,
         queue_size: n(3),
         max_connections: n(4),
@@ -114,6 +117,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         keepalive_timeout: Duration::from_millis(8_500),
         read_timeout: secs(9),
         min_body_rate: 0,
+        min_answer_rate: 100,
         write_timeout: Duration::from_millis(1),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
     };

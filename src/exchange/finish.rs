@@ -1,0 +1,104 @@
+//! How an exchange ends: with a whole answer, with a refusal, or broken off. And what is said and counted then.
+
+use http::Method;
+
+use super::context::Context;
+use super::send::State;
+use super::{End, Exchange, Progress, Stage, refusal};
+use crate::downstream::connection::Connection;
+use crate::error::{Blame, Cause};
+
+impl Exchange {
+    /// The client has its answer, or is owed the last of it.
+    pub(super) fn finish(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
+        self.note_success();
+        let Stage::Relay(relay) = &self.stage else { return self.fail(Cause::Internal, client, cx) };
+        let end = if relay.keep_alive { End::KeepAlive } else { End::Close };
+        self.ended(end, None, client, cx)
+    }
+
+    /// The answer has come whole: lets go of the backend's connection, however long the client takes. Kept for another
+    /// exchange, if both sides left it clean.
+    pub(super) fn release_backend(&mut self, cx: &mut Context<'_>) {
+        let Stage::Relay(relay) = &self.stage else { return };
+        if let (Some(backend), Some(guard)) = (self.backend.take(), &self.guard) {
+            if relay.backend_stays && self.upload.state == State::Done {
+                cx.upstreams.keep(backend, guard.upstream(), cx.now);
+            } else {
+                cx.upstreams.close(backend);
+            }
+        }
+    }
+
+    /// Answers in place of a backend, or breaks off an answer that has begun.
+    pub(super) fn fail(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
+        self.drop_backend(cx);
+        if self.answered.is_some() {
+            self.note_broken_answer(cause);
+            if let Stage::Relay(relay) = &self.stage
+                && relay.ends_with_connection()
+            {
+                client.unsent.clear();
+                client.stream.reset_on_close();
+            } else if cause.blame() == Blame::Downstream {
+                client.unsent.clear();
+            }
+            return self.ended(End::Broken, Some(cause), client, cx);
+        }
+        let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
+        // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
+        let keep_alive = keep_alive && cause.blame() != Blame::Downstream;
+        self.answered = Some(cause.status());
+        let is_head = self.head.method == Method::HEAD;
+        let bytes = refusal::refusal(cause, self.head.version, is_head, keep_alive);
+        let end = match client.unsent.send(&mut client.stream, &bytes) {
+            _ if cause == Cause::ClientLeft => End::Broken,
+            Ok(_) if keep_alive => End::KeepAlive,
+            Ok(_) => End::Close,
+            Err(_) => End::Broken,
+        };
+        self.ended(end, Some(cause), client, cx)
+    }
+
+    /// What the client is told after a panic, unless it has been sent some of an answer.
+    pub(crate) fn panic_answer(&self) -> Option<Vec<u8>> {
+        let is_head = self.head.method == Method::HEAD;
+        let answer = || refusal::refusal(Cause::Internal, self.head.version, is_head, false);
+        self.answered.is_none().then(answer)
+    }
+
+    /// An answer that breaks off may be held against its backend. How long one is silent that has begun may be what the
+    /// client asked for: an event stream without events.
+    fn note_broken_answer(&self, cause: Cause) {
+        if cause != Cause::ResponseTimeout {
+            self.note_failure(cause);
+        }
+    }
+
+    /// Counts and logs the end, and lets go of everything.
+    pub(super) fn ended(
+        &mut self,
+        end: End,
+        cause: Option<Cause>,
+        client: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Progress {
+        if let Some(cause) = cause {
+            cx.gateway.counters.count(cause);
+        }
+        if log::log_enabled!(log::Level::Debug) {
+            log::debug!(
+                "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",
+                client.address(),
+                self.head.method,
+                self.head.target.as_str(),
+                self.answered.unwrap_or(0),
+                cause.map_or("-", Cause::word),
+                self.guard.as_ref().map_or("-", |guard| guard.label()),
+                cx.now.duration_since(self.started).as_millis(),
+            );
+        }
+        self.drop_backend(cx);
+        Progress::Ended { end, body_is_read: self.body.is_all_received() }
+    }
+}

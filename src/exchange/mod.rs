@@ -1,0 +1,401 @@
+//! One exchange: a request and its response, as a value that goes from stage to stage.
+//!
+//! | stage | file | waits for |
+//! |---|---|---|
+//! | collect | `downstream/body.rs` | the beginning of the request body, so that a slow sender holds no backend |
+//! | queued | `queued.rs` | a backend, while all are full |
+//! | connect | `connect.rs` | the backend's connection, TLS included |
+//! | await head | `send.rs`, `await_head.rs` | room to send the request in, its body, and the head of the answer |
+//! | relay | `relay.rs` | the body of the answer, or room to pass it on in; `send.rs` goes on beside it |
+//! | tunnel | `tunnel.rs` | either side, after a 101 |
+//!
+//! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
+//! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
+
+mod await_head;
+mod connect;
+pub(crate) mod context;
+mod finish;
+pub(crate) mod gateway;
+pub(crate) mod queued;
+pub(crate) mod refusal;
+mod relay;
+pub(crate) mod retry;
+mod send;
+mod tunnel;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance::{Backend, BackendGuard};
+use crate::counters::InFlight;
+use crate::downstream::body::RequestBody;
+use crate::downstream::connection::Connection;
+use crate::error::Cause;
+use crate::http::head::RequestHead;
+use crate::route::{Route, RouteGuard};
+use crate::upstream::connection::UpstreamConnection;
+use connect::Connect;
+use context::Context;
+use gateway::{Gateway, Place};
+use queued::Queued;
+use relay::Relay;
+use send::Upload;
+use tunnel::Tunnel;
+
+/// What a client waits for that sent `Expect: 100-continue`.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Where an exchange is.
+#[derive(Debug)]
+enum Stage {
+    Begin,
+    Collect,
+    Queued(Queued),
+    Connect(Connect),
+    AwaitHead,
+    Relay(Box<Relay>),
+    Tunnel(Box<Tunnel>),
+}
+
+/// What a stage says when it can't go on by itself, or is over.
+#[derive(Debug)]
+enum Next {
+    /// This one now.
+    Stage(Stage),
+    /// Something has to happen first; until then, what [`Due`] says.
+    Wait(Due),
+    /// There is more to do, but others have waited long enough.
+    Again,
+    /// The try has failed; another may follow.
+    TryFailed(Failed),
+    /// The exchange has failed.
+    Failed(Cause),
+    /// The answer is whole.
+    Whole,
+    /// The tunnel is over.
+    TunnelEnded,
+}
+
+/// Until when a stage waits.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    /// Why the exchange fails then; `None`: the stage has to look again.
+    cause: Option<Cause>,
+}
+
+impl Due {
+    fn fails(at: Instant, cause: Cause) -> Self {
+        Self { at, cause: Some(cause) }
+    }
+
+    fn look(at: Instant) -> Self {
+        Self { at, cause: None }
+    }
+
+    /// Whichever comes first.
+    fn or(self, other: impl Into<Option<Self>>) -> Self {
+        match other.into() {
+            Some(other) if other.at < self.at => other,
+            _ => self,
+        }
+    }
+}
+
+/// Why a try failed.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    cause: Cause,
+    /// Ours, not the backend's: it is not held against it.
+    is_ours: bool,
+}
+
+/// What becomes of the client's connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It can carry the next request.
+    KeepAlive,
+    /// The answer is complete and said that the connection closes.
+    Close,
+    /// The answer broke off, or there is nobody to answer: close so that the client sees it.
+    Broken,
+}
+
+/// What [`Exchange::advance`] says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Progress {
+    /// Something has to happen first, or this moment to come.
+    Wait(Instant),
+    /// There is more to do, but others have waited long enough.
+    Again,
+    /// It is over. `body_is_read`: that of the request, so that the next one can follow it.
+    Ended { end: End, body_is_read: bool },
+}
+
+/// An exchange.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    head: Box<RequestHead>,
+    body: RequestBody,
+    upload: Upload,
+    started: Instant,
+    stage: Stage,
+    /// The client may be told to go on with its body, and was not yet.
+    owes_continue: bool,
+    /// The client had ended its side before a backend was asked: it waits for the answer all the same.
+    half_closed: bool,
+    route: Option<(Arc<Route>, Option<RouteGuard>)>,
+    /// The end of the whole exchange.
+    deadline: Option<Instant>,
+    tried: Vec<Arc<Backend>>,
+    /// Why the last try failed.
+    last: Option<Cause>,
+    guard: Option<BackendGuard>,
+    backend: Option<Box<UpstreamConnection>>,
+    /// A place for the tunnel that the request asks for.
+    permit: Option<Place>,
+    /// Interim responses passed on or dropped.
+    interim: u32,
+    /// The status of the answer, once the client has been sent some of it.
+    answered: Option<u16>,
+    in_flight: Option<InFlight>,
+    _place: Option<Place>,
+}
+
+impl Exchange {
+    /// The exchange of a request that has just come in.
+    pub(crate) fn new(head: Box<RequestHead>, gateway: &Gateway, now: Instant) -> Self {
+        let place = gateway.exchanges.take();
+        Self {
+            body: RequestBody::new(head.framing, now),
+            upload: Upload::new(now),
+            started: now,
+            stage: Stage::Begin,
+            owes_continue: head.expect_continue,
+            half_closed: false,
+            route: None,
+            deadline: None,
+            tried: Vec::new(),
+            last: None,
+            guard: None,
+            backend: None,
+            permit: None,
+            interim: 0,
+            answered: None,
+            in_flight: Some(InFlight::enter(&gateway.counters)),
+            _place: place,
+            head,
+        }
+    }
+
+    /// The connection to the backend, for what the poller says of it.
+    pub(crate) fn backend_mut(&mut self) -> Option<&mut UpstreamConnection> {
+        self.backend.as_deref_mut()
+    }
+
+    /// A 101 was passed on.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.stage, Stage::Tunnel(_))
+    }
+
+    /// Does all that can be done without waiting.
+    pub(crate) fn advance(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
+        loop {
+            if self.client_left(client) {
+                return self.fail(Cause::ClientLeft, client, cx);
+            }
+            match self.step(client, cx) {
+                Next::Stage(stage) => self.stage = stage,
+                Next::Again => return Progress::Again,
+                Next::TryFailed(failed) => match self.after_failed_try(failed, cx) {
+                    Ok(stage) => self.stage = stage,
+                    Err(cause) => return self.fail(cause, client, cx),
+                },
+                Next::Failed(cause) => return self.fail(cause, client, cx),
+                Next::Whole => return self.finish(client, cx),
+                Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
+                Next::Wait(due) => {
+                    let deadline = self.deadline.filter(|_| !self.is_tunnel());
+                    let due = due.or(deadline.map(|at| Due::fails(at, Cause::DeadlineExceeded)));
+                    if cx.now < due.at {
+                        return Progress::Wait(due.at);
+                    }
+                    match due.cause {
+                        None => return Progress::Wait(cx.now + Duration::from_millis(1)),
+                        Some(cause) => {
+                            if let Some(progress) = self.expire(cause, client, cx) {
+                                return progress;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+        match &self.stage {
+            Stage::Begin => self.begin(client, cx),
+            Stage::Collect => self.collect(client, cx),
+            Stage::Queued(_) => self.queue(client, cx),
+            Stage::Connect(_) => self.connect(client, cx),
+            Stage::AwaitHead => self.await_head(client, cx),
+            Stage::Relay(_) => self.relay(client, cx),
+            Stage::Tunnel(_) => self.tunnel(client, cx),
+        }
+    }
+
+    /// The client is gone. Its end together with its request is none: it may wait for the answer with its side closed.
+    fn client_left(&self, client: &Connection) -> bool {
+        if self.is_tunnel() {
+            return false;
+        }
+        client.stream.is_broken()
+            || (client.stream.has_hung_up() && !self.half_closed && self.body.is_all_received())
+    }
+
+    /// Finds the route and decides what can be decided by the head alone.
+    fn begin(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+        if self._place.is_none() {
+            return Next::Failed(Cause::Overloaded);
+        }
+        let route = match cx.gateway.route(&self.head) {
+            Ok(route) => Arc::clone(route),
+            Err(cause) => return Next::Failed(cause),
+        };
+        self.deadline = route.config().deadline.and_then(|limit| self.started.checked_add(limit));
+        // A client that asks is told to go on only if somebody is there to take it.
+        let may_continue = route.has_healthy();
+        self.route = Some((route, None));
+        if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
+            self.owes_continue = false;
+            if client.unsent.send(&mut client.stream, CONTINUE).is_err() {
+                return Next::Failed(Cause::ClientLeft);
+            }
+        }
+        Next::Stage(Stage::Collect)
+    }
+
+    /// Takes in the beginning of the body.
+    fn collect(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+        // A client that was not told to go on sends nothing; looking for a backend finds out why.
+        let is_ready = if self.owes_continue && self.body.is_untouched() {
+            Ok(true)
+        } else {
+            self.body.collect(client, &mut cx.buffers.read, cx.now)
+        };
+        match is_ready {
+            Ok(true) => {
+                self.half_closed = client.stream.has_hung_up();
+                match self.take_places(cx) {
+                    Ok(()) => Next::Stage(Stage::Queued(Queued::new(cx.now))),
+                    Err(cause) => Next::Failed(cause),
+                }
+            }
+            Ok(false) => {
+                let due = self.body_due(cx);
+                Next::Wait(due.or(self.body.collect_due(cx.now).map(Due::look)))
+            }
+            Err(cause) => Next::Failed(cause),
+        }
+    }
+
+    /// Takes the places that the exchange needs from here on. Not before: a client that is slow to send its request takes
+    /// none away from others.
+    fn take_places(&mut self, cx: &Context<'_>) -> Result<(), Cause> {
+        let Some((route, guard)) = &mut self.route else { return Err(Cause::Internal) };
+        *guard = Some(route.enter().ok_or(Cause::RouteFull)?);
+        if self.head.upgrade {
+            self.permit = Some(cx.gateway.tunnels.take().ok_or(Cause::TunnelsFull)?);
+        }
+        Ok(())
+    }
+
+    /// When the client is too slow with its body.
+    fn body_due(&self, cx: &Context<'_>) -> Due {
+        let at = self.body.pace.due(cx.limits.read_timeout, cx.limits.min_body_rate);
+        Due::fails(at, Cause::BodyTimeout)
+    }
+
+    /// A time is over. `None`: it was not, after all.
+    fn expire(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Option<Progress> {
+        let limits = cx.limits;
+        let is_over = match (cause, &mut self.stage) {
+            (Cause::BodyTimeout, _) => {
+                self.body.pace.is_too_slow(cx.now, limits.read_timeout, limits.min_body_rate)
+            }
+            (Cause::WriteTimeout, Stage::Relay(relay)) => relay.client_is_too_slow(limits, cx.now),
+            _ => true,
+        };
+        if !is_over {
+            return None;
+        }
+        match (cause, &self.stage) {
+            (Cause::ResponseTimeout, Stage::Tunnel(_)) => Some(self.end_idle_tunnel(client, cx)),
+            (Cause::ConnectTimeout, Stage::Connect(_)) => {
+                match self.after_failed_try(Failed { cause, is_ours: false }, cx) {
+                    Ok(stage) => {
+                        self.stage = stage;
+                        None
+                    }
+                    Err(cause) => Some(self.fail(cause, client, cx)),
+                }
+            }
+            (Cause::BackendsBusy, _) => Some(self.fail(self.last.unwrap_or(cause), client, cx)),
+            _ => {
+                if cause == Cause::ResponseTimeout && self.answered.is_none() {
+                    self.note_failure(cause);
+                }
+                Some(self.fail(cause, client, cx))
+            }
+        }
+    }
+
+    fn note_failure(&self, cause: Cause) {
+        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+            route.note_failure(guard, cause);
+        }
+    }
+
+    fn note_success(&self) {
+        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+            route.note_success(guard);
+        }
+    }
+
+    /// Lets go of the backend that failed, and says with what the next try begins, if there may be one.
+    fn after_failed_try(&mut self, failed: Failed, cx: &mut Context<'_>) -> Result<Stage, Cause> {
+        let Failed { cause, is_ours } = failed;
+        if !is_ours {
+            self.note_failure(cause);
+        }
+        let (sent, received) =
+            self.backend.as_ref().map_or((0, 0), |backend| (backend.sent, backend.received));
+        self.drop_backend(cx);
+        let Some((route, _)) = &self.route else { return Err(cause) };
+        let config = route.config();
+        let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
+        let in_time = cx.now.duration_since(self.started) < config.response_timeout;
+        let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
+        if tries_left == 0 || !in_time || !retry::may_retry(&self.head.method, cause, progress) {
+            self.guard = None;
+            return Err(cause);
+        }
+        cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(guard) = self.guard.take() {
+            log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
+            self.tried.push(Arc::clone(guard.backend()));
+        }
+        self.last = Some(cause);
+        self.upload = Upload::new(cx.now);
+        Ok(Stage::Queued(Queued::new(cx.now)))
+    }
+
+    /// Closes the connection to the backend, if there is one.
+    fn drop_backend(&mut self, cx: &mut Context<'_>) {
+        if let Some(backend) = self.backend.take() {
+            cx.upstreams.close(backend);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Stage: the body of the answer on its way to the client, while the rest of the request may still be on its way up.
+
+use std::io;
+use std::time::Instant;
+
+use http::HeaderValue;
+
+use super::context::{Context, READ};
+use super::send::WaitsFor;
+use super::{Due, Exchange, Next, Stage};
+use crate::downstream::connection::{Connection, Limits};
+use crate::downstream::pace::Pace;
+use crate::error::Cause;
+use crate::http::chunked::{self, Decoder};
+use crate::http::head::Version;
+use crate::http::hop_by_hop::ConnectionOptions;
+use crate::http::response_head::{ResponseFraming, ResponseHead};
+use crate::http::response_out::{Delimited, write_response_head};
+use crate::http::trailers::write_last_chunk;
+use crate::net::pipe::Pipe;
+
+/// One read for a client that does not keep up: what it does not take stays in memory.
+const SLOW_READ: usize = 8 * 1024;
+
+/// What the backend still sends.
+#[derive(Debug)]
+enum From {
+    /// Nothing more: the body is whole.
+    Nothing,
+    Length(u64),
+    Chunked(Box<Decoder>),
+    UntilClose,
+}
+
+/// Passing on a body.
+#[derive(Debug)]
+pub(super) struct Relay {
+    from: From,
+    to: Delimited,
+    /// The client's connection can carry another request.
+    pub(super) keep_alive: bool,
+    /// The backend keeps its connection, and has sent nothing beyond its answer.
+    pub(super) backend_stays: bool,
+    options: ConnectionOptions,
+    /// What the rest of a large body passes through.
+    pipe: Option<Pipe>,
+    /// When the backend last sent something.
+    received: Instant,
+    /// How fast the client takes what it is owed, since it has not kept up.
+    taken: Option<Pace>,
+}
+
+impl Relay {
+    pub(super) fn new(head: &ResponseHead, version: Version, keep_alive: bool, now: Instant) -> Self {
+        let (from, to) = match head.framing {
+            ResponseFraming::None => (From::Nothing, Delimited::NoBody),
+            ResponseFraming::Length(length) => {
+                let from = if length == 0 { From::Nothing } else { From::Length(length) };
+                (from, Delimited::Length(length))
+            }
+            ResponseFraming::Chunked => (From::Chunked(Box::new(Decoder::new())), unknown(version)),
+            ResponseFraming::UntilClose => (From::UntilClose, unknown(version)),
+        };
+        let keep_alive = keep_alive && to != Delimited::UntilClose;
+        Self {
+            from,
+            to,
+            keep_alive,
+            backend_stays: head.keep_alive && head.framing != ResponseFraming::UntilClose,
+            options: head.options.clone(),
+            pipe: None,
+            received: now,
+            taken: None,
+        }
+    }
+
+    /// All of the body has come.
+    pub(super) fn is_received(&self) -> bool {
+        matches!(self.from, From::Nothing)
+    }
+
+    /// The end of the connection tells the client where the answer ends: only a reset can tell it that it broke off.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.to == Delimited::UntilClose
+    }
+
+    pub(super) fn write_head(
+        &self,
+        head: &ResponseHead,
+        version: Version,
+        cookie: Option<&HeaderValue>,
+        out: &mut Vec<u8>,
+    ) {
+        write_response_head(out, head, self.to, version, self.keep_alive, cookie);
+    }
+
+    /// Takes in what the backend has sent, and puts into `out` what the client gets of it.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        decoded: &mut [u8],
+        out: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<(), Cause> {
+        self.received = now;
+        let excess = match &mut self.from {
+            From::Nothing => bytes.len(),
+            From::UntilClose => {
+                write_piece(self.to, bytes, out);
+                0
+            }
+            From::Length(left) => {
+                let n = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                out.extend_from_slice(bytes.get(..n).unwrap_or_default());
+                *left -= n as u64;
+                if *left == 0 {
+                    self.from = From::Nothing;
+                }
+                bytes.len() - n
+            }
+            From::Chunked(decoder) => {
+                let mut rest = bytes;
+                while !decoder.is_done() {
+                    let step = decoder.decode(rest, decoded).map_err(|_| Cause::BadResponse)?;
+                    write_piece(self.to, decoded.get(..step.produced).unwrap_or_default(), out);
+                    rest = rest.get(step.consumed..).unwrap_or_default();
+                    if step.consumed == 0 {
+                        break;
+                    }
+                }
+                if decoder.is_done() {
+                    let trailers = decoder.take_trailers();
+                    if self.to == Delimited::Chunked {
+                        write_last_chunk(out, trailers.as_ref(), &self.options);
+                    }
+                    self.from = From::Nothing;
+                    rest.len()
+                } else {
+                    0
+                }
+            }
+        };
+        // Nobody has asked for more than the answer.
+        self.backend_stays &= excess == 0;
+        Ok(())
+    }
+
+    /// The backend has closed its side.
+    fn end_of_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
+        let From::UntilClose = self.from else { return Err(Cause::BackendClosed) };
+        self.from = From::Nothing;
+        if self.to == Delimited::Chunked {
+            out.extend_from_slice(chunked::LAST_CHUNK);
+        }
+        Ok(())
+    }
+
+    /// The client has not taken all it was sent.
+    fn client_is_behind(&mut self, now: Instant) {
+        self.taken.get_or_insert(Pace::new(now));
+    }
+
+    /// Whether the client does not take its answer, or more slowly than it must.
+    pub(super) fn client_is_too_slow(&mut self, limits: &Limits, now: Instant) -> bool {
+        let (silence, rate) = (limits.write_timeout, limits.min_answer_rate);
+        self.taken.as_mut().is_some_and(|pace| pace.is_too_slow(now, silence, rate))
+    }
+}
+
+/// How a body of unknown length is told from what follows it (RFC 9112 §6).
+fn unknown(version: Version) -> Delimited {
+    match version {
+        Version::Http11 => Delimited::Chunked,
+        Version::Http10 => Delimited::UntilClose,
+    }
+}
+
+fn write_piece(to: Delimited, data: &[u8], out: &mut Vec<u8>) {
+    if data.is_empty() {
+        return;
+    }
+    if to == Delimited::Chunked {
+        chunked::encode_head(data.len(), out);
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.extend_from_slice(data);
+    }
+}
+
+/// What passing on waits for.
+enum Waits {
+    ForClient,
+    ForBackend,
+    ForTurn,
+    /// The client has all of it, or will have: what it is owed needs nobody but itself.
+    Whole,
+}
+
+impl Exchange {
+    pub(super) fn relay(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+        let down = match self.pass_on(client, cx) {
+            Ok(down) => down,
+            Err(cause) => return Next::Failed(cause),
+        };
+        if let Waits::Whole = down {
+            return Next::Whole;
+        }
+        let up = match self.send(client, cx) {
+            Ok(up) => up,
+            Err(cause) => return Next::Failed(cause),
+        };
+        if up == WaitsFor::Turn || matches!(down, Waits::ForTurn) {
+            return Next::Again;
+        }
+        let Some(due) = self.relay_due(&down, cx) else { return Next::Failed(Cause::Internal) };
+        Next::Wait(due.or(self.send_due(up, cx)))
+    }
+
+    fn relay_due(&self, down: &Waits, cx: &Context<'_>) -> Option<Due> {
+        let (Stage::Relay(relay), Some((route, _))) = (&self.stage, &self.route) else { return None };
+        Some(match (down, &relay.taken) {
+            (Waits::ForClient, Some(pace)) => {
+                let at = pace.due(cx.limits.write_timeout, cx.limits.min_answer_rate);
+                Due::fails(at, Cause::WriteTimeout)
+            }
+            _ => {
+                // A backend that takes in an upload is not idle.
+                let last = relay.received.max(self.upload.progress);
+                Due::fails(last + route.config().idle_timeout, Cause::ResponseTimeout)
+            }
+        })
+    }
+
+    /// Passes on what is here.
+    fn pass_on(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Result<Waits, Cause> {
+        loop {
+            let Stage::Relay(relay) = &mut self.stage else { return Err(Cause::Internal) };
+            if relay.is_received() && self.backend.is_some() {
+                self.release_backend(cx);
+                continue;
+            }
+            // What the client is owed comes first.
+            let owed = client.unsent.len();
+            let flushed = client.unsent.flush(&mut client.stream).map_err(|_| Cause::ClientLeft)?;
+            if let Some(pace) = &mut relay.taken
+                && client.unsent.len() < owed
+            {
+                pace.received(owed - client.unsent.len(), cx.now);
+            }
+            if !flushed {
+                relay.client_is_behind(cx.now);
+                return Ok(Waits::ForClient);
+            }
+            if let Some(pipe) = &mut relay.pipe
+                && !pipe.is_empty()
+            {
+                match client.stream.pour(pipe) {
+                    Ok(n) => {
+                        if let Some(pace) = &mut relay.taken {
+                            pace.received(n, cx.now);
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        relay.client_is_behind(cx.now);
+                        return Ok(Waits::ForClient);
+                    }
+                    Err(_) => return Err(Cause::ClientLeft),
+                }
+                continue;
+            }
+            if relay.is_received() {
+                return Ok(Waits::Whole);
+            }
+            if cx.budget == 0 {
+                return Ok(Waits::ForTurn);
+            }
+            let Some(backend) = &mut self.backend else { return Err(Cause::Internal) };
+            let passes = client.stream.is_plain() && backend.stream.is_plain();
+            if let From::Length(left) = &mut relay.from
+                && passes
+                && (*left >= Pipe::WORTH_IT || relay.pipe.is_some())
+            {
+                if relay.pipe.is_none() {
+                    relay.pipe = Pipe::new();
+                }
+                if let Some(pipe) = &mut relay.pipe {
+                    let most = usize::try_from(Pipe::MOST.min(*left)).unwrap_or(usize::MAX);
+                    let n = match backend.stream.fill(pipe, most) {
+                        Ok(0) => return Err(Cause::BackendClosed),
+                        Ok(n) => n,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
+                        Err(_) => return Err(Cause::BackendClosed),
+                    };
+                    relay.received = cx.now;
+                    backend.received += n as u64;
+                    cx.budget = cx.budget.saturating_sub(n);
+                    *left = left.saturating_sub(n as u64);
+                    if *left == 0 {
+                        relay.from = From::Nothing;
+                    }
+                    continue;
+                }
+            }
+            let most = if relay.taken.is_some() { SLOW_READ } else { READ };
+            let buffers = &mut *cx.buffers;
+            let read = match backend.stream.read(buffers.read.get_mut(..most).unwrap_or_default()) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
+                Err(error) => {
+                    return Err(match crate::net::tls::fault(&error) {
+                        Some((fault, _)) => Cause::TlsFailed(fault),
+                        None => Cause::BackendClosed,
+                    });
+                }
+            };
+            backend.received += read as u64;
+            cx.budget = cx.budget.saturating_sub(read);
+            let mut out = buffers.take_out();
+            let bytes = buffers.read.get(..read).unwrap_or_default();
+            let received = if read == 0 {
+                relay.end_of_stream(&mut out)
+            } else {
+                relay.receive(bytes, &mut buffers.decoded, &mut out, cx.now)
+            };
+            // Also what came before a fault: the missing end shows that it is not whole.
+            let sent = client.unsent.send(&mut client.stream, &out);
+            cx.buffers.keep(out);
+            received?;
+            if !sent.map_err(|_| Cause::ClientLeft)? {
+                relay.client_is_behind(cx.now);
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Sockets, and what the operating system knows of them. Everything here is non-blocking: what can't be done now says
+//! `WouldBlock`, and the poller says when to try again.
+
+pub(crate) mod deadlines;
+pub(crate) mod pipe;
+pub(crate) mod poller;
+pub(crate) mod slab;
+pub(crate) mod stream;
+pub(crate) mod unsent;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+pub(crate) mod tls;

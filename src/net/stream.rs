@@ -1,0 +1,259 @@
+//! [`Stream`]: a connection as bytes, plain or with TLS, towards a client or a backend. It never waits.
+//!
+//! It remembers what the poller said last: a read is only tried where bytes may be, a write only where there may be room.
+//! So a connection that is idle costs no system call to find that out.
+
+use std::io;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::Socket;
+
+use super::pipe::Pipe;
+use super::poller::Event;
+use super::tls::Session;
+
+/// A connection. Dropping it closes it, with a `close_notify` where there is TLS.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: Socket,
+    session: Option<Box<Session>>,
+    may_read: bool,
+    may_write: bool,
+    hung_up: bool,
+    broken: bool,
+}
+
+impl Stream {
+    /// A connection that stands, and of which nothing is known yet: the first read and write are tried.
+    pub(crate) fn established(socket: Socket) -> Self {
+        Self { socket, session: None, may_read: true, may_write: true, hung_up: false, broken: false }
+    }
+
+    /// A connection that is being made; the handshake still to come where there is a session.
+    pub(crate) fn connecting(socket: Socket, session: Option<Session>) -> Self {
+        let session = session.map(Box::new);
+        Self { socket, session, may_read: false, may_write: false, hung_up: false, broken: false }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Takes in what the poller says.
+    pub(crate) fn note(&mut self, event: Event) {
+        self.may_read |= event.readable;
+        self.may_write |= event.writable;
+        self.hung_up |= event.hung_up;
+        self.broken |= event.broken;
+    }
+
+    /// The other side has closed its sending half, or the connection is gone. Bytes it sent before may still be unread.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// The connection is gone in both directions.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Something may be there to read: bytes, the end, or an error.
+    pub(crate) fn may_read(&mut self) -> bool {
+        self.may_read || self.session.as_mut().is_some_and(|session| session.has_input())
+    }
+
+    /// There is no TLS: what comes from the socket is what the other side sends.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// The result of a connect that was under way, once the socket is writable. `None`: still under way.
+    pub(crate) fn connected(&mut self) -> Option<io::Result<()>> {
+        if !self.may_write {
+            return None;
+        }
+        Some(match self.socket.take_error() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        })
+    }
+
+    /// Goes on with the TLS handshake; whether it is through, or there is none to make.
+    pub(crate) fn handshake(&mut self) -> io::Result<bool> {
+        let Self { socket, session, may_read, may_write, hung_up, .. } = self;
+        let Some(session) = session else { return Ok(true) };
+        session.handshake(
+            |buf| recv_from(socket, buf, may_read, *hung_up),
+            |buf| send_to(socket, buf, may_write, false),
+        )
+    }
+
+    /// Reads into `buf`. `WouldBlock` when nothing is there. 0 at the end of the stream; with TLS, an end that nobody
+    /// announced is `UnexpectedEof`.
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Self { socket, session, may_read, hung_up, .. } = self;
+        loop {
+            let read = match session {
+                None => recv_from(socket, buf, may_read, *hung_up),
+                Some(session) => session.recv(buf, |buf| recv_from(socket, buf, may_read, *hung_up)),
+            };
+            match read {
+                // A part of a TLS record, which is no byte yet; or a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Takes what can be taken of `buf`; `WouldBlock` when that is nothing. `more`: the rest follows at once, so the
+    /// kernel may wait for it to fill a packet.
+    pub(crate) fn write(&mut self, buf: &[u8], more: bool) -> io::Result<usize> {
+        let Self { socket, session, may_write, .. } = self;
+        loop {
+            let written = match session {
+                None => send_to(socket, buf, may_write, more),
+                Some(session) => session.send(buf, |buf| send_to(socket, buf, may_write, more)),
+            };
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends what was taken and has not left yet; whether all of it has.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        if !self.has_unsent() {
+            return Ok(true);
+        }
+        match self.write(&[], false) {
+            Ok(_) => Ok(!self.has_unsent()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes were taken that the kernel has not got yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.has_unsent())
+    }
+
+    /// Takes up to `most` bytes into an empty pipe, as [`read`](Self::read) would. For a plain connection.
+    pub(crate) fn fill(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        if !self.may_read {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let filled = pipe.fill(&self.socket, most);
+        if is_would_block(&filled) {
+            self.may_read = false;
+        }
+        filled
+    }
+
+    /// Gives what the pipe holds to the connection, as far as it takes it. For a plain connection.
+    pub(crate) fn pour(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        if !self.may_write {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let poured = pipe.pour(&self.socket);
+        if is_would_block(&poured) {
+            self.may_write = false;
+        }
+        poured
+    }
+
+    /// Looks past what the poller has said so far whether nothing has come: no byte, no end, no error. What TLS says for
+    /// itself (session tickets come after the handshake) is nothing.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        if self.hung_up {
+            return false;
+        }
+        let socket = &self.socket;
+        let peeked = match &mut self.session {
+            None => recv(socket, &mut [0_u8; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK)
+                .map(|(n, _)| n)
+                .map_err(io::Error::from),
+            Some(session) => session.peek(&mut [0; 1], |buf| Ok(recv(socket, buf, RecvFlags::DONTWAIT)?.0)),
+        };
+        let is_quiet = is_would_block(&peeked);
+        self.may_read = !is_quiet;
+        is_quiet
+    }
+
+    /// Tells the other side that no more bytes come; reading goes on. `WouldBlock`: call it again.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        let Self { socket, session, may_write, .. } = self;
+        if let Some(session) = session {
+            session.close(|buf| send_to(socket, buf, may_write, false))?;
+        }
+        socket.shutdown(Shutdown::Write)
+    }
+
+    /// Makes closing it a reset: the one way to tell some clients that what they have is not whole.
+    pub(crate) fn reset_on_close(&self) {
+        // Fails only on a connection that is gone.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
+    /// Acknowledges what has come at once. A backend that writes head and body apart, with Nagle's algorithm on, keeps the
+    /// body back until its head is acknowledged, and without this that takes 40 ms.
+    pub(crate) fn acknowledge(&self) {
+        // Only TCP knows it; elsewhere there is nothing to acknowledge.
+        let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Self { socket, session, may_write, .. } = self;
+        if let Some(session) = session {
+            // What does not fit now is not worth waiting for.
+            let _ = session.close(|buf| send_to(socket, buf, may_write, false));
+        }
+    }
+}
+
+fn is_would_block<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn recv_from(socket: &Socket, buf: &mut [u8], may_read: &mut bool, hung_up: bool) -> io::Result<usize> {
+    if !*may_read {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let wanted = buf.len();
+    match recv(socket, buf, RecvFlags::DONTWAIT) {
+        Ok((n, _)) => {
+            // Less than was asked for means that the socket was emptied, and what comes next is reported (epoll(7)). The end
+            // of the stream is reported only once.
+            *may_read = n == wanted || hung_up || n == 0;
+            Ok(n)
+        }
+        Err(rustix::io::Errno::AGAIN) => {
+            *may_read = false;
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn send_to(socket: &Socket, buf: &[u8], may_write: &mut bool, more: bool) -> io::Result<usize> {
+    if !*may_write {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let flags = if more { flags | SendFlags::MORE } else { flags };
+    match send(socket, buf, flags) {
+        Ok(n) => {
+            *may_write = n == buf.len();
+            Ok(n)
+        }
+        Err(rustix::io::Errno::AGAIN) => {
+            *may_write = false;
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}

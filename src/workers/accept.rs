@@ -1,0 +1,273 @@
+//! The thread `accept`: takes connections from all listeners and deals them out to the workers, fewest first.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use socket2::Socket;
+
+use super::mailbox::Mailbox;
+use crate::downstream::listener::{BACKLOG, Listener};
+use crate::net::poller::{Events, Poller, Token, Waker};
+
+/// After `accept` failed for want of descriptors or memory, it is tried again this much later.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted from one listener before the others get a turn.
+const BATCH: usize = 64;
+/// A worker takes in what is dealt to it many times a second. Who could not hand a connection over for so long gives up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The running thread.
+#[derive(Debug)]
+pub(super) struct Accept {
+    drain: Sender<Instant>,
+    waker: Waker,
+    thread: JoinHandle<()>,
+}
+
+/// `max_connections`.
+#[derive(Debug)]
+struct Places {
+    max: usize,
+    taken: AtomicUsize,
+    /// The thread waits for a place. Both sides change one of the two and then read the other: `SeqCst`.
+    is_full: AtomicBool,
+    waker: Waker,
+}
+
+/// One of them. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionPlace(Arc<Places>);
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.0.is_full.swap(false, Ordering::SeqCst) {
+            self.0.waker.wake();
+        }
+    }
+}
+
+fn take_place(places: &Arc<Places>) -> Option<ConnectionPlace> {
+    let one_more = |taken| (taken < places.max).then_some(taken + 1);
+    places.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+    Some(ConnectionPlace(Arc::clone(places)))
+}
+
+impl Accept {
+    pub(super) fn start(
+        listeners: Vec<Listener>,
+        workers: Vec<Mailbox>,
+        max_connections: usize,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let mut sockets = Vec::new();
+        for listener in listeners {
+            let socket = listener.into_polled()?;
+            poller.add_listener(&socket, sockets.len() as Token)?;
+            sockets.push(socket);
+        }
+        let waker = poller.waker();
+        let (drain, from_main) = bounded(1);
+        let places = Places {
+            max: max_connections,
+            taken: AtomicUsize::new(0),
+            is_full: AtomicBool::new(false),
+            waker: waker.clone(),
+        };
+        let mut door = Door {
+            poller,
+            listeners: sockets,
+            workers,
+            places: Arc::new(places),
+            state: State::Open,
+            cannot_accept: false,
+        };
+        let thread = thread::Builder::new().name("accept".to_owned()).spawn(move || door.run(&from_main))?;
+        Ok(Self { drain, waker, thread })
+    }
+
+    /// Takes what is in the backlogs, and closes the listeners.
+    pub(super) fn drain(self, deadline: Instant) {
+        let _ = self.drain.try_send(deadline);
+        self.waker.wake();
+        if self.thread.join().is_err() {
+            log::error!("the accept thread had panicked");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// `max_connections` are open.
+    Full,
+    /// Until then: the system has no descriptor or memory left.
+    PausedUntil(Instant),
+}
+
+/// What the thread owns.
+struct Door {
+    poller: Poller,
+    listeners: Vec<Socket>,
+    workers: Vec<Mailbox>,
+    places: Arc<Places>,
+    state: State,
+    /// `accept` has failed, and the backlog was not empty since: said once per episode.
+    cannot_accept: bool,
+}
+
+impl Door {
+    fn run(&mut self, drain: &Receiver<Instant>) {
+        let mut events = Events::new();
+        loop {
+            let paused = match self.state {
+                State::PausedUntil(at) => Some(at.saturating_duration_since(Instant::now())),
+                State::Open | State::Full => None,
+            };
+            self.poller.about_to_sleep();
+            let patience = if drain.is_empty() && !self.may_open() { paused } else { Some(Duration::ZERO) };
+            if let Err(error) = self.poller.wait(&mut events, patience) {
+                // See `worker.rs`: a proxy that takes nobody in and looks alive is worse than one that ends.
+                log::error!("the poller failed, no connection can be accepted, the process ends: {error}");
+                std::process::abort();
+            }
+            self.open_again();
+            for event in events.iter() {
+                self.accept(usize::try_from(event.token).unwrap_or(usize::MAX), BATCH);
+            }
+            if let Ok(deadline) = drain.try_recv() {
+                return self.drain_backlogs(deadline);
+            }
+        }
+    }
+
+    /// Accepts what waits, `most` at most. How many those were.
+    fn accept(&mut self, number: usize, most: usize) -> usize {
+        for accepted in 0..most {
+            if self.state != State::Open || !self.accept_one(number) {
+                return accepted;
+            }
+        }
+        most
+    }
+
+    /// Whether another one may wait.
+    fn accept_one(&mut self, number: usize) -> bool {
+        let Some(listener) = self.listeners.get(number) else { return false };
+        let Some(place) = take_place(&self.places) else {
+            self.places.is_full.store(true, Ordering::SeqCst);
+            self.stop_for(State::Full);
+            return false;
+        };
+        match accept_from(listener) {
+            Ok((socket, peer)) => {
+                if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) {
+                    worker.deal(socket, peer, place, PATIENCE);
+                }
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Not at the first success: with one descriptor free now and then, this would fill the log.
+                if std::mem::take(&mut self.cannot_accept) {
+                    log::info!("accepting connections again");
+                }
+                false
+            }
+            // The client was gone before it was accepted.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) =>
+            {
+                true
+            }
+            Err(error) => {
+                drop(place);
+                if !std::mem::replace(&mut self.cannot_accept, true) {
+                    log::warn!(
+                        "cannot accept connections, clients wait in the backlog: {error}; raise the limit of open \
+                         files (ulimit -n) or lower max_connections open={}",
+                        self.places.taken.load(Ordering::Relaxed)
+                    );
+                }
+                self.stop_for(State::PausedUntil(Instant::now() + PAUSE));
+                false
+            }
+        }
+    }
+
+    fn may_open(&self) -> bool {
+        match self.state {
+            State::Open => false,
+            State::Full => self.places.taken.load(Ordering::SeqCst) < self.places.max,
+            State::PausedUntil(at) => Instant::now() >= at,
+        }
+    }
+
+    fn open_again(&mut self) {
+        if self.may_open() {
+            self.state = State::Open;
+            self.places.is_full.store(false, Ordering::SeqCst);
+            self.report_listeners(true);
+        }
+    }
+
+    fn stop_for(&mut self, why: State) {
+        self.state = why;
+        self.report_listeners(false);
+    }
+
+    fn report_listeners(&self, wanted: bool) {
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if let Err(error) = self.poller.report_listener(listener, number as Token, wanted) {
+                log::error!("a listener cannot be polled: {error}");
+            }
+        }
+    }
+
+    /// As many are accepted as can have been in the backlogs, as soon as there are places for them; however many still come.
+    fn drain_backlogs(&mut self, deadline: Instant) {
+        let mut events = Events::new();
+        // One more fits in than was asked for.
+        let mut left = self.listeners.len() * (usize::from(BACKLOG) + 1);
+        while left > 0 && Instant::now() < deadline {
+            let before = left;
+            for number in 0..self.listeners.len() {
+                left -= self.accept(number, left);
+            }
+            if self.state == State::Open {
+                if before == left {
+                    return;
+                }
+                continue;
+            }
+            self.poller.about_to_sleep();
+            if !self.may_open() {
+                let until = match self.state {
+                    State::PausedUntil(at) => at.min(deadline),
+                    State::Open | State::Full => deadline,
+                };
+                let left = until.saturating_duration_since(Instant::now());
+                if self.poller.wait(&mut events, Some(left)).is_err() {
+                    return;
+                }
+            }
+            self.open_again();
+        }
+    }
+}
+
+/// Accepts one connection, non-blocking and without Nagle's algorithm.
+fn accept_from(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+    let (fd, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let socket = Socket::from(fd);
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(unknown);
+    // Set on the listener it would not reach who was in its backlog before.
+    let _ = socket.set_tcp_nodelay(true);
+    Ok((socket, peer))
+}

@@ -1,0 +1,115 @@
+//! [`Client`]: a client's connection with the exchange that is on it, if one is.
+
+use std::time::Instant;
+
+use super::accept::ConnectionPlace;
+use super::mailbox::Load;
+use crate::downstream::connection::{Connection, Step};
+use crate::error::Cause;
+use crate::exchange::context::Context;
+use crate::exchange::{End, Exchange, Progress, refusal};
+use crate::http::head::Version;
+
+/// What a worker has of one client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) connection: Connection,
+    pub(super) exchange: Option<Box<Exchange>>,
+    /// When the worker looks at it if nothing happens before.
+    pub(super) looks_at: Option<Instant>,
+    /// It is among those that get a turn.
+    pub(super) has_turn: bool,
+    _place: ConnectionPlace,
+    _load: Load,
+}
+
+/// What becomes of it after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Something has to happen, or this moment to come.
+    Wait(Instant),
+    /// It has more to do.
+    Again,
+    Close,
+}
+
+impl Client {
+    pub(super) fn new(connection: Connection, place: ConnectionPlace, load: Load) -> Self {
+        Self { connection, exchange: None, looks_at: None, has_turn: false, _place: place, _load: load }
+    }
+
+    /// After a panic: says so to a client that has not been sent an answer yet, as far as it takes that at once.
+    pub(super) fn answer_panic(&mut self) {
+        if let Some(bytes) = self.exchange.as_ref().and_then(|exchange| exchange.panic_answer()) {
+            self.connection.unsent.push(&bytes);
+            self.connection.send_owed();
+        }
+    }
+
+    /// A request would go unanswered if this connection were closed now.
+    pub(super) fn is_owed_something(&self) -> bool {
+        self.exchange.is_some() || self.connection.has_part_of_request() || !self.connection.unsent.is_empty()
+    }
+
+    /// Does all that can be done without waiting, within the budget of one turn.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> Outcome {
+        loop {
+            if let Some(exchange) = &mut self.exchange {
+                match exchange.advance(&mut self.connection, cx) {
+                    Progress::Wait(at) => return Outcome::Wait(at),
+                    Progress::Again => return Outcome::Again,
+                    Progress::Ended { end, body_is_read } => {
+                        self.exchange = None;
+                        if let Some(outcome) = self.after_exchange(end, body_is_read, cx) {
+                            return outcome;
+                        }
+                    }
+                }
+            } else if let Some(outcome) = self.advance_between(cx) {
+                return outcome;
+            }
+        }
+    }
+
+    fn after_exchange(&mut self, end: End, body_is_read: bool, cx: &Context<'_>) -> Option<Outcome> {
+        match end {
+            End::KeepAlive => self.connection.next_request(cx.now),
+            End::Close if self.connection.can_close_at_once(body_is_read) => return Some(Outcome::Close),
+            End::Broken if self.connection.unsent.is_empty() => return Some(Outcome::Close),
+            End::Close | End::Broken => self.connection.begin_linger(cx.now),
+        }
+        None
+    }
+
+    fn advance_between(&mut self, cx: &mut Context<'_>) -> Option<Outcome> {
+        if self.connection.stream.is_broken() || !self.connection.send_owed() {
+            return Some(Outcome::Close);
+        }
+        let buffers = &mut *cx.buffers;
+        let mut step = self.connection.receive(&mut buffers.read, cx.limits, cx.now, &mut cx.budget);
+        if let Step::Wait = step {
+            let due = self.connection.due(cx.limits, cx.gateway.is_draining());
+            if cx.now < due {
+                return Some(Outcome::Wait(due));
+            }
+            step = self.connection.expire();
+        }
+        match step {
+            Step::Wait | Step::Again => return Some(Outcome::Again),
+            Step::Close => return Some(Outcome::Close),
+            Step::Request(head) => {
+                self.exchange = Some(Box::new(Exchange::new(head, cx.gateway, cx.now)));
+            }
+            Step::Refuse(cause) => self.refuse(cause, cx),
+        }
+        None
+    }
+
+    /// Answers what is no request, and closes.
+    fn refuse(&mut self, cause: Cause, cx: &Context<'_>) {
+        cx.gateway.counters.count(cause);
+        log::debug!("refused client={} cause={cause}", self.connection.address());
+        self.connection.unsent.push(&refusal::refusal(cause, Version::Http11, false, false));
+        self.connection.begin_linger(cx.now);
+    }
+}

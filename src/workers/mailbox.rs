@@ -1,0 +1,99 @@
+//! [`Mailbox`]: what other threads may say to a worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use socket2::Socket;
+
+use super::accept::ConnectionPlace;
+use crate::exchange::queued::Wakeup;
+use crate::net::poller::{Poller, Token};
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: Socket,
+    pub(super) peer: SocketAddr,
+    pub(super) place: ConnectionPlace,
+    pub(super) load: Load,
+}
+
+/// One connection more for its worker, from the moment it is dealt out until it is closed.
+#[derive(Debug)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The side of the other threads.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    connections: Sender<Accepted>,
+    drain: Sender<Instant>,
+    wakeup: Wakeup,
+    /// Connections of the worker. A hint for who deals them out: `Relaxed`.
+    load: Arc<AtomicUsize>,
+}
+
+/// The worker's side.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// Bounded by `queue_size`: who deals out waits while it is full, and then so do clients in the backlog.
+    pub(super) connections: Receiver<Accepted>,
+    pub(super) drain: Receiver<Instant>,
+    /// At most one for each exchange that waits for a backend.
+    pub(super) tokens: Receiver<Token>,
+    pub(super) wakeup: Wakeup,
+}
+
+impl Mailbox {
+    pub(super) fn new(queue_size: usize) -> io::Result<(Self, Inbox, Poller)> {
+        let poller = Poller::new()?;
+        let (connections, from_accept) = bounded(queue_size);
+        let (drain, from_main) = bounded(1);
+        let (tokens, from_others) = unbounded();
+        let wakeup = Wakeup { tokens, waker: poller.waker() };
+        let mailbox = Self { connections, drain, wakeup: wakeup.clone(), load: Arc::default() };
+        let inbox = Inbox {
+            connections: from_accept,
+            drain: from_main,
+            tokens: from_others,
+            wakeup,
+        };
+        Ok((mailbox, inbox, poller))
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over; waits while the worker has not taken in those before it. Gives it up at `deadline`.
+    pub(super) fn deal(&self, socket: Socket, peer: SocketAddr, place: ConnectionPlace, patience: Duration) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        let load = Load(Arc::clone(&self.load));
+        // What can't be handed over is dropped, and so closed.
+        let _ = self.connections.send_timeout(Accepted { socket, peer, place, load }, patience);
+        self.wakeup.waker.wake();
+    }
+
+    /// Nobody deals out connections any more: the worker sees it when it is awake.
+    pub(super) fn close(self) {
+        let Self { connections, wakeup, .. } = self;
+        drop(connections);
+        wakeup.waker.wake();
+    }
+
+    /// Tells the worker to come to an end by `deadline`.
+    pub(super) fn drain(&self, deadline: Instant) {
+        let _ = self.drain.try_send(deadline);
+        self.wakeup.waker.wake();
+    }
+
+}

@@ -1,0 +1,237 @@
+//! [`Worker`]: one thread that carries any number of connections, and waits in one place.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::TryRecvError;
+
+use super::client::{Client, Outcome};
+use super::mailbox::{Accepted, Inbox};
+use crate::downstream::connection::{Connection, Limits};
+use crate::exchange::context::{Buffers, Context, TURN};
+use crate::exchange::gateway::Gateway;
+use crate::net::deadlines::Deadlines;
+use crate::net::poller::{Event, Events, Poller, Token};
+use crate::net::slab::Slab;
+use crate::upstream::connections::{BACKEND, Upstreams};
+
+/// Connections taken in before those that are here get a turn.
+const ADMIT: usize = 64;
+
+/// What a worker's thread owns.
+#[derive(Debug)]
+pub(super) struct Worker {
+    inbox: Inbox,
+    poller: Rc<Poller>,
+    gateway: Arc<Gateway>,
+    limits: Limits,
+    clients: Slab<Box<Client>>,
+    upstreams: Upstreams,
+    buffers: Buffers,
+    deadlines: Deadlines<Token>,
+    /// Who gets a turn, in this order.
+    turns: VecDeque<Token>,
+    /// Nobody deals out connections any more.
+    is_last: bool,
+    /// The drain has begun, and ends then.
+    end_at: Option<Instant>,
+}
+
+impl Worker {
+    pub(super) fn new(poller: Poller, inbox: Inbox, gateway: Arc<Gateway>, limits: Limits) -> Self {
+        let poller = Rc::new(poller);
+        Self {
+            upstreams: Upstreams::new(Rc::clone(&poller)),
+            poller,
+            inbox,
+            gateway,
+            limits,
+            clients: Slab::new(0),
+            buffers: Buffers::new(),
+            deadlines: Deadlines::new(),
+            turns: VecDeque::new(),
+            is_last: false,
+            end_at: None,
+        }
+    }
+
+    /// Until the drain is over. How many requests were cut then.
+    pub(super) fn run(mut self) -> usize {
+        let mut events = Events::new();
+        loop {
+            let patience = self.patience();
+            if let Err(error) = self.poller.wait(&mut events, patience) {
+                // No bad input leads here. A proxy of which a part stands still and that looks alive is worse than one that
+                // ends: nobody would start it again.
+                log::error!("the poller failed, its connections can't go on, the process ends: {error}");
+                std::process::abort();
+            }
+            let now = Instant::now();
+            for event in events.iter() {
+                self.note(event);
+            }
+            self.read_mail(now);
+            for _ in 0..self.turns.len() {
+                if let Some(token) = self.turns.pop_front() {
+                    self.advance(token, now);
+                }
+            }
+            self.expire(now);
+            if let Some(end_at) = self.end_at
+                && (now >= end_at || (self.is_last && self.clients.len() == 0))
+            {
+                return self.cut();
+            }
+        }
+    }
+
+    /// How long nothing needs to be looked at.
+    fn patience(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let swept = self.upstreams.sweep(now);
+        if !self.turns.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.poller.about_to_sleep();
+        let Inbox { connections, tokens, drain, .. } = &self.inbox;
+        if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.deadlines.next(), swept, self.end_at].into_iter().flatten().min();
+        next.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Remembers what the poller says, and gives a turn to whom it concerns.
+    fn note(&mut self, event: Event) {
+        if event.token & BACKEND == 0 {
+            if let Some(client) = self.clients.get_mut(event.token) {
+                client.connection.stream.note(event);
+                self.give_turn(event.token);
+            }
+        } else if let Some(token) = self.upstreams.note(event)
+            && let Some(client) = self.clients.get_mut(token)
+            && let Some(backend) = client.exchange.as_mut().and_then(|exchange| exchange.backend_mut())
+            && backend.token == event.token
+        {
+            backend.stream.note(event);
+            self.give_turn(token);
+        }
+    }
+
+    fn give_turn(&mut self, token: Token) {
+        if let Some(client) = self.clients.get_mut(token)
+            && !std::mem::replace(&mut client.has_turn, true)
+        {
+            self.turns.push_back(token);
+        }
+    }
+
+    fn read_mail(&mut self, now: Instant) {
+        for _ in 0..ADMIT {
+            match self.inbox.connections.try_recv() {
+                Ok(accepted) => self.admit(accepted, now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_last = true;
+                    break;
+                }
+            }
+        }
+        while let Ok(token) = self.inbox.tokens.try_recv() {
+            self.give_turn(token);
+        }
+        if let Ok(end_at) = self.inbox.drain.try_recv() {
+            self.end_at = Some(end_at);
+            // Those that are idle have less time from now on.
+            for token in self.clients.tokens() {
+                self.give_turn(token);
+            }
+        }
+    }
+
+    fn admit(&mut self, accepted: Accepted, now: Instant) {
+        let Accepted { socket, peer, place, load } = accepted;
+        let client = Box::new(Client::new(Connection::new(socket, peer, now), place, load));
+        let token = self.clients.insert(client);
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if let Err(error) = self.poller.add(client.connection.stream.socket(), token) {
+            log::warn!("a connection was closed because it cannot be polled: {error}");
+            drop(self.clients.remove(token));
+            return;
+        }
+        // As a rule the request is here already.
+        self.give_turn(token);
+    }
+
+    /// Gives a connection its turn. A defect that one of them brings to light costs that one, not the worker.
+    fn advance(&mut self, token: Token, now: Instant) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        client.has_turn = false;
+        let mut cx = Context {
+            gateway: &self.gateway,
+            limits: &self.limits,
+            upstreams: &mut self.upstreams,
+            buffers: &mut self.buffers,
+            now,
+            client: token,
+            wakeup: &self.inbox.wakeup,
+            budget: TURN,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| client.advance(&mut cx)));
+        match outcome {
+            Ok(Outcome::Again) => self.give_turn(token),
+            Ok(Outcome::Close) => drop(self.clients.remove(token)),
+            Ok(Outcome::Wait(at)) => {
+                if client.looks_at.is_none_or(|looks_at| at < looks_at) {
+                    client.looks_at = Some(at);
+                    self.deadlines.insert(at, token);
+                }
+            }
+            Err(_) => self.drop_panicked(token),
+        }
+    }
+
+    fn drop_panicked(&mut self, token: Token) {
+        self.gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
+        log::error!("an exchange panicked; this is a defect of the proxy, please report it");
+        if let Some(client) = self.clients.remove(token) {
+            // What it owns may not be in order. Nothing of it is used any more.
+            let dropped = catch_unwind(AssertUnwindSafe(|| {
+                let mut client = client;
+                client.answer_panic();
+                drop(client);
+            }));
+            if dropped.is_err() {
+                log::error!("an exchange that had panicked panicked again when it was dropped");
+            }
+        }
+        self.upstreams.forget_those_of(token);
+    }
+
+    /// Gives a turn to those that are due.
+    fn expire(&mut self, now: Instant) {
+        while let Some((at, token)) = self.deadlines.pop_due(now) {
+            if let Some(client) = self.clients.get_mut(token)
+                && client.looks_at == Some(at)
+            {
+                client.looks_at = None;
+                self.give_turn(token);
+            }
+        }
+        let clients = &mut self.clients;
+        self.deadlines.tidy(|at, token| {
+            clients.get_mut(token).is_some_and(|client| client.looks_at == Some(at))
+        });
+    }
+
+    /// Closes everything that is left. How many requests go unanswered.
+    fn cut(mut self) -> usize {
+        let tokens = self.clients.tokens();
+        let owed = tokens.into_iter().filter_map(|token| self.clients.remove(token));
+        owed.filter(|client| client.is_owed_something()).count()
+    }
+}
