@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
 use crate::downstream::listener;
-use crate::exchange::gateway::{Gateway, Places};
+use crate::exchange::gateway::{self, Gateway, Places};
 use crate::health::checker::HealthChecker;
 use crate::route::Route;
 use crate::routing::RouteTable;
@@ -94,6 +94,7 @@ impl Proxy {
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
+            via: gateway::via(),
             draining: AtomicBool::new(false),
         });
         listener::raise_file_limit(config.server.max_connections.get(), 0);

@@ -11,7 +11,7 @@ use super::{Due, Exchange, Failed, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
-use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan_response};
+use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan};
 use crate::http::response_out::write_interim;
 use crate::upstream::fault;
 
@@ -65,7 +65,7 @@ impl Exchange {
     fn find_response(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Next> {
         loop {
             let backend = self.backend.as_mut()?;
-            let len = match scan_response(&backend.input, backend.scanned) {
+            let len = match scan(&backend.input, backend.scanned) {
                 ResponseScan::Incomplete { scanned } => {
                     backend.scanned = scanned;
                     return None;

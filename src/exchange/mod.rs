@@ -17,6 +17,7 @@ mod connect;
 pub(crate) mod context;
 mod finish;
 pub(crate) mod gateway;
+mod last_hop;
 pub(crate) mod queued;
 pub(crate) mod refusal;
 mod relay;
@@ -71,6 +72,8 @@ enum Next {
     TryFailed(Failed),
     /// The exchange has failed.
     Failed(Cause),
+    /// It ends here, with these bytes of an answer.
+    Answer(Vec<u8>),
     /// The answer is whole.
     Whole,
     /// The tunnel is over.
@@ -213,6 +216,10 @@ impl Exchange {
                     Err(cause) => return self.fail(cause, client, cx),
                 },
                 Next::Failed(cause) => return self.fail(cause, client, cx),
+                Next::Answer(bytes) => {
+                    let keep_alive = self.may_keep_alive(cx);
+                    return self.answer(&bytes, keep_alive, 200, None, client, cx);
+                }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
                 Next::Wait(due) => {
@@ -260,6 +267,9 @@ impl Exchange {
         if self._place.is_none() {
             return Next::Failed(Cause::Overloaded);
         }
+        if let Some(bytes) = last_hop::answer(&self.head, self.may_keep_alive(cx)) {
+            return Next::Answer(bytes);
+        }
         let route = match cx.gateway.route(&self.head) {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
@@ -306,7 +316,7 @@ impl Exchange {
     fn take_places(&mut self, cx: &Context<'_>) -> Result<(), Cause> {
         let Some((route, guard)) = &mut self.route else { return Err(Cause::Internal) };
         *guard = Some(route.enter().ok_or(Cause::RouteFull)?);
-        if self.head.upgrade {
+        if self.head.upgrade && cx.gateway.tunnels.may_take() {
             self.permit = Some(cx.gateway.tunnels.take().ok_or(Cause::TunnelsFull)?);
         }
         Ok(())
@@ -350,6 +360,11 @@ impl Exchange {
                 Some(self.fail(cause, client, cx))
             }
         }
+    }
+
+    /// Whether the client's connection can carry another request after an answer now.
+    fn may_keep_alive(&self, cx: &Context<'_>) -> bool {
+        self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received()
     }
 
     fn note_failure(&self, cause: Cause) {

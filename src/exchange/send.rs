@@ -12,7 +12,7 @@ use crate::http::chunked;
 use crate::http::trailers::write_last_chunk;
 use crate::http::framing::BodyFraming;
 use crate::http::request_out::write_request;
-use crate::upstream::headers::Rewrite;
+use crate::http::headers::Rewrite;
 use crate::net::pipe::Pipe;
 
 /// How far the request has come.
@@ -70,8 +70,8 @@ impl Exchange {
         self.upload = Upload::new(cx.now);
         let mut out = cx.buffers.take_out();
         let trusted = cx.gateway.trusted.iter().any(|network| network.contains(client.address()));
-        let with = Rewrite { host, client: client.forwarded_for(), trusted, upgrade: self.permit.is_some() };
-        write_request(&mut out, &self.head, with);
+        let with = Rewrite { host, client: client.forwarded_for(), trusted, upgrade: self.permit.is_some(), via: &cx.gateway.via };
+        write_request(&mut out, &self.head, &with);
         let held = self.body.take_held();
         if !held.is_empty() {
             self.upload.taken = held.len() as u64;

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Cause;
 use crate::http::chunked::LAST_CHUNK;
-use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead, ResponseScan, scan_response};
+use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead, ResponseScan, scan};
 use crate::net::poller::Event;
 use crate::net::stream::Stream;
 use crate::upstream::address::Upstream;
@@ -110,7 +110,7 @@ fn ask(stream: &mut Stream, request: &[u8], deadline: Instant) -> Result<StatusC
     let mut input = Vec::new();
     let mut scanned = 0;
     let (status, framing) = loop {
-        match scan_response(&input, scanned) {
+        match scan(&input, scanned) {
             ResponseScan::Incomplete { scanned: so_far } => scanned = so_far,
             ResponseScan::Bad(error) => return Err(Fault::Response(error)),
             ResponseScan::Complete { len } => {
