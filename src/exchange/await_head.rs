@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::context::Context;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
+use crate::balance::sticky_cookie::set_cookie;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
@@ -149,6 +150,6 @@ impl Exchange {
 
     fn sticky_cookie(&self) -> Option<http::HeaderValue> {
         let ((route, _), guard) = (self.route.as_ref()?, self.guard.as_ref()?);
-        crate::balance::sticky_cookie::set_cookie(route.config(), &self.head.fields, guard)
+        set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id))
     }
 }

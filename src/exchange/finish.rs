@@ -34,7 +34,6 @@ impl Exchange {
     pub(super) fn fail(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
         self.drop_backend(cx);
         if self.answered.is_some() {
-            self.note_broken_answer(cause);
             if let Stage::Relay(relay) = &self.stage
                 && relay.ends_with_connection()
             {
@@ -77,14 +76,6 @@ impl Exchange {
         let is_head = self.head.method == Method::HEAD;
         let answer = || refusal::refusal(Cause::Internal, self.head.version, is_head, false);
         self.answered.is_none().then(answer)
-    }
-
-    /// An answer that breaks off may be held against its backend. How long one is silent that has begun may be what the
-    /// client asked for: an event stream without events.
-    fn note_broken_answer(&self, cause: Cause) {
-        if cause != Cause::ResponseTimeout {
-            self.note_failure(cause);
-        }
     }
 
     /// Counts and logs the end, and lets go of everything.

@@ -13,6 +13,7 @@
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
 mod await_head;
+pub(crate) mod client_address;
 mod connect;
 pub(crate) mod context;
 mod finish;
@@ -25,6 +26,7 @@ pub(crate) mod retry;
 mod send;
 mod tunnel;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,7 @@ use crate::error::Cause;
 use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
 use crate::upstream::connection::UpstreamConnection;
+use client_address::client_address;
 use connect::Connect;
 use context::Context;
 use gateway::{Gateway, Place};
@@ -154,6 +157,10 @@ pub(crate) struct Exchange {
     tried: Vec<Arc<Backend>>,
     /// Why the last try failed.
     last: Option<Cause>,
+    /// Until when the route's `hold_secs` let it wait for a backend, once it has found none.
+    held_until: Option<Instant>,
+    /// Who it is from, for the balancer.
+    client: IpAddr,
     guard: Option<BackendGuard>,
     backend: Option<Box<UpstreamConnection>>,
     /// A place for the tunnel that the request asks for.
@@ -168,7 +175,8 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has just come in.
-    pub(crate) fn new(head: Box<RequestHead>, gateway: &Gateway, now: Instant) -> Self {
+    pub(crate) fn new(head: Box<RequestHead>, peer: IpAddr, gateway: &Gateway, now: Instant) -> Self {
+        let client = client_address(peer, &head.fields, &gateway.trusted);
         let place = gateway.exchanges.take();
         Self {
             body: RequestBody::new(head.framing, now),
@@ -181,6 +189,8 @@ impl Exchange {
             deadline: None,
             tried: Vec::new(),
             last: None,
+            held_until: None,
+            client,
             guard: None,
             backend: None,
             permit: None,
@@ -245,7 +255,7 @@ impl Exchange {
         match &self.stage {
             Stage::Begin => self.begin(client, cx),
             Stage::Collect => self.collect(client, cx),
-            Stage::Queued(_) => self.queue(client, cx),
+            Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
             Stage::AwaitHead => self.await_head(client, cx),
             Stage::Relay(_) => self.relay(client, cx),
@@ -352,13 +362,7 @@ impl Exchange {
                     Err(cause) => Some(self.fail(cause, client, cx)),
                 }
             }
-            (Cause::BackendsBusy, _) => Some(self.fail(self.last.unwrap_or(cause), client, cx)),
-            _ => {
-                if cause == Cause::ResponseTimeout && self.answered.is_none() {
-                    self.note_failure(cause);
-                }
-                Some(self.fail(cause, client, cx))
-            }
+            _ => Some(self.fail(cause, client, cx)),
         }
     }
 
@@ -382,28 +386,39 @@ impl Exchange {
     /// Lets go of the backend that failed, and says with what the next try begins, if there may be one.
     fn after_failed_try(&mut self, failed: Failed, cx: &mut Context<'_>) -> Result<Stage, Cause> {
         let Failed { cause, is_ours } = failed;
-        if !is_ours {
-            self.note_failure(cause);
-        }
         let (sent, received) =
             self.backend.as_ref().map_or((0, 0), |backend| (backend.sent, backend.received));
+        // That an idle connection has ended says nothing, and what an answer breaks off for may lie in what was asked.
+        let is_evidence = match &self.backend {
+            Some(backend) if cause == Cause::BackendClosed => !backend.is_reused && backend.received == 0,
+            _ => !is_ours,
+        };
+        if is_evidence {
+            self.note_failure(cause);
+        }
         self.drop_backend(cx);
         let Some((route, _)) = &self.route else { return Err(cause) };
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         let in_time = cx.now.duration_since(self.started) < config.response_timeout;
         let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
-        if tries_left == 0 || !in_time || !retry::may_retry(&self.head.method, cause, progress) {
+        if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
             self.guard = None;
             return Err(cause);
+        }
+        self.last = Some(cause);
+        self.upload = Upload::new(cx.now);
+        if tries_left == 0 {
+            self.guard = None;
+            self.tried.clear();
+            let may_wait = cx.now < self.held_until(cx);
+            return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
         }
         cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(guard) = self.guard.take() {
             log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
             self.tried.push(Arc::clone(guard.backend()));
         }
-        self.last = Some(cause);
-        self.upload = Upload::new(cx.now);
         Ok(Stage::Queued(Queued::new(cx.now)))
     }
 

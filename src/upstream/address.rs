@@ -135,6 +135,11 @@ impl Upstream {
         match socket.connect(&addr) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+            // The permissions of a socket file are the backend's affair, those of a firewall are not (`shortage.rs`).
+            Err(error) if domain == Domain::UNIX && error.kind() == io::ErrorKind::PermissionDenied => {
+                let advice = "no permission to write to the socket; let the proxy's user or group have it";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+            }
             Err(error) => return Err(error),
         }
         let session = self.tls.as_ref().map(TlsClient::session).transpose()?;
