@@ -138,6 +138,7 @@ impl Exchange {
             cx.buffers.keep(out);
             return Next::TryFailed(Failed { cause, is_ours: false });
         }
+        self.accuse_suspects();
         self.body.release();
         self.answered = Some(head.status.as_u16());
         let sent = client.unsent.send(&mut client.stream, &out);

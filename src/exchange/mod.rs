@@ -155,6 +155,9 @@ pub(crate) struct Exchange {
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     tried: Vec<Arc<Backend>>,
+    /// Those of them that took the request on a new connection and closed it without a word. If another one answers, it was
+    /// not for what was asked.
+    suspects: Vec<Arc<Backend>>,
     /// Why the last try failed.
     last: Option<Cause>,
     /// Until when the route's `hold_secs` let it wait for a backend, once it has found none.
@@ -188,6 +191,7 @@ impl Exchange {
             route: None,
             deadline: None,
             tried: Vec::new(),
+            suspects: Vec::new(),
             last: None,
             held_until: None,
             client,
@@ -377,6 +381,15 @@ impl Exchange {
         }
     }
 
+    /// A backend has answered.
+    fn accuse_suspects(&mut self) {
+        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+            for suspect in self.suspects.drain(..).filter(|suspect| suspect.id() != guard.backend().id()) {
+                route.note_failure(&suspect, Cause::BackendClosed);
+            }
+        }
+    }
+
     fn note_success(&self) {
         if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
             route.note_success(guard);
@@ -388,12 +401,13 @@ impl Exchange {
         let Failed { cause, is_ours } = failed;
         let (sent, received) =
             self.backend.as_ref().map_or((0, 0), |backend| (backend.sent, backend.received));
-        // That an idle connection has ended says nothing, and what an answer breaks off for may lie in what was asked.
-        let is_evidence = match &self.backend {
-            Some(backend) if cause == Cause::BackendClosed => !backend.is_reused && backend.received == 0,
-            _ => !is_ours,
-        };
-        if is_evidence {
+        if cause == Cause::BackendClosed {
+            // That a kept connection has ended says nothing.
+            let is_new = self.backend.as_ref().is_some_and(|backend| !backend.is_reused);
+            if let (true, 0, Some(guard)) = (is_new, received, &self.guard) {
+                self.suspects.push(Arc::clone(guard.backend()));
+            }
+        } else if !is_ours {
             self.note_failure(cause);
         }
         self.drop_backend(cx);
