@@ -34,13 +34,14 @@ struct Running {
 }
 
 impl Workers {
-    /// Starts the workers, and lets clients in.
+    /// Starts the workers, and lets up to `max_clients` in at once.
     ///
     /// # Errors
     /// A thread or an epoll can't be had.
     pub(crate) fn start(
         config: &ServerConfig,
         listeners: Vec<Listener>,
+        max_clients: usize,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
         let limits = Limits {
@@ -65,7 +66,7 @@ impl Workers {
             workers.push(Running { mailbox, thread });
         }
         let mailboxes = workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        let accept = Accept::start(listeners, mailboxes, config.max_connections.get())?;
+        let accept = Accept::start(listeners, mailboxes, max_clients)?;
         Ok(Self { accept, workers })
     }
 
