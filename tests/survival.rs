@@ -71,7 +71,14 @@ fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
     let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 1000"));
     let mut kept = Client::connect(addr);
     kept.get("/").expect(200);
-    process.limit_descriptors(0);
+    // The connection of the request before may still be open.
+    wait_for("the last descriptor to be gone", || {
+        process.limit_descriptors(0);
+        match kept.get("/").status() {
+            502 => Ok(()),
+            status => Err(status),
+        }
+    });
     for _ in 0..6 {
         kept.get("/").expect_failure(502, "connect_failed");
     }
