@@ -121,8 +121,9 @@ fn no_descriptor_for_a_probe_is_not_held_against_the_backend(engine: Engine) {
     let (process, addr) = ProxyProcess::start_with(&config.toml(), command);
     let mut kept = Client::connect(addr);
     kept.get("/").expect(200);
-    process.limit_descriptors(0);
     wait_for("a probe that cannot be made", || {
+        // That of a probe under way becomes free again.
+        process.limit_descriptors(0);
         if process.output().contains("not probed") { Ok(()) } else { Err(process.output()) }
     });
     for _ in 0..30 {
