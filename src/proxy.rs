@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
 use crate::downstream::listener;
-use crate::file_limit::{self, Needs};
 use crate::exchange::gateway::{self, Gateway, Places};
+use crate::file_limit::{self, Needs};
 use crate::health::checker::HealthChecker;
 use crate::route::Route;
 use crate::routing::RouteTable;
@@ -102,7 +102,8 @@ impl Proxy {
         let listeners =
             listener::open(&config.listen_addrs).map_err(|(addr, error)| StartError::Listen(addr, error))?;
         let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
-        let workers = Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
+        let workers =
+            Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
         let stop = StopToken::new();
         let upkeep = Upkeep::start(routes.clone(), stop.clone()).map_err(StartError::Thread)?;
         let mut health = Vec::new();

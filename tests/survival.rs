@@ -97,10 +97,11 @@ fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
 /// One that lies idle is given up for one that is needed now.
 fn an_idle_connection_is_given_up_for_another_backend(engine: Engine) {
     let (first, second) = (Origin::named("first"), Origin::named("second"));
-    let config = TestProxy::builder(engine)
-        .server("workers = 1")
-        .route("/first", &[first.addr()], "")
-        .route("/second", &[second.addr()], "");
+    let config = TestProxy::builder(engine).server("workers = 1").route("/first", &[first.addr()], "").route(
+        "/second",
+        &[second.addr()],
+        "",
+    );
     let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 1000"));
     let mut client = Client::connect(addr);
     client.get("/first").expect(200);
@@ -137,7 +138,11 @@ fn no_descriptor_for_a_probe_is_not_held_against_the_backend(engine: Engine) {
 
 fn a_soft_limit_is_raised(engine: Engine) {
     let origin = Origin::echo();
-    let config = TestProxy::builder(engine).server("max_connections = 50\nmax_exchanges = 50").route("/", &[origin.addr()], "");
+    let config = TestProxy::builder(engine).server("max_connections = 50\nmax_exchanges = 50").route(
+        "/",
+        &[origin.addr()],
+        "",
+    );
     let before = "ulimit -n 2000; ulimit -S -n 30";
     let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after(before));
     let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(addr)).collect();

@@ -9,9 +9,9 @@ use ::http::StatusCode;
 use super::streak::{Streak, Transition};
 use crate::balance::Backend;
 use crate::config::HealthCheckConfig;
+use crate::health::client::ProbeError;
 use crate::route::Route;
 use crate::stop::StopToken;
-use crate::health::client::ProbeError;
 
 /// One probe of one backend: the status of the answer, or why there is none. Ends after about
 /// [`HealthCheckConfig::timeout`]; until it has ended, its backend is not probed again.

@@ -170,7 +170,10 @@ impl Decoder {
         // The decoder has let nothing pass that could not be parsed.
         let (_, parsed) = httparse::parse_headers(&lines, &mut slots).ok().and_then(complete)?;
         let field = |line: &httparse::Header<'_>| {
-            Some((HeaderName::from_bytes(line.name.as_bytes()).ok()?, HeaderValue::from_bytes(line.value).ok()?))
+            Some((
+                HeaderName::from_bytes(line.name.as_bytes()).ok()?,
+                HeaderValue::from_bytes(line.value).ok()?,
+            ))
         };
         Some(parsed.iter().filter_map(field).collect())
     }

@@ -108,7 +108,12 @@ impl Upstreams {
     }
 
     /// The exchange on it is over and left it clean: keeps it for another, if there is a place.
-    pub(crate) fn keep(&mut self, mut connection: Box<UpstreamConnection>, upstream: &Upstream, now: Instant) {
+    pub(crate) fn keep(
+        &mut self,
+        mut connection: Box<UpstreamConnection>,
+        upstream: &Upstream,
+        now: Instant,
+    ) {
         let token = connection.token;
         // More than the answer may have come, where not everything that came was read.
         let stream = &mut connection.stream;

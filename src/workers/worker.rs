@@ -223,9 +223,8 @@ impl Worker {
             }
         }
         let clients = &mut self.clients;
-        self.deadlines.tidy(|at, token| {
-            clients.get_mut(token).is_some_and(|client| client.looks_at == Some(at))
-        });
+        self.deadlines
+            .tidy(|at, token| clients.get_mut(token).is_some_and(|client| client.looks_at == Some(at)));
     }
 
     /// Closes everything that is left. How many requests go unanswered.

@@ -119,7 +119,9 @@ impl ProxyProcess {
     /// Takes away its descriptors: `spare` more can be opened now, and no other.
     #[cfg(target_os = "linux")]
     pub fn limit_descriptors(&self, spare: u64) {
-        let open = |number: &u64| std::fs::exists(format!("/proc/{}/fd/{number}", self.child.id())).is_ok_and(|it| it);
+        let open = |number: &u64| {
+            std::fs::exists(format!("/proc/{}/fd/{number}", self.child.id())).is_ok_and(|it| it)
+        };
         let free = (0..).filter(|number| !open(number)).nth(usize::try_from(spare).unwrap());
         self.set_descriptor_limit(free.expect("a number"));
     }
