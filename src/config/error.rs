@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One thing wrong with a configuration file, as a line for the operator:
+/// One thing wrong with a configuration file, or questionable in it, as a line for the operator:
 ///
 /// ```text
 /// reverse-proxy.toml:7: routes[1].backend_addrs: "foo" is not an address; expected host:port ...
