@@ -101,7 +101,8 @@ fn url(scheme: &str, rest: &str) -> BackendAddrError {
     let is_http = ["http", "tcp", "ws"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
     let write = match authority.parse() {
         Ok(addr @ BackendAddr::Tcp { .. }) if is_http => Some(addr),
-        Err(BackendAddrError::NoPort) if is_http => {
+        // Without a port it is that of HTTP.
+        Err(BackendAddrError::NoPort | BackendAddrError::NotAnAddress) if is_http => {
             tcp_host(authority).map(|host| BackendAddr::Tcp { host, port: 80 })
         }
         _ => None,

@@ -201,10 +201,15 @@ impl Resolver<'_> {
                 self.whole(&key("max_body_bytes"), raw.max_body_bytes, 0..=i64::MAX.into(), max);
             }
             self.whole(&key("retries"), raw.retries, 0..=100, &mut route.retries);
-            self.count(&key("max_in_flight"), raw.max_in_flight, 1..=65_536, &mut route.max_in_flight);
+            self.count(&key("max_in_flight"), raw.max_in_flight, 1..=1_000_000, &mut route.max_in_flight);
             if raw.max_in_flight_per_backend.is_some() {
                 let max = route.max_in_flight_per_backend.insert(std::num::NonZeroUsize::MAX);
-                self.count(&key("max_in_flight_per_backend"), raw.max_in_flight_per_backend, 1..=65_536, max);
+                self.count(
+                    &key("max_in_flight_per_backend"),
+                    raw.max_in_flight_per_backend,
+                    1..=1_000_000,
+                    max,
+                );
             }
             self.timeout(&key("queue_timeout_secs"), raw.queue_timeout_secs, &mut route.queue_timeout);
             self.seconds(&key("hold_secs"), raw.hold_secs, &GRACE, &mut route.hold);

@@ -182,6 +182,18 @@ fn the_other_engine() {
 }
 
 #[test]
+#[cfg(unix)]
+fn unix_sockets_to_listen_on() {
+    let text = "listen_addr = [\"unix:/run/a.sock\", \"127.0.0.1:80\"]\nlisten_mode = \"0660\"\n[[routes]]\nprefix = \"/\"\n\
+                backend_addrs = [\"a:1\"]\n";
+    let config = accepted(text);
+    let expected = [ListenAddr::Unix("/run/a.sock".into()), ListenAddr::Tcp("127.0.0.1:80".parse().unwrap())];
+    assert_eq!(config.listen_addrs, expected);
+    assert_eq!(config.listen_mode, Some(0o660));
+    assert_eq!(accepted(&text.replace("\"0660\"", "\"600\"")).listen_mode, Some(0o600));
+}
+
+#[test]
 fn unix_sockets() {
     let text = with_key("backend_addrs = [\"unix:/run/app.sock\"]");
     if cfg!(unix) {
