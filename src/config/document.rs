@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::raw::{Nested, RawConfig, TOP, TableKeys};
-use super::suggest;
+use super::suggest::{self, Advice};
 use super::{ConfigError, ConfigErrors};
 
 /// The file as it is written.
@@ -28,8 +28,8 @@ struct Found {
 struct UnknownKey {
     span: Range<usize>,
     name: String,
-    /// With the path of the table before it.
-    path: String,
+    /// The path of its table.
+    home: String,
     table: &'static TableKeys,
 }
 
@@ -72,6 +72,7 @@ impl<'a> Document<'a> {
             line: span.map(|span| self.line(span.start)),
             key: key.to_owned(),
             problem,
+            meant: None,
         }
     }
 
@@ -98,7 +99,7 @@ impl<'a> Document<'a> {
                 let span = name.span();
                 let name = name.get_ref().to_string();
                 refused.push(name.clone());
-                found.unknown.push(UnknownKey { span, name, path: key, table: known });
+                found.unknown.push(UnknownKey { span, name, home: path.to_owned(), table: known });
             } else if let Some((_, nested)) =
                 known.tables.iter().find(|(holder, _)| *holder == name.get_ref())
                 && !self.check_nested(value.get_mut(), nested, &key, found)
@@ -141,14 +142,15 @@ impl<'a> Document<'a> {
     fn unknown_keys(&self, mut unknown: Vec<UnknownKey>, errors: &mut Vec<ConfigError>) {
         unknown.sort_by_key(|key| key.span.start);
         let mut listed: Vec<&str> = Vec::new();
-        for UnknownKey { span, name, path, table } in unknown {
-            let mut problem = suggest::about_unknown(&name, table);
+        for UnknownKey { span, name, home, table } in unknown {
+            let Advice { mut problem, meant } = suggest::about_unknown(&name, table);
             if !listed.contains(&table.name) {
                 listed.push(table.name);
                 let end = if problem.ends_with('?') { " " } else { "; " };
                 problem = format!("{problem}{end}allowed here: {}", table.keys.join(", "));
             }
-            errors.push(self.error(Some(&span), &path, problem));
+            let error = self.error(Some(&span), &join(&home, &name), problem);
+            errors.push(ConfigError { meant: meant.map(|key| join(&home, key)), ..error });
         }
     }
 

@@ -114,7 +114,7 @@ fn what_is_wrong(text: &str) -> String {
     }
     if let Some((first, rest)) = text.trim().split_once(char::is_whitespace) {
         let rest = rest.trim();
-        let tls = matches!(rest, "ssl" | "tls" | "https");
+        let tls = rest.split_whitespace().any(|word| matches!(word, "ssl" | "tls" | "https"));
         let tls = if tls { "; TLS is not spoken to clients" } else { "" };
         return format!("has {rest:?} behind the address{tls}; {}", write_instead(first));
     }
@@ -240,6 +240,7 @@ mod tests {
             ("localhost:99999", "the port 99999", "65535"),
             (":99999", "the port 99999", "65535"),
             ("[::]:443 ssl", "\"ssl\" behind the address; TLS is not spoken", "write \"[::]:443\""),
+            ("[::]:443 ssl http2", "TLS is not spoken", "write \"[::]:443\""),
             ("443 ssl", "TLS is not spoken", "ip:port"),
             (
                 "127.0.0.1:80 default_server",

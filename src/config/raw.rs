@@ -79,6 +79,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("https", NO_TLS),
         ("cert", NO_TLS),
         ("certificate", NO_TLS),
+        ("path", PREFIXES_ARE_IN_ROUTES),
         ("backends", BACKENDS_ARE_IN_ROUTES),
         ("backend", BACKENDS_ARE_IN_ROUTES),
         ("upstream", BACKENDS_ARE_IN_ROUTES),
@@ -93,6 +94,7 @@ pub(super) static TOP: TableKeys = TableKeys {
 const NO_TLS: &str = "connections from clients are plain HTTP: for TLS towards them put another proxy in front; tls \
                       below [[routes]] is for backends at https://";
 const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below the line [[routes]]";
+const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
 const NO_HOSTS: &str = "routes are told apart by prefix alone, not by host name; to pass the client's Host on to the \
@@ -160,6 +162,7 @@ pub(super) static SERVER: TableKeys = TableKeys {
         ("addr", WHERE_TO_LISTEN),
         ("port", WHERE_TO_LISTEN),
         ("host", WHERE_TO_LISTEN),
+        ("path", PREFIXES_ARE_IN_ROUTES),
         ("tls", NO_TLS),
         ("ssl", NO_TLS),
         ("https", NO_TLS),
@@ -279,6 +282,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("domain", NO_HOSTS),
         ("server_name", NO_HOSTS),
         ("rewrite", NO_REWRITING),
+        ("name", "routes have no names, they are told apart by prefix"),
         ("strip_prefix", NO_REWRITING),
         ("headers", NO_REWRITING),
     ],

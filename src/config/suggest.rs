@@ -13,20 +13,36 @@ pub(super) fn closest<'a>(found: &str, words: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// What to say about `name`, which is no key of the table `known`: the end of a sentence.
-pub(super) fn about_unknown(name: &str, known: &'static TableKeys) -> String {
-    let meant = |of: &'static [(&'static str, &'static str)], other: &str| {
-        of.iter().find(|(written, _)| *written == other).map(|(_, meant)| *meant)
+/// What there is to say about a key that its table does not have.
+#[derive(Debug)]
+pub(super) struct Advice {
+    /// In words.
+    pub(super) problem: String,
+    /// The key of the same table that was probably meant.
+    pub(super) meant: Option<&'static str>,
+}
+
+/// What to say about `name`, which is no key of the table `known`.
+pub(super) fn about_unknown(name: &str, known: &'static TableKeys) -> Advice {
+    let lookup = |of: &'static [(&'static str, &'static str)], other: &str| {
+        of.iter().find(|(written, _)| *written == other).map(|(_, found)| *found)
     };
-    if let Some(advice) = meant(known.absent, name) {
-        return format!("unknown key; {advice}");
+    let say = |problem: String| Advice { problem: format!("unknown key{problem}"), meant: None };
+    let key = |key: &'static str| Advice { meant: Some(key), ..say(format!("; did you mean {key}?")) };
+    // Elsewhere and nearly so.
+    let other =
+        |key: &str, table: &TableKeys| say(format!("; did you mean {key}? It belongs to {}", table.name));
+
+    if let Some(advice) = lookup(known.absent, name) {
+        return say(format!("; {advice}"));
     }
-    if let Some(key) = meant(known.aliases, name) {
-        return format!("unknown key; did you mean {key}?");
+    if let Some(alias_of) = lookup(known.aliases, name) {
+        return key(alias_of);
     }
     if let Some(home) = TABLES.iter().find(|table| table.keys.contains(&name)) {
         // The trap of TOML: what comes below a header belongs to it.
-        return format!("unknown key here, it belongs to {}", home.name);
+        let or_here = one_of(&parts(name, known.keys)).map(|keys| format!("; or did you mean {keys}?"));
+        return say(format!(" here, it belongs to {}{}", home.name, or_here.unwrap_or_default()));
     }
     let near = like(name, words(known));
     // The slip may be in the name and in the place, but a name that is nearer to one of here is one of here.
@@ -37,21 +53,26 @@ pub(super) fn about_unknown(name: &str, known: &'static TableKeys) -> String {
         })
         .min_by_key(|(distance, ..)| *distance);
     match (near, elsewhere) {
-        (Some((here, _)), Some((there, key, table))) if there < here && !known.keys.contains(&key) => {
-            format!("unknown key; did you mean {key}? It belongs to {}", table.name)
-        }
-        (Some((_, word)), _) => match meant(known.absent, word) {
-            Some(advice) => format!("unknown key; {advice}"),
-            None => format!("unknown key; did you mean {}?", meant(known.aliases, word).unwrap_or(word)),
+        (Some((here, _)), Some((there, key, table))) if there < here => other(key, table),
+        (Some((_, word)), _) => match lookup(known.absent, word) {
+            Some(advice) => say(format!("; {advice}")),
+            None => key(lookup(known.aliases, word).unwrap_or(word)),
         },
-        (None, Some((_, key, table))) => {
-            format!("unknown key; did you mean {key}? It belongs to {}", table.name)
-        }
+        (None, Some((_, key, table))) => other(key, table),
         (None, None) => match parts(name, known.keys).as_slice() {
-            [] => "unknown key".to_owned(),
-            [word] => format!("unknown key; did you mean {word}?"),
-            [words @ .., last] => format!("unknown key; did you mean {} or {last}?", words.join(", ")),
+            [] => say(String::new()),
+            [part] => key(part),
+            several => say(one_of(several).map(|keys| format!("; did you mean {keys}?")).unwrap_or_default()),
         },
+    }
+}
+
+/// `a, b or c`; nothing of nothing.
+fn one_of(words: &[&str]) -> Option<String> {
+    match words {
+        [] => None,
+        [word] => Some((*word).to_owned()),
+        [words @ .., last] => Some(format!("{} or {last}", words.join(", "))),
     }
 }
 
@@ -153,18 +174,29 @@ mod tests {
             (&TOP, "shutdown_timeout_secs", "did you mean shutdown_timeout?"),
             (&TOP, "route", "did you mean routes?"),
         ] {
-            assert_eq!(about_unknown(name, known), format!("unknown key; {expected}"));
+            assert_eq!(about_unknown(name, known).problem, format!("unknown key; {expected}"));
         }
-        assert_eq!(about_unknown("colour", &ROUTE), "unknown key");
-        assert_eq!(about_unknown("interval_secs", &ROUTE), "unknown key here, it belongs to health_check");
+        assert_eq!(about_unknown("colour", &ROUTE).problem, "unknown key");
+        assert_eq!(
+            about_unknown("interval_secs", &ROUTE).problem,
+            "unknown key here, it belongs to health_check"
+        );
+        assert_eq!(
+            about_unknown("timeout_secs", &ROUTE).problem,
+            "unknown key here, it belongs to health_check; or did you mean connect_timeout_secs, \
+             response_timeout_secs, idle_timeout_secs, queue_timeout_secs or fail_timeout_secs?"
+        );
         for (known, name, words) in [
             (&ROUTE, "host", "not by host name"),
             (&ROUTE, "hostnam", "not by host name"),
             (&TOP, "tls", "plain HTTP"),
             (&TOP, "backends", "below the line [[routes]]"),
+            (&TOP, "path", "prefix, below the line [[routes]]"),
+            (&SERVER, "tls", "plain HTTP"),
+            (&ROUTE, "name", "no names"),
             (&SERVER, "port", "listen_addr"),
         ] {
-            let advice = about_unknown(name, known);
+            let advice = about_unknown(name, known).problem;
             assert!(advice.contains(words) && !advice.contains("did you mean"), "{name}: {advice}");
         }
     }

@@ -134,9 +134,9 @@ impl Resolver<'_> {
         self.refuse(&text.span(), key, format!("{:?} {problem}", text.get_ref()));
     }
 
-    /// What is required is not there. When it was, and was refused for its type, that has been said.
+    /// What is required is not there. When it was, and was refused for its type or its spelling, that has been said.
     pub(super) fn missing(&mut self, table: Option<&Range<usize>>, key: &str, expected: &str) {
-        if self.errors.iter().all(|error| error.key() != key) {
+        if self.errors.iter().all(|error| error.key() != key && error.meant.as_deref() != Some(key)) {
             self.errors.push(self.document.error(table, key, format!("missing; expected {expected}")));
         }
     }

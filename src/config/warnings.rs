@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
+use crate::http::target::normalize_path;
 
 /// The warnings about `config`, in the order of the file. `places` has the values that are written in it.
 pub(super) fn find(
@@ -122,6 +123,12 @@ impl Warnings<'_> {
     /// A prefix is compared letter by letter. People who know patterns from elsewhere try them here.
     fn prefix(&mut self, written: &Written<'_>) {
         let prefix = written.route.prefix.as_str();
+        if let Some(compared) = normalize_path(prefix).filter(|compared| compared != prefix) {
+            let problem = format!(
+                "\"{prefix}\" is never found: in a request \"{compared}\" is the same, and is what is compared; write that"
+            );
+            self.warn(&written.key("prefix"), problem);
+        }
         let plain = prefix.split('/').skip(1).take_while(|segment| !is_pattern(segment));
         let plain = format!("/{}", plain.collect::<Vec<_>>().join("/"));
         if plain != prefix {

@@ -208,10 +208,11 @@ fn unix_sockets() {
 #[test]
 fn three_quarters_of_the_exchanges() {
     for (all, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (100, 75), (1024, 768)] {
-        let config = accepted(&with_route(&format!("[server]\nmax_exchanges = {all}")));
+        let config = accepted(&with_route(&format!("[server]\nengine = \"native\"\nmax_exchanges = {all}")));
         assert_eq!(config.routes[0].max_in_flight.get(), expected, "{all}");
     }
-    assert_eq!(accepted(&with_route("")).routes[0].max_in_flight.get(), 7500);
+    let config = accepted(&with_route("[server]\nengine = \"native\""));
+    assert_eq!(config.routes[0].max_in_flight.get(), 7500);
 }
 
 #[test]

@@ -179,6 +179,14 @@ fn wrong_types() {
 }
 
 #[test]
+fn one_slip_in_a_required_key_is_one_message() {
+    let text = "listn_addr = \"127.0.0.1:0\"\n[[routes]]\npath = \"/\"\nbackends = [\"a:1\"]\n";
+    let errors = Config::parse(text, FILE).unwrap_err();
+    let keys: Vec<_> = errors.iter().map(ConfigError::key).collect();
+    assert_eq!(keys, ["listn_addr", "routes[0].path", "routes[0].backends"], "{errors}");
+}
+
+#[test]
 fn what_is_required() {
     for (text, messages) in [
         (
@@ -400,7 +408,7 @@ fn every_slip_of_syntax_in_the_order_of_the_file() {
             ":4: not valid TOML at column 10: string values must be quoted, expected literal string; \
              the line is: prefix = /",
             ":7: not valid TOML at column 1: duplicate key; the line is: retries = 2",
-            ":8: not valid TOML at column 9: unclosed array table, expected `]`; the line is: [[routes]",
+            ":8: not valid TOML at column 10: unclosed array table, expected `]`; the line is: [[routes]",
         ]
     );
 }

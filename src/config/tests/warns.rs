@@ -39,6 +39,18 @@ fn prefixes_that_look_like_patterns() {
 }
 
 #[test]
+fn prefixes_that_are_never_found() {
+    for (prefix, compared) in [("/%61pi", "/api"), ("/%c3%bc", "/%C3%BC")] {
+        let message = format!(
+            ":3: routes[0].prefix: \"{prefix}\" is never found: in a request \"{compared}\" is the same, and is what is \
+             compared; write that"
+        );
+        expect(&with_key(&format!("prefix = {prefix:?}")), &[&message]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn limits_that_are_never_reached() {
     expect(
         &with_route("max_in_flight = 101\n[server]\nmax_exchanges = 100"),
