@@ -99,7 +99,7 @@ fn passed_sockets_lose_nothing_over_a_restart(engine: Engine) {
 /// std asks for 128.
 fn the_backlog_is_long(engine: Engine) {
     const WANTED: usize = 400;
-    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
     if most.trim().parse::<usize>().is_ok_and(|most| most < WANTED) {
         println!("skipped: the kernel allows no backlog longer than {most}");
         return;
@@ -123,7 +123,8 @@ fn the_backlog_is_long(engine: Engine) {
 fn get_through(path: &Path) -> String {
     let mut stream = UnixStream::connect(path).expect("connect to the socket");
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    stream.write_all(b"GET /x HTTP/1.1\r\nHost: proxy.test\r\nConnection: close\r\n\r\n").unwrap();
+    let fields = "Host: proxy.test\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n";
+    stream.write_all(format!("GET /x HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer
@@ -137,6 +138,7 @@ fn unix_sockets(engine: Engine) {
     let origin = Origin::echo();
     let config = TestProxy::builder(engine)
         .listen(&format!("[\"127.0.0.1:0\", \"unix:{}\"]\nlisten_mode = \"0600\"", path.display()))
+        .server("trusted_proxies = [\"unix:\"]")
         .route("/", &[origin.addr()], "");
     let (mut process, addr) = ProxyProcess::start(&config.toml());
     process.wait_for_output("the socket it listens on", |line| {
@@ -146,7 +148,9 @@ fn unix_sockets(engine: Engine) {
     let answer = get_through(&path);
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    assert_eq!(Echo::parse(body.as_bytes()).fields.all("x-forwarded-for"), ["unknown"]);
+    let fields = Echo::parse(body.as_bytes()).fields;
+    assert_eq!(fields.all("x-forwarded-for"), ["unknown"]);
+    assert_eq!(fields.all("x-forwarded-proto"), ["https"]);
     get(addr, "/x").expect(200);
 
     // It is taken now, and stays so.

@@ -203,7 +203,7 @@ pub(super) struct RawServer {
     pub(super) min_answer_rate: Option<Spanned<i128>>,
     /// For a response write that makes no progress; then closed.
     pub(super) write_timeout_secs: Option<Spanned<Seconds>>,
-    /// Networks whose `X-Forwarded-*` are believed. Default: none.
+    /// Networks whose `X-Forwarded-*` are believed; `unix:` for whoever comes in through a Unix-domain socket. Default: none.
     #[serde(default)]
     pub(super) trusted_proxies: Vec<Spanned<String>>,
 }

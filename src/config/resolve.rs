@@ -132,6 +132,10 @@ impl Resolver<'_> {
         );
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         for text in raw.trusted_proxies {
+            if text.get_ref() == "unix:" {
+                server.trusted_proxies.push(IpNetwork::UNIX_CLIENTS);
+                continue;
+            }
             match text.get_ref().parse::<IpNetwork>() {
                 Ok(network) => server.trusted_proxies.push(network),
                 Err(error) => self.refuse_text(&text, "server.trusted_proxies", error),

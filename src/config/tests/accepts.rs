@@ -190,6 +190,8 @@ fn unix_sockets_to_listen_on() {
     let expected = [ListenAddr::Unix("/run/a.sock".into()), ListenAddr::Tcp("127.0.0.1:80".parse().unwrap())];
     assert_eq!(config.listen_addrs, expected);
     assert_eq!(config.listen_mode, Some(0o660));
+    let trusting = accepted(&with_route("[server]\ntrusted_proxies = [\"unix:\"]"));
+    assert_eq!(trusting.server.trusted_proxies, [IpNetwork::UNIX_CLIENTS]);
     assert_eq!(accepted(&text.replace("\"0660\"", "\"600\"")).listen_mode, Some(0o600));
 }
 

@@ -332,7 +332,7 @@ fn values_of_strings() {
         ("engine = \"async\"", "engine: \"async\" is not an engine; expected \"native\" or \"tiny_http\""),
         (
             "trusted_proxies = [\"all\"]",
-            "trusted_proxies: \"all\" is not a network; expected an address or CIDR notation, \
+            "trusted_proxies: \"all\" is not a network; expected an address, CIDR notation or \"unix:\", \
              for example \"10.0.0.0/8\"",
         ),
         (
