@@ -66,23 +66,34 @@ pub(crate) enum Command {
     Version,
 }
 
-/// What other programs call `--check`.
-const CHECKS_ELSEWHERE: &[&str] = &[
-    "-t",
-    "-T",
-    "--test",
-    "-n",
-    "--dry-run",
-    "test",
-    "check",
-    "--validate",
-    "validate",
-    "configtest",
-    "--configtest",
+/// What other programs take, and what to say to who tries it here: the end of a sentence.
+const FROM_ELSEWHERE: &[(&[&str], &str)] = &[
+    (
+        &[
+            "-t",
+            "-T",
+            "-n",
+            "check",
+            "test",
+            "validate",
+            "configtest",
+            "--test",
+            "--validate",
+            "--configtest",
+            "--check-config",
+            "--dry-run",
+        ],
+        "the configuration is checked with --check",
+    ),
+    (
+        &["run", "start", "serve", "--run", "--start"],
+        "leave it out: without --check or --demo the proxy runs",
+    ),
+    (&["help", "-help", "-?", "/?"], "help is printed with --help"),
+    (&["version", "-v", "-version"], "the version is printed with --version"),
+    (&["demo"], "the demo is started with --demo"),
+    (&["stop", "quit", "-s"], "the proxy is stopped with the signal SIGTERM"),
 ];
-
-/// How other programs are told to run.
-const RUNS_ELSEWHERE: &[&str] = &["run", "start", "serve", "--run", "--start"];
 
 /// Why a command line makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,12 +117,12 @@ impl fmt::Display for UsageError {
         match self {
             Self::Unknown(argument) => {
                 write!(f, "unknown argument {argument:?}")?;
-                let is_one_of = |words: &[&str]| words.iter().any(|word| argument == word);
-                if is_one_of(CHECKS_ELSEWHERE) {
-                    return f.write_str("; the configuration is checked with --check");
-                }
-                if is_one_of(RUNS_ELSEWHERE) {
-                    return f.write_str("; leave it out: without --check or --demo the proxy runs");
+                let advice = FROM_ELSEWHERE
+                    .iter()
+                    .find(|(words, _)| words.iter().any(|word| argument == word))
+                    .map(|(_, advice)| advice);
+                if let Some(advice) = advice {
+                    return write!(f, "; {advice}");
                 }
                 // Else a file by itself is the most likely slip.
                 if !argument.as_encoded_bytes().starts_with(b"-") {
@@ -253,6 +264,8 @@ mod tests {
             (&["check"], "unknown argument \"check\"; the configuration is checked with --check"),
             (&["validate"], "unknown argument \"validate\"; the configuration is checked with --check"),
             (&["-c", "f", "-t"], "unknown argument \"-t\"; the configuration is checked with --check"),
+            (&["help"], "unknown argument \"help\"; help is printed with --help"),
+            (&["-v"], "unknown argument \"-v\"; the version is printed with --version"),
             (&["run"], "unknown argument \"run\"; leave it out: without --check or --demo the proxy runs"),
             (&["--demo=yes"], "--demo takes no value"),
             (&["--demo", "--check"], "--demo needs no configuration; leave out --check"),
