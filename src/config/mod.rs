@@ -218,7 +218,7 @@ pub struct RouteConfig {
     pub max_in_flight_per_backend: Option<NonZeroUsize>,
     /// How long an exchange waits in line while all backends carry as many as they may.
     pub queue_timeout: Duration,
-    /// How long an exchange waits for a backend while none can be had, if it can be sent again; 0 = it does not.
+    /// How long a request that can be sent again waits while no backend can be had; zero = not at all.
     pub hold: Duration,
     /// Consecutive connection failures or time-outs that take a backend out; 0 = none do.
     pub max_fails: u32,
