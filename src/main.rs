@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match command {
         Command::Help => answer(cli::HELP.trim_end()),
         Command::Version => answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))),
-        Command::Check(path) => check(&path),
+        Command::Check { path, strict } => check(&path, strict),
         Command::Run(path) => run(&path),
         Command::Demo => {
             start_logging();
@@ -36,23 +36,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => {
-            let routes = config.routes.len();
-            let backends: usize = config.routes.iter().map(|route| route.backends.len()).sum();
-            answer(&format!(
-                "{}: ok: {routes} route{}, {backends} backend{}",
-                path.display(),
-                plural(routes),
-                plural(backends)
-            ))
-        }
+fn check(path: &Path, strict: bool) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
         Err(errors) => {
             complain(&errors.to_string());
-            ExitCode::from(FAILED)
+            return ExitCode::from(FAILED);
         }
+    };
+    for warning in &config.warnings {
+        complain(&format!("warning: {warning}"));
     }
+    let warnings = match config.warnings.len() {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "warning")),
+    };
+    if strict && !warnings.is_empty() {
+        complain(&format!("{}: refused because of --strict{warnings}", path.display()));
+        return ExitCode::from(FAILED);
+    }
+    let backends: usize = config.routes.iter().map(|route| route.backends.len()).sum();
+    answer(&format!(
+        "{}: ok: {}, {}{warnings}",
+        path.display(),
+        counted(config.routes.len(), "route"),
+        counted(backends, "backend")
+    ))
 }
 
 fn run(path: &Path) -> ExitCode {
@@ -84,8 +93,8 @@ fn start_logging() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
 }
 
-fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Prints what was asked for. `println!` would panic when nobody reads it: `reverse-proxy --help | head -1`.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, RouteConfig};
+use crate::config::{Config, ListenAddr, RouteConfig};
 use crate::counters::Counters;
 use crate::downstream::listener;
 use crate::exchange::gateway::{self, Gateway, Places};
@@ -26,7 +26,7 @@ use crate::workers::Workers;
 #[derive(Debug)]
 pub enum StartError {
     /// An address can't be listened on.
-    Listen(SocketAddr, io::Error),
+    Listen(ListenAddr, io::Error),
     /// A backend's address can't be used.
     Backend(io::Error),
     /// A thread could not be started.
@@ -40,7 +40,19 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen(addr, error) => {
                 write!(f, "cannot listen on {addr}: {error}")?;
+                let is_unix = matches!(addr, ListenAddr::Unix(_));
                 match error.kind() {
+                    io::ErrorKind::AddrInUse if is_unix => f.write_str(
+                        "; another program listens there, or a file that is no socket is in the way: stop or remove \
+                         it, or change listen_addr",
+                    ),
+                    io::ErrorKind::PermissionDenied if is_unix => f.write_str(
+                        "; the user this runs as may not create files in that directory: give it the permission, or \
+                         change listen_addr",
+                    ),
+                    io::ErrorKind::NotFound if is_unix => {
+                        f.write_str("; the directory is missing: create it, or change listen_addr")
+                    }
                     io::ErrorKind::AddrInUse => {
                         f.write_str("; another program uses this port: stop it, or change listen_addr")
                     }
@@ -99,9 +111,9 @@ impl Proxy {
             draining: AtomicBool::new(false),
         });
         let max_clients = file_limit::share_out(&Needs::of(&config));
-        let listeners =
-            listener::open(&config.listen_addrs).map_err(|(addr, error)| StartError::Listen(addr, error))?;
-        let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
+        let listeners = listener::open(&config.listen_addrs, config.listen_mode)
+            .map_err(|(addr, error)| StartError::Listen(addr, error))?;
+        let listening: Vec<ListenAddr> = listeners.iter().map(|listener| listener.addr.clone()).collect();
         let workers =
             Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
         let stop = StopToken::new();
@@ -110,14 +122,17 @@ impl Proxy {
         for route in &routes {
             health.extend(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
         }
-        for addr in &local_addrs {
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        for addr in &listening {
             log::info!("listening addr={addr} engine={}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());
         }
         Ok(Self {
-            local_addrs,
+            local_addrs: listening.iter().filter_map(ListenAddr::tcp).collect(),
             shutdown_timeout: config.shutdown_timeout,
             gateway,
             routes,
@@ -128,7 +143,7 @@ impl Proxy {
         })
     }
 
-    /// The addresses listened on, with the ports the system chose where 0 was asked for.
+    /// The TCP addresses listened on, with the ports the system chose where 0 was asked for.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs

@@ -1,10 +1,15 @@
 //! Where connections come in: several addresses, both families, long backlogs, sockets that were passed on.
 
+use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::engines::on_native;
-use crate::support::process::program_after;
+use crate::support::process::{TempDir, program, program_after};
 use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, TestProxy, get};
 
 fn several_addresses(engine: Engine) {
@@ -94,7 +99,7 @@ fn passed_sockets_lose_nothing_over_a_restart(engine: Engine) {
 /// std asks for 128.
 fn the_backlog_is_long(engine: Engine) {
     const WANTED: usize = 400;
-    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
     if most.trim().parse::<usize>().is_ok_and(|most| most < WANTED) {
         println!("skipped: the kernel allows no backlog longer than {most}");
         return;
@@ -114,7 +119,72 @@ fn the_backlog_is_long(engine: Engine) {
     drop(waiting);
 }
 
+/// The answer to a GET through the socket at `path`.
+fn get_through(path: &Path) -> String {
+    let mut stream = UnixStream::connect(path).expect("connect to the socket");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let fields = "Host: proxy.test\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n";
+    stream.write_all(format!("GET /x HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn unix_sockets(engine: Engine) {
+    let directory = TempDir::new();
+    let path = directory.path().join("http.sock");
+    // Left behind by a proxy that was killed.
+    drop(UnixListener::bind(&path).unwrap());
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine)
+        .listen(&format!("[\"127.0.0.1:0\", \"unix:{}\"]\nlisten_mode = \"0600\"", path.display()))
+        .server("trusted_proxies = [\"unix:\"]")
+        .route("/", &[origin.addr()], "");
+    let (mut process, addr) = ProxyProcess::start(&config.toml());
+    process.wait_for_output("the socket it listens on", |line| {
+        line.contains(&format!("listening addr=unix:{}", path.display())).then_some(())
+    });
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = get_through(&path);
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let fields = Echo::parse(body.as_bytes()).fields;
+    assert_eq!(fields.all("x-forwarded-for"), ["unknown"]);
+    assert_eq!(fields.all("x-forwarded-proto"), ["https"]);
+    get(addr, "/x").expect(200);
+
+    // It is taken now, and stays so.
+    let directory = TempDir::new();
+    let file = directory.file("second.toml", &config.toml());
+    let second = ProxyProcess::spawn(program().arg("--config").arg(file)).wait();
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert!(second.output.contains("another program listens there"), "{second:?}");
+    get_through(&path);
+}
+
+/// Whatever it is, it is somebody's.
+fn a_file_in_the_way_of_a_unix_socket_stays(engine: Engine) {
+    let directory = TempDir::new();
+    let path = directory.file("http.sock", "precious");
+    for (path, words) in
+        [(path.clone(), "in the way"), (directory.path().join("no/http.sock"), "directory is missing")]
+    {
+        let config = TestProxy::builder(engine).listen(&format!("\"unix:{}\"", path.display())).route(
+            "/",
+            &["127.0.0.1:9".into()],
+            "",
+        );
+        let file = directory.file("reverse-proxy.toml", &config.toml());
+        let exit = ProxyProcess::spawn(program().arg("--config").arg(file)).wait();
+        assert_eq!(exit.status.code(), Some(1), "{exit:?}");
+        assert!(exit.output.contains(words), "{exit:?}");
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), "precious");
+}
+
 on_native!(
+    unix_sockets,
+    a_file_in_the_way_of_a_unix_socket_stays,
     several_addresses,
     ipv6,
     both_families_on_one_port,

@@ -5,6 +5,7 @@ mod balancing;
 mod readme;
 mod refuses;
 mod shipped;
+mod warns;
 
 use super::Config;
 

@@ -48,7 +48,8 @@ fn readme_tables_have_the_defaults_of_the_shipped_file() {
             continue;
         };
         if value.ends_with("# example") {
-            assert_eq!(*default, "none", "{key}");
+            // "none", or in words what it depends on.
+            assert!(!default.starts_with('`'), "{key}");
         } else {
             assert_eq!(*default, format!("`{value}`"), "{key}");
         }
