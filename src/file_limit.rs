@@ -69,16 +69,16 @@ pub(crate) fn share_out(needs: &Needs) -> usize {
     let admitted = needs.admitted(limit);
     let Needs { clients, exchanges, idle, fixed } = needs;
     let sum = needs.sum();
-    if admitted < *clients {
+    log::info!(
+        "open files limit={limit} needed_at_most={sum} clients={clients} exchanges={exchanges} idle={idle} \
+         other={fixed} clients_let_in={admitted}"
+    );
+    // Most machines do not allow all that the defaults can need, and few need it.
+    if admitted < clients / 2 {
         log::warn!(
-            "the limit of {limit} open files is less than the {sum} that the configuration can need (clients={clients} \
-             exchanges={exchanges} idle={idle} other={fixed}): {admitted} clients are let in at once, others wait in the \
-             backlog; raise the limit (ulimit -Hn, LimitNOFILE=) or lower max_connections"
-        );
-    } else {
-        log::info!(
-            "open files limit={limit} needed_at_most={sum} clients={clients} exchanges={exchanges} idle={idle} \
-             other={fixed}"
+            "the limit of {limit} open files is too low for max_connections = {clients}: {admitted} clients are let in \
+             at once, so that as many descriptors are left for backends; others wait in the backlog; raise the limit \
+             (ulimit -Hn, LimitNOFILE=) to {sum}, or lower max_connections"
         );
     }
     admitted
