@@ -55,6 +55,7 @@ pub mod error;
 mod exchange;
 pub mod health;
 pub mod http;
+pub mod logging;
 mod net;
 pub mod proxy;
 pub mod route;

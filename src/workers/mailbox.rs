@@ -61,12 +61,7 @@ impl Mailbox {
         let (tokens, from_others) = unbounded();
         let wakeup = Wakeup { tokens, waker: poller.waker() };
         let mailbox = Self { connections, drain, wakeup: wakeup.clone(), load: Arc::default() };
-        let inbox = Inbox {
-            connections: from_accept,
-            drain: from_main,
-            tokens: from_others,
-            wakeup,
-        };
+        let inbox = Inbox { connections: from_accept, drain: from_main, tokens: from_others, wakeup };
         Ok((mailbox, inbox, poller))
     }
 
@@ -95,5 +90,4 @@ impl Mailbox {
         let _ = self.drain.try_send(deadline);
         self.wakeup.waker.wake();
     }
-
 }

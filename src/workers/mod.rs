@@ -4,6 +4,7 @@
 mod accept;
 mod client;
 mod mailbox;
+mod turns;
 mod worker;
 
 use std::io;
@@ -20,10 +21,11 @@ use accept::Accept;
 use mailbox::Mailbox;
 use worker::Worker;
 
-/// The running engine.
+/// The running engine. Dropping it ends and joins its threads, and cuts what is under way.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    accept: Accept,
+    /// `None` before clients are let in, and when it has ended.
+    accept: Option<Accept>,
     workers: Vec<Running>,
 }
 
@@ -55,29 +57,36 @@ impl Workers {
             min_body_rate: config.min_body_rate,
             min_answer_rate: config.min_answer_rate,
         };
-        let mut workers = Vec::new();
+        let mut engine = Self { accept: None, workers: Vec::new() };
         for number in 0..config.workers.get() {
             let (mailbox, inbox, poller) = Mailbox::new(config.queue_size.get())?;
             let gateway = Arc::clone(gateway);
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || Worker::new(poller, inbox, gateway, limits).run())?;
-            workers.push(Running { mailbox, thread });
+            engine.workers.push(Running { mailbox, thread });
         }
-        let mailboxes = workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        let accept = Accept::start(listeners, mailboxes, config.max_connections.get())?;
-        Ok(Self { accept, workers })
+        let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
+        engine.accept = Some(Accept::start(
+            listeners,
+            mailboxes,
+            config.max_connections.get(),
+            Arc::clone(&gateway.counters),
+        )?);
+        Ok(engine)
     }
 
     /// Stops accepting, lets what is under way finish until `deadline`, and joins every thread. How many requests were
     /// cut.
-    pub(crate) fn drain(self, deadline: Instant) -> usize {
+    pub(crate) fn drain(&mut self, deadline: Instant) -> usize {
         for worker in &self.workers {
             worker.mailbox.drain(deadline);
         }
-        self.accept.drain(deadline);
+        if let Some(accept) = self.accept.take() {
+            accept.drain(deadline);
+        }
         let mut threads = Vec::new();
-        for Running { mailbox, thread } in self.workers {
+        for Running { mailbox, thread } in self.workers.drain(..) {
             mailbox.close();
             threads.push(thread);
         }
@@ -89,5 +98,12 @@ impl Workers {
             }
         }
         cut
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        // After a drain there is nobody left.
+        self.drain(Instant::now());
     }
 }
