@@ -104,23 +104,26 @@ impl<W: Write> Thread<W> {
                         continue;
                     }
                     self.since_told += 1;
-                    self.tell_of_lost_lines();
+                    if self.messages.is_empty() || self.since_told > MAX_LINES {
+                        self.tell_of_lost_lines();
+                    }
                 }
-                Message::Flush(written) => drop(written),
+                Message::Flush(written) => {
+                    self.tell_of_lost_lines();
+                    drop(written);
+                }
             }
         }
     }
 
-    /// What was lost came after what was waiting then. So it is told when all that is written, and when lines come faster
-    /// than they are written, once per channel.
+    /// What was lost came after what was waiting then. So this is called when all that is written, and when lines come
+    /// faster than they are written, once per channel.
     fn tell_of_lost_lines(&mut self) {
-        if self.waiting.lost.load(Ordering::Relaxed) == 0
-            || (!self.messages.is_empty() && self.since_told < MAX_LINES)
-        {
-            return;
-        }
         self.since_told = 0;
         let lost = self.waiting.lost.swap(0, Ordering::Relaxed);
+        if lost == 0 {
+            return;
+        }
         // Not through the logger: this must not depend on room in the channel, nor on RUST_LOG.
         let told = format!(
             "reverse-proxy: {lost} log line{} lost here, because stderr did not take them fast enough; if this happens \

@@ -107,3 +107,31 @@ impl Drop for Workers {
         self.drain(Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::counters::Counters;
+    use crate::exchange::gateway::Places;
+    use crate::routing::RouteTable;
+
+    #[test]
+    fn what_can_not_be_started_takes_along_what_was() {
+        let gateway = Arc::new(Gateway {
+            routes: RouteTable::new(Vec::new()),
+            trusted: Vec::new(),
+            counters: Arc::new(Counters::default()),
+            tunnels: Places::new(1),
+            exchanges: Places::new(1),
+            draining: AtomicBool::new(false),
+        });
+        // A file is always ready, so that no epoll takes it: the workers are there by then.
+        let file = OwnedFd::from(std::fs::File::open("Cargo.toml").unwrap());
+        let listener = Listener { socket: file.into(), addr: ([127, 0, 0, 1], 1).into() };
+        assert!(Workers::start(&ServerConfig::default(), vec![listener], &gateway).is_err());
+        assert_eq!(Arc::strong_count(&gateway), 1, "a worker is left");
+    }
+}
