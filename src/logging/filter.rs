@@ -35,6 +35,13 @@ impl Filter {
         let (directives, pattern) = value.split_once('/').unwrap_or((&value, ""));
         let mut spec = Vec::new();
         let mut complaints = Vec::new();
+        let pattern = if pattern.contains('/') {
+            // With a second slash, env_logger would ignore everything.
+            complaints.push(format!("RUST_LOG: \"/{pattern}\" makes no sense and is ignored; {HELP}"));
+            ""
+        } else {
+            pattern
+        };
         let mut reaches_us = false;
         for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
             match read_directive(directive) {
@@ -166,7 +173,13 @@ mod tests {
         let Filter { spec, complaints } = read("reverse-proxy=warn");
         assert_eq!(spec, "reverse_proxy=info");
         assert_eq!(complaints.len(), 2, "{complaints:?}");
-        for value in ["debug,reverse-proxy=warn", "debug,reverse_proxy=loud", "debug,a=b=c", "debug,{json}"] {
+        for value in [
+            "debug/a/b",
+            "debug,reverse-proxy=warn",
+            "debug,reverse_proxy=loud",
+            "debug,a=b=c",
+            "debug,{json}",
+        ] {
             let Filter { spec, complaints } = read(value);
             assert_eq!(spec, "debug", "{value}");
             assert_eq!(complaints.len(), 1, "{complaints:?}");

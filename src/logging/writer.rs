@@ -165,11 +165,16 @@ mod tests {
         /// Disconnected: open.
         gate: Receiver<()>,
         fails: bool,
+        /// Says so once, as a pipe does that is not to be waited for.
+        is_full: bool,
     }
 
     impl Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.gate.recv();
+            if std::mem::take(&mut self.is_full) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             if self.fails {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -186,7 +191,7 @@ mod tests {
 
     fn pipe() -> (Pipe, Sender<()>) {
         let (open, gate) = bounded(0);
-        (Pipe { written: Arc::default(), gate, fails: false }, open)
+        (Pipe { written: Arc::default(), gate, fails: false, is_full: true }, open)
     }
 
     impl Pipe {
