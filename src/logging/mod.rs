@@ -68,6 +68,15 @@ impl Drop for Logging {
     }
 }
 
+/// Logs an error that has to be read whatever `RUST_LOG` says: a defect, or why the process ends.
+pub(crate) fn insist(text: &str) {
+    if log::log_enabled!(log::Level::Error) {
+        log::error!("{text}");
+    } else if let Some(writer) = WRITER.get() {
+        writer.send(format!("reverse-proxy: {text}\n").into_bytes());
+    }
+}
+
 /// Waits until what was logged is written, for at most half a second. For what ends the process on the spot.
 pub(crate) fn flush() {
     if let Some(writer) = WRITER.get() {

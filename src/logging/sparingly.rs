@@ -5,8 +5,11 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// From one line to the next of the same kind.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// In this time, …
+const INTERVAL: Duration = Duration::from_secs(10);
+/// … so many lines of a kind are written. More than one: events that have nothing to do with each other may be of one kind,
+/// and the second of them is news.
+const LINES: u32 = 3;
 
 /// One kind of line: a place in the source.
 #[derive(Debug)]
@@ -17,7 +20,10 @@ pub(crate) struct Sparingly {
 
 #[derive(Debug)]
 struct State {
-    last: Option<Instant>,
+    /// When the interval began, with a line.
+    began: Option<Instant>,
+    /// Lines in this interval.
+    written: u32,
     left_out: u64,
 }
 
@@ -27,17 +33,21 @@ pub(crate) struct LeftOut(u64);
 
 impl Sparingly {
     pub(crate) const fn new() -> Self {
-        Self { state: Mutex::new(State { last: None, left_out: 0 }) }
+        Self { state: Mutex::new(State { began: None, written: 0, left_out: 0 }) }
     }
 
     /// Whether to write the line of an event of `now`. `None`: leave it out.
     pub(crate) fn turn(&self, now: Instant) -> Option<LeftOut> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
+        if state.began.is_none_or(|began| now.saturating_duration_since(began) >= INTERVAL) {
+            state.began = Some(now);
+            state.written = 0;
+        }
+        if state.written == LINES {
             state.left_out += 1;
             return None;
         }
-        state.last = Some(now);
+        state.written += 1;
         Some(LeftOut(std::mem::take(&mut state.left_out)))
     }
 }
@@ -51,7 +61,8 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// `log_sparingly!(warn, "text {}", argument)`: as `log::warn!`, at most once in [`INTERVAL`] from this place in the source.
+/// `log_sparingly!(warn, "text {}", argument)`: as `log::warn!`, at most [`LINES`] times in [`INTERVAL`] from this place in the
+/// source.
 /// Whether it was written, or would have been if `RUST_LOG` let it.
 macro_rules! log_sparingly {
     ($level:ident, $($text:tt)+) => {{
@@ -72,14 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_written_and_the_rest_counted() {
+    fn the_first_are_written_and_the_rest_counted() {
         let kind = Sparingly::new();
         let start = Instant::now();
-        assert_eq!(kind.turn(start), Some(LeftOut(0)));
+        for _ in 0..LINES {
+            assert_eq!(kind.turn(start), Some(LeftOut(0)));
+        }
         for millis in [0, 1, 5_000, 9_999] {
             assert_eq!(kind.turn(start + Duration::from_millis(millis)), None);
         }
         assert_eq!(kind.turn(start + INTERVAL), Some(LeftOut(4)));
+        for _ in 1..LINES {
+            assert_eq!(kind.turn(start + INTERVAL), Some(LeftOut(0)), "told once");
+        }
         assert_eq!(kind.turn(start + INTERVAL), None);
         assert_eq!(kind.turn(start + INTERVAL * 100), Some(LeftOut(1)), "told late, but told");
         assert_eq!(kind.turn(start + INTERVAL * 200), Some(LeftOut(0)));
@@ -89,7 +105,9 @@ mod tests {
     fn a_clock_that_another_thread_read_earlier_does_not_matter() {
         let kind = Sparingly::new();
         let now = Instant::now() + INTERVAL;
-        assert!(kind.turn(now).is_some());
+        for _ in 0..LINES {
+            assert!(kind.turn(now).is_some());
+        }
         assert!(kind.turn(now - Duration::from_secs(1)).is_none());
     }
 
@@ -106,6 +124,6 @@ mod tests {
             written += usize::from(log_sparingly!(debug, "one"));
             written += usize::from(log_sparingly!(debug, "two {}", 2));
         }
-        assert_eq!(written, 2);
+        assert_eq!(written, 2 * LINES as usize);
     }
 }
