@@ -4,6 +4,9 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 use std::thread;
+use std::time::Instant;
+
+use super::sparingly::Sparingly;
 
 /// From now on a panic is a line of the log.
 pub(super) fn send_to_log() {
@@ -11,20 +14,20 @@ pub(super) fn send_to_log() {
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    static KIND: Sparingly = Sparingly::new();
+    let Some(left_out) = KIND.turn(Instant::now()) else { return };
     let thread = thread::current();
     let name = thread.name().unwrap_or("without a name");
     let reason = panic_message(panic.payload());
     let at = panic.location().map(ToString::to_string).unwrap_or_default();
-    let backtrace = Backtrace::capture();
-    super::sparingly::log_sparingly!(
-        error,
-        "a thread panicked; this is a defect of the proxy, please report it thread={name:?} at={at} reason={reason:?}{}",
-        if backtrace.status() == BacktraceStatus::Captured {
-            format!("\n{backtrace}")
-        } else {
-            String::new()
-        }
-    );
+    let backtrace = match Backtrace::capture() {
+        backtrace if backtrace.status() == BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    super::insist(&format!(
+        "a thread panicked; this is a defect of the proxy, please report it thread={name:?} at={at} \
+         reason={reason:?}{left_out}{backtrace}"
+    ));
 }
 
 /// What a panic said.

@@ -49,7 +49,7 @@ pub(super) fn poller_failed(what: &str, error: &io::Error) -> ! {
 }
 
 fn end_process(why: &str) -> ! {
-    log::error!("the process ends: {why}");
+    logging::insist(&format!("the process ends: {why}"));
     logging::flush();
     std::process::abort()
 }
