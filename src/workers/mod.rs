@@ -45,18 +45,7 @@ impl Workers {
         listeners: Vec<Listener>,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
-        let limits = Limits {
-            head: HeadLimits {
-                max_header_bytes: config.max_header_bytes.get(),
-                max_headers: config.max_headers.get(),
-            },
-            header_timeout: config.header_timeout,
-            keepalive_timeout: config.keepalive_timeout,
-            read_timeout: config.read_timeout,
-            write_timeout: config.write_timeout,
-            min_body_rate: config.min_body_rate,
-            min_answer_rate: config.min_answer_rate,
-        };
+        let limits = limits(config);
         let mut engine = Self { accept: None, workers: Vec::new() };
         for number in 0..config.workers.get() {
             let (mailbox, inbox, poller) = Mailbox::new(config.queue_size.get())?;
@@ -101,6 +90,21 @@ impl Workers {
     }
 }
 
+fn limits(config: &ServerConfig) -> Limits {
+    Limits {
+        head: HeadLimits {
+            max_header_bytes: config.max_header_bytes.get(),
+            max_headers: config.max_headers.get(),
+        },
+        header_timeout: config.header_timeout,
+        keepalive_timeout: config.keepalive_timeout,
+        read_timeout: config.read_timeout,
+        write_timeout: config.write_timeout,
+        min_body_rate: config.min_body_rate,
+        min_answer_rate: config.min_answer_rate,
+    }
+}
+
 impl Drop for Workers {
     fn drop(&mut self) {
         // After a drain there is nobody left.
@@ -118,16 +122,20 @@ mod tests {
     use crate::exchange::gateway::Places;
     use crate::routing::RouteTable;
 
-    #[test]
-    fn what_can_not_be_started_takes_along_what_was() {
-        let gateway = Arc::new(Gateway {
+    pub(super) fn gateway() -> Arc<Gateway> {
+        Arc::new(Gateway {
             routes: RouteTable::new(Vec::new()),
             trusted: Vec::new(),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),
             draining: AtomicBool::new(false),
-        });
+        })
+    }
+
+    #[test]
+    fn what_can_not_be_started_takes_along_what_was() {
+        let gateway = gateway();
         // A file is always ready, so that no epoll takes it: the workers are there by then.
         let file = OwnedFd::from(std::fs::File::open("Cargo.toml").unwrap());
         let listener = Listener { socket: file.into(), addr: ([127, 0, 0, 1], 1).into() };

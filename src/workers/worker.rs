@@ -106,6 +106,13 @@ impl Worker {
         if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() {
             return Some(Duration::ZERO);
         }
+        if self.end_at.is_some() && !self.is_last {
+            // That nobody deals out connections any more is seen by taking one, and who said so a moment ago woke nobody.
+            self.read_mail(now);
+            if self.is_last || !self.turns.is_empty() {
+                return Some(Duration::ZERO);
+            }
+        }
         let next = [self.deadlines.next(), swept, self.end_at].into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(now))
     }
@@ -237,5 +244,26 @@ impl Worker {
         let tokens = self.clients.tokens();
         let owed = tokens.into_iter().filter_map(|token| self.clients.remove(token));
         owed.filter(|client| client.is_owed_something()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::workers::limits;
+    use crate::workers::mailbox::Mailbox;
+    use crate::workers::tests::gateway;
+
+    /// Else the drain would take all of its time.
+    #[test]
+    fn who_falls_asleep_notices_that_nobody_else_will_come() {
+        let (mailbox, inbox, poller) = Mailbox::new(1).unwrap();
+        let mut worker = Worker::new(poller, inbox, gateway(), limits(&ServerConfig::default()));
+        mailbox.drain(Instant::now() + Duration::from_secs(3600));
+        worker.read_mail(Instant::now());
+        // The worker is awake: nobody has to wake it.
+        mailbox.close();
+        assert_eq!(worker.patience(), Some(Duration::ZERO));
     }
 }
