@@ -15,8 +15,6 @@ pub struct Counters {
     pub in_flight: AtomicUsize,
     /// Tries after the first.
     pub retries: AtomicU64,
-    /// Times all workers were held while requests waited.
-    pub pool_exhausted: AtomicU64,
     /// Exchanges that panicked.
     pub panics: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],

@@ -44,7 +44,8 @@ pub enum Cause {
     NoRoute,
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
-    /// More complete requests wait than `queue_size` allows.
+    /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
+    /// `queue_size` does.
     Overloaded,
     /// The route carries `max_in_flight` exchanges already.
     RouteFull,
@@ -70,10 +71,10 @@ pub enum Cause {
     BackendClosed,
     /// The backend's answer is not valid HTTP/1.1.
     BadResponse,
-    /// The backend's response head is larger than 64 KiB or has more than 128 fields.
+    /// The backend's response head is larger than 64 KiB or has more than 1000 fields.
     ResponseHeadTooLarge,
-    /// The backend answered early, and the rest of the upload is too large to be skipped.
-    UploadAbandoned,
+    /// The request has passed through this proxy before: a backend sends it back here.
+    LoopDetected,
     /// A defect of the proxy: the exchange panicked.
     Internal,
 }
@@ -110,7 +111,7 @@ impl Cause {
             Self::BackendClosed => 18,
             Self::BadResponse => 19,
             Self::ResponseHeadTooLarge => 20,
-            Self::UploadAbandoned => 21,
+            Self::LoopDetected => 21,
             Self::Internal => 22,
             Self::TlsFailed(_) => 23,
         }
@@ -142,7 +143,7 @@ impl Cause {
             Self::BackendClosed => "backend_closed",
             Self::BadResponse => "bad_response",
             Self::ResponseHeadTooLarge => "response_head_too_large",
-            Self::UploadAbandoned => "upload_abandoned",
+            Self::LoopDetected => "loop_detected",
             Self::Internal => "internal_error",
         }
     }
@@ -174,7 +175,7 @@ impl Cause {
             Self::BackendClosed => "the server closed the connection before its answer was complete",
             Self::BadResponse => "the answer of the server is not valid HTTP/1.1",
             Self::ResponseHeadTooLarge => "the answer of the server has too large a head",
-            Self::UploadAbandoned => "the server did not want the rest of a very large upload",
+            Self::LoopDetected => "the request has come through this proxy before",
             Self::Internal => "the proxy made a mistake; its log says more",
         }
     }
@@ -199,8 +200,8 @@ impl Cause {
             | Self::TlsFailed(_)
             | Self::BackendClosed
             | Self::BadResponse
-            | Self::UploadAbandoned
             | Self::ResponseHeadTooLarge => 502,
+            Self::LoopDetected => 508,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DeadlineExceeded => 504,
             Self::Internal => 500,
         }
@@ -226,7 +227,8 @@ impl Cause {
             Self::TlsFailed(TlsFault::Certificate) => "tls_certificate_error",
             Self::TlsFailed(TlsFault::Protocol) => "tls_protocol_error",
             Self::ResponseTimeout | Self::DeadlineExceeded => "http_response_timeout",
-            Self::BackendClosed | Self::UploadAbandoned => "connection_terminated",
+            Self::BackendClosed => "connection_terminated",
+            Self::LoopDetected => "proxy_loop_detected",
             Self::BadResponse => "http_protocol_error",
             Self::ResponseHeadTooLarge => "http_response_header_section_size",
             Self::Internal => "proxy_internal_error",
@@ -248,7 +250,7 @@ impl Cause {
             | Self::RouteFull
             | Self::BackendsBusy
             | Self::TunnelsFull
-            | Self::UploadAbandoned
+            | Self::LoopDetected
             | Self::Internal => Blame::Proxy,
             Self::NoHealthyBackend
             | Self::ConnectRefused
@@ -303,7 +305,7 @@ mod tests {
         Cause::BackendClosed,
         Cause::BadResponse,
         Cause::ResponseHeadTooLarge,
-        Cause::UploadAbandoned,
+        Cause::LoopDetected,
         Cause::Internal,
         Cause::TlsFailed(TlsFault::Certificate),
     ];

@@ -55,6 +55,7 @@ pub mod demo;
 pub mod downstream;
 pub mod error;
 mod exchange;
+mod file_limit;
 pub mod health;
 pub mod http;
 pub mod logging;

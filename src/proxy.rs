@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, RouteConfig};
 use crate::counters::Counters;
 use crate::downstream::listener;
-use crate::exchange::gateway::{Gateway, Places};
+use crate::exchange::gateway::{self, Gateway, Places};
+use crate::file_limit::{self, Needs};
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::route::Route;
 use crate::routing::RouteTable;
@@ -105,9 +106,10 @@ impl Proxy {
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
+            via: gateway::via(),
             draining: AtomicBool::new(false),
         });
-        listener::raise_file_limit(config.server.max_connections.get(), 0);
+        let max_clients = file_limit::share_out(&Needs::of(&config));
         let listeners =
             listener::open(&config.listen_addrs).map_err(|(addr, error)| StartError::Listen(addr, error))?;
         let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
@@ -118,7 +120,8 @@ impl Proxy {
         for route in &routes {
             health.extend(HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?);
         }
-        let workers = Workers::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
+        let workers =
+            Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
         for addr in &local_addrs {
             log::info!("listening addr={addr} engine={}", config.server.engine);
         }

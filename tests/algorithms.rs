@@ -1,6 +1,7 @@
 //! The other algorithms: weights, hashes and cookies decide who gets a request.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use crate::support::engines::on_both_engines;
 use crate::support::origin::HEALTH;
@@ -217,6 +218,11 @@ fn a_sticky_cookie_names_who_answered(engine: Engine) {
     let (field, _) = cookie(&response);
     assert_eq!(origin(response), 0);
     first.stop();
+    // While its backend may still be used, the client keeps its cookie, though another one answers.
+    while proxy.counters().retries.load(Ordering::Relaxed) < 3 {
+        let response = get_with(&mut client, "/", &field);
+        assert_eq!(origin(response), 1);
+    }
     let response = get_with(&mut client, "/", &field);
     let (field, _) = cookie(&response);
     assert_eq!(origin(response), 1);

@@ -80,14 +80,24 @@ fn one_that_does_not_read(engine: Engine) {
 }
 
 fn one_that_wants_to_switch(engine: Engine) {
-    let backend = ScriptedBackend::per_connection(|mut conn| conn.hang());
-    let config = TestProxy::builder(engine).shutdown_timeout("0").server("max_tunnels = 0").route(
+    const SWITCH: &str = "GET / HTTP/1.1\r\nHost: proxy.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n";
+    let backend = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n")?;
+        conn.hang()
+    });
+    let config = TestProxy::builder(engine).shutdown_timeout("0").server("max_tunnels = 1").route(
         "/",
         &[backend.addr()],
         "",
     );
+    let open = std::cell::RefCell::new(Vec::new());
     check(config, Cause::TunnelsFull, |mut client| {
-        client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n");
+        let mut first = Client::connect(client.stream().peer_addr().expect("the address of the proxy"));
+        first.send(SWITCH);
+        first.any_head("GET").expect("101");
+        open.borrow_mut().push(first);
+        client.send(SWITCH);
         client.response().expect_failure(503, "tunnels_full");
         None
     });

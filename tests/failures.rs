@@ -180,7 +180,10 @@ fn overload_is_503(engine: Engine) {
         gate.wait("the test to release the held requests");
         conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 0"])
     });
-    let limits = "workers = 1\nqueue_size = 1";
+    let limits = match engine {
+        Engine::Native => "max_exchanges = 2",
+        Engine::TinyHttp => "workers = 1\nqueue_size = 1",
+    };
     let proxy = TestProxy::builder(engine).server(limits).route("/", &[backend.addr()], "").start();
     let send = || {
         let mut client = Client::connect(proxy.addr());
@@ -188,11 +191,11 @@ fn overload_is_503(engine: Engine) {
         client
     };
     let mut held = send();
-    wait_for("the only worker to be held", || match backend.requests() {
+    wait_for("the first to be carried", || match backend.requests() {
         0 => Err(()),
         _ => Ok(()),
     });
-    // One of these waits in the queue; the next one is too many.
+    // One of these finds a place; the next one is too many.
     let mut others = [send(), send(), send()];
     let refused = wait_for("a request to be refused", || {
         for client in &mut others {

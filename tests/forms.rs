@@ -1,7 +1,7 @@
 //! Requests in the less common forms that HTTP/1.1 has servers take.
 
 use crate::support::engines::on_both_engines;
-use crate::support::{Client, Echo, Engine, Framing, Origin, ScriptedBackend, TestProxy};
+use crate::support::{Client, Echo, Engine, Framing, Origin, ScriptedBackend, TestProxy, send_once};
 
 fn an_old_client_is_answered_and_closed(engine: Engine) {
     let origin = Origin::echo();
@@ -55,7 +55,7 @@ fn absolute_targets_are_taken(engine: Engine) {
     for (target, sent) in [
         ("http://absolute.test/a/b?c=d", "/a/b?c=d"),
         ("HTTP://absolute.test/", "/"),
-        ("https://absolute.test", "/"),
+        ("http://absolute.test", "/"),
         ("http://absolute.test?x", "/?x"),
     ] {
         client.send(format!("GET {target} HTTP/1.1\r\nHost: other.test\r\n\r\n"));
@@ -63,6 +63,15 @@ fn absolute_targets_are_taken(engine: Engine) {
         assert_eq!(echo.target, sent, "for {target}");
         assert_eq!(echo.fields.all("host"), ["absolute.test"], "for {target}");
     }
+}
+
+/// Over a connection without TLS there is no https (RFC 9110 §7.4).
+fn an_https_target_is_421(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::to(engine, &[origin.addr()], "");
+    send_once(proxy.addr(), "GET https://absolute.test/ HTTP/1.1\r\nHost: absolute.test\r\n\r\n")
+        .expect_failure(421, "misdirected");
+    assert_eq!(origin.requests(), 0);
 }
 
 fn options_of_the_server_itself(engine: Engine) {
@@ -112,6 +121,7 @@ on_both_engines!(
     an_old_client_may_keep_its_connection,
     an_old_client_gets_an_unknown_length_until_close,
     absolute_targets_are_taken,
+    an_https_target_is_421,
     options_of_the_server_itself,
     empty_lines_before_a_request_are_ignored,
     a_request_is_the_same_in_any_pieces,

@@ -68,7 +68,12 @@ fn no_more_are_kept_than_allowed(engine: Engine) {
 fn the_newest_is_used_first(engine: Engine) {
     let released = Gate::new();
     let backend = numbered(&released);
-    let proxy = TestProxy::to(engine, &[backend.addr()], "keepalive_idle_secs = 60");
+    // Each worker keeps its own.
+    let one = if engine == Engine::Native { "workers = 1" } else { "" };
+    let proxy = TestProxy::builder(engine)
+        .server(one)
+        .route("/", &[backend.addr()], "keepalive_idle_secs = 60")
+        .start();
     let mut held: Vec<Client> = (1..=3)
         .map(|number| {
             let mut client = Client::connect(proxy.addr());

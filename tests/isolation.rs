@@ -9,7 +9,7 @@ use crate::support::engines::on_both_engines;
 use crate::support::wait::Task;
 use crate::support::{Client, Engine, Gate, Origin, ScriptedBackend, TestProxy, spawn, wait_for};
 
-/// Of 32 workers a route may have 24.
+/// Of 32 exchanges a route may have 24.
 const SHARE: usize = 24;
 const CLIENTS: usize = 64;
 
@@ -22,7 +22,7 @@ fn a_hung_backend_stops_no_other_route(engine: Engine) {
     });
     let origin = Origin::echo();
     let proxy = TestProxy::builder(engine)
-        .server("workers = 32")
+        .server(&engine.carries(32))
         .route("/hung", &[hung.addr()], "response_timeout_secs = 60")
         .route("/quick", &[origin.addr()], "")
         .start();
@@ -71,13 +71,13 @@ fn a_hung_backend_stops_no_other_route(engine: Engine) {
     proxy.expect_idle();
 }
 
-/// A backend that takes no connections holds workers as well.
+/// A backend that takes no connections holds exchanges as well.
 #[cfg(target_os = "linux")]
 fn nor_does_one_that_takes_no_connections(engine: Engine) {
     let full = crate::support::backend::FullBacklog::new();
     let origin = Origin::echo();
     let proxy = TestProxy::builder(engine)
-        .server("workers = 8")
+        .server(&engine.carries(8))
         .route("/full", &[full.addr()], "connect_timeout_secs = 2\nretries = 0")
         .route("/quick", &[origin.addr()], "")
         .start();

@@ -78,7 +78,8 @@ mod a_full_pipe {
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
-    use crate::support::{Client, wait_for, wait_for_up_to};
+    use crate::support::wait::wait_for_up_to;
+    use crate::support::{Client, wait_for};
 
     /// Killed when dropped.
     struct Program {

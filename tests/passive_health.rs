@@ -44,26 +44,25 @@ fn refused_connections_take_a_backend_out(engine: Engine) {
     }
 }
 
-fn time_outs_take_a_backend_out(engine: Engine) {
-    let hanging = ScriptedBackend::per_connection(|mut conn| conn.hang());
+/// How long an answer takes depends on what is asked: a slow page takes nobody out.
+fn time_outs_take_nobody_out(engine: Engine) {
+    let (first, second) = (touchy("first"), touchy("second"));
+    let keys = format!("{FOR_GOOD}\nmax_fails = 1\nresponse_timeout_secs = 0.2");
+    let proxy = TestProxy::to(engine, &[first.addr(), second.addr()], &keys);
+    for _ in 0..4 {
+        get(proxy.addr(), "/hangs").expect_failure(504, "response_timeout");
+    }
+    let names: Vec<String> = (0..10).map(|_| get(proxy.addr(), "/").expect(200).text()).collect();
+    assert_eq!(names.iter().filter(|name| *name == "first").count(), 5, "{names:?}");
+}
+
+/// One that takes every request and closes, where another one answers the very same.
+fn closing_without_a_word_takes_a_backend_out(engine: Engine) {
+    let closing = ScriptedBackend::per_connection(|mut conn| conn.request().map(drop));
     let other = Origin::named("other");
-    let keys = format!("{FOR_GOOD}\nresponse_timeout_secs = 0.4");
-    let proxy = TestProxy::to(engine, &[hanging.addr(), other.addr()], &keys);
-    let started = Instant::now();
-    let mut late = 0;
-    while late < 3 {
-        assert!(started.elapsed() < Duration::from_secs(10), "{late} of 3 were late");
-        let answer = get(proxy.addr(), "/");
-        if answer.status() != 200 {
-            answer.expect_failure(504, "response_timeout");
-            late += 1;
-        }
-    }
-    // On a slow machine, the good one may be late as well; then it is the last one, and stays.
-    for _ in 0..20 {
-        get(proxy.addr(), "/");
-    }
-    assert_eq!(hanging.connections(), 3);
+    let proxy = TestProxy::to(engine, &[closing.addr(), other.addr()], FOR_GOOD);
+    all_good(&proxy, 30);
+    assert_eq!(closing.requests(), 3, "as many as max_fails met it");
 }
 
 #[cfg(target_os = "linux")]
@@ -113,20 +112,24 @@ fn a_probe_brings_it_back(engine: Engine) {
             }
             return conn.send(OK);
         }
-        if same.load(Ordering::SeqCst) { conn.send(OK) } else { conn.hang() }
+        if same.load(Ordering::SeqCst) {
+            conn.send(OK)
+        } else {
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
     });
     let second = Origin::named("second");
     let keys = format!(
         "health_check = {{ path = {HEALTH:?}, interval_secs = 0.1, timeout_secs = 9 }}\n\
-         response_timeout_secs = 0.6\nmax_fails = 1\nfail_timeout_secs = 0.1"
+         max_fails = 1\nfail_timeout_secs = 0.1"
     );
     let proxy = TestProxy::to(engine, &[first.addr(), second.addr()], &keys);
     // The second probe is under way, and keeps the others from coming.
     wait_for("the first two probes", || if first.requests() >= 2 { Ok(()) } else { Err(first.requests()) });
     let probes = first.requests();
-    wait_for("a request to meet the hanging backend", || match get(proxy.addr(), "/").status() {
-        504 => Ok(()),
-        status => Err(status),
+    wait_for("a request to meet the backend that closes", || {
+        all_good(&proxy, 1);
+        if retries(&proxy) > 0 { Ok(()) } else { Err(()) }
     });
     works.store(true, Ordering::SeqCst);
     sleep(Duration::from_millis(200));
@@ -328,7 +331,8 @@ fn a_flapping_backend_does_not_fill_the_log(engine: Engine) {
 
 on_both_engines!(
     refused_connections_take_a_backend_out,
-    time_outs_take_a_backend_out,
+    time_outs_take_nobody_out,
+    closing_without_a_word_takes_a_backend_out,
     zero_takes_nobody_out,
     a_good_answer_begins_the_count_again,
     a_probe_brings_it_back,

@@ -1,16 +1,10 @@
 //! How many exchanges are carried at once, and what happens to those beyond.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::support::engines::on_native;
-use crate::support::{
-    Client, Echo, Engine, Origin, PATIENCE, ProxyProcess, ScriptedBackend, Task, TestProxy, get, spawn,
-    wait_for,
-};
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n";
+use crate::support::{Client, Echo, Engine, Origin, ScriptedBackend, Task, TestProxy, get, spawn, wait_for};
 
 /// Answers with far more than the buffers on the way hold.
 fn large() -> ScriptedBackend {
@@ -30,52 +24,25 @@ fn slow_readers(addr: SocketAddr, count: usize) -> Vec<Client> {
     (0..count).map(ask).collect()
 }
 
-/// A request that all workers are too busy for, and that is answered when the first of them is free.
-fn expect_to_wait(addr: SocketAddr, mut readers: Vec<Client>) {
-    let mut waiting = Client::connect(addr);
-    waiting.send(GET);
-    waiting.set_patience(Duration::from_millis(300));
-    assert!(waiting.any_head("GET").is_err(), "answered though all workers are held");
-    waiting.set_patience(PATIENCE);
-    readers.pop().expect("a slow reader").leave(true);
-    waiting.response().expect(200);
-    readers.into_iter().for_each(|reader| reader.leave(true));
-}
-
-fn slow_readers_hold_all_workers_and_that_is_counted(engine: Engine) {
+/// Whoever does not read costs memory, bounded, and no thread.
+fn slow_readers_hold_nobody(engine: Engine) {
     let (large, origin) = (large(), Origin::echo());
     let proxy = TestProxy::builder(engine)
-        .server("workers = 8")
-        .route("/large", &[large.addr()], "max_in_flight = 8")
+        .server("workers = 1")
+        .shutdown_timeout("0")
+        .route("/large", &[large.addr()], "")
         .route("/", &[origin.addr()], "")
         .start();
-    let readers = slow_readers(proxy.addr(), 8);
-    proxy.expect_in_flight(&large.addr(), 8);
-    let exhausted = || proxy.counters().pool_exhausted.load(Ordering::Relaxed);
-    assert_eq!(exhausted(), 0, "nobody waits yet");
-    expect_to_wait(proxy.addr(), readers);
-    assert_eq!(exhausted(), 1, "once per episode");
+    let readers = slow_readers(proxy.addr(), 50);
+    proxy.expect_in_flight(&large.addr(), 50);
+    let mut client = Client::connect(proxy.addr());
+    for _ in 0..20 {
+        let started = Instant::now();
+        client.get("/").expect(200);
+        assert!(started.elapsed() < Duration::from_secs(1), "it took {:?}", started.elapsed());
+    }
+    readers.into_iter().for_each(|reader| reader.leave(true));
     proxy.expect_idle();
-    get(proxy.addr(), "/").expect(200);
-}
-
-fn slow_readers_hold_all_workers_and_that_is_logged(engine: Engine) {
-    let (large, origin) = (large(), Origin::echo());
-    let config = TestProxy::builder(engine)
-        .server("workers = 8")
-        .route("/large", &[large.addr()], "max_in_flight = 8")
-        .route("/", &[origin.addr()], "");
-    let (mut process, addr) = ProxyProcess::start(&config.toml());
-    let readers = slow_readers(addr, 8);
-    wait_for("all workers to be held", || match large.requests() {
-        8 => Ok(()),
-        requests => Err(requests),
-    });
-    expect_to_wait(addr, readers);
-    let warning = process.wait_for_output("a warning", |line| line.contains("WARN").then(|| line.to_owned()));
-    assert!(warning.contains("workers are held"), "{warning}");
-    process.wait_for_output("the all-clear", |line| line.contains("workers are free again").then_some(()));
-    assert_eq!(process.output().matches("workers are held").count(), 1, "{}", process.output());
 }
 
 /// With the default number of workers, hundreds of exchanges that wait for somebody are nobody else's concern.
@@ -119,45 +86,32 @@ fn hundreds_that_wait_delay_nobody(engine: Engine) {
     });
     let usual = quick();
     assert!(usual < Duration::from_millis(500), "a quick request took {usual:?} beside others");
-    assert_eq!(proxy.counters().pool_exhausted.load(Ordering::Relaxed), 0);
     drop(clients);
 }
 
-fn beyond_the_queue_is_503_at_once(engine: Engine) {
+fn beyond_max_exchanges_is_503_at_once(engine: Engine) {
     let origin = Origin::echo();
     let proxy = TestProxy::builder(engine)
-        .server("workers = 1\nqueue_size = 3")
-        .route("/", &[origin.addr()], "")
+        .server("max_exchanges = 4")
+        .route("/", &[origin.addr()], "max_in_flight = 4")
         .start();
     let ask = |target| {
         let mut client = Client::connect(proxy.addr());
         client.send(format!("GET {target} HTTP/1.1\r\nHost: proxy.test\r\n\r\n"));
         client
     };
-    let mut held = ask("/hold");
-    wait_for("the only worker to be held", || if origin.held() == 1 { Ok(()) } else { Err(()) });
-    let mut clients = [(); 4].map(|()| ask("/queued"));
-    // Three wait in the queue; which one came last is the system's choice.
-    let number = wait_for("one request too many to be refused", || {
-        clients.iter().position(Client::has_input).ok_or(())
-    });
-    let refused = clients[number].response().expect_failure(503, "overloaded");
-    assert!(refused.fields().one("retry-after").is_some_and(|value| value.parse::<u32>().is_ok()));
-    assert_eq!(refused.fields().all("connection"), ["close"]);
-    clients[number].expect_fin();
+    let mut held = [(); 4].map(|()| ask("/hold"));
+    wait_for("four to be held", || if origin.held() == 4 { Ok(()) } else { Err(origin.held()) });
+    let mut late = Client::connect(proxy.addr());
     for _ in 0..5 {
         let started = Instant::now();
-        ask("/late").response().expect_failure(503, "overloaded");
+        let refused = late.get("/late").expect_failure(503, "overloaded");
+        assert!(refused.fields().one("retry-after").is_some_and(|value| value.parse::<u32>().is_ok()));
         assert!(started.elapsed() < Duration::from_secs(1), "refused after {:?}", started.elapsed());
     }
     origin.release();
-    held.response().expect(200);
-    for (other, client) in clients.iter_mut().enumerate() {
-        if other != number {
-            client.response().expect(200);
-        }
-    }
-    get(proxy.addr(), "/after").expect(200);
+    held.iter_mut().for_each(|client| drop(client.response().expect(200)));
+    late.get("/after").expect(200);
 }
 
 fn one_route_cannot_take_all(engine: Engine) {
@@ -186,12 +140,12 @@ fn one_route_cannot_take_all(engine: Engine) {
     assert_eq!(Echo::parse(&client.get("/slow/again").expect(200).body).origin, "slow");
 }
 
-/// By default one route leaves a quarter of the workers to the others, whoever hangs in it.
-fn a_hung_backend_leaves_workers_to_others(engine: Engine) {
+/// By default one route leaves a quarter of all exchanges to the others, whoever hangs in it.
+fn a_hung_backend_leaves_places_to_others(engine: Engine) {
     let hung = ScriptedBackend::per_connection(|mut conn| conn.hang());
     let origin = Origin::echo();
     let proxy = TestProxy::builder(engine)
-        .server("workers = 8")
+        .server("max_exchanges = 8")
         .shutdown_timeout("0")
         .route("/hung", &[hung.addr()], "response_timeout_secs = 60")
         .route("/", &[origin.addr()], "")
@@ -215,10 +169,9 @@ fn a_hung_backend_leaves_workers_to_others(engine: Engine) {
 }
 
 on_native!(
-    slow_readers_hold_all_workers_and_that_is_counted,
-    slow_readers_hold_all_workers_and_that_is_logged,
+    slow_readers_hold_nobody,
     hundreds_that_wait_delay_nobody,
-    beyond_the_queue_is_503_at_once,
+    beyond_max_exchanges_is_503_at_once,
     one_route_cannot_take_all,
-    a_hung_backend_leaves_workers_to_others,
+    a_hung_backend_leaves_places_to_others,
 );

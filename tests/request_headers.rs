@@ -117,7 +117,7 @@ fn a_client_cannot_take_away_what_matters(engine: Engine) {
     seen.expect("x-forwarded-for", &["192.0.2.1, 127.0.0.1"]);
     seen.expect("x-forwarded-host", &["proxy.test"]);
     seen.expect("x-forwarded-proto", &["http"]);
-    assert!(seen.echo.fields.all("via").join(", ").ends_with("1.1 reverse-proxy"));
+    assert!(seen.echo.fields.all("via").join(", ").contains("1.1 reverse-proxy-"));
 }
 
 fn hop_by_hop_fields_are_removed(engine: Engine) {
@@ -205,9 +205,12 @@ fn a_trusted_proxy_is_believed(engine: Engine) {
 
 fn via_is_appended(engine: Engine) {
     let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test");
-    assert_eq!(seen.echo.fields.all("via").join(", "), "1.1 reverse-proxy");
+    let via = seen.echo.fields.all("via").join(", ");
+    // No two instances have the same name: it is how one of them knows its own requests again.
+    assert!(via.starts_with("1.1 reverse-proxy-") && via.len() == 26, "{via}");
     let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test\nVia: 1.0 one\nVia: 1.1 two (x)");
-    assert_eq!(seen.echo.fields.all("via").join(", "), "1.0 one, 1.1 two (x), 1.1 reverse-proxy");
+    let via = seen.echo.fields.all("via").join(", ");
+    assert!(via.starts_with("1.0 one, 1.1 two (x), 1.1 reverse-proxy-"), "{via}");
 }
 
 fn host_is_the_backend_or_preserved(engine: Engine) {

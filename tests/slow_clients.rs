@@ -178,7 +178,7 @@ fn dribblers_hold_no_worker(engine: Engine) {
     let origin = Origin::echo();
     let config = TestProxy::builder(engine)
         .server("workers = 2\nheader_timeout_secs = 2\nread_timeout_secs = 2")
-        .route("/", &[origin.addr()], "max_in_flight = 2");
+        .route("/", &[origin.addr()], "");
     let (process, addr) = ProxyProcess::start(&config.toml());
     get(addr, "/quick").expect(200);
     let (threads, memory) = (process.threads(), process.resident_kib());

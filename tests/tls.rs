@@ -150,6 +150,18 @@ fn a_certificate_that_is_not_good_is_502(engine: Engine) {
     expect_refused(engine, "expired", &trusting(""));
 }
 
+/// What `openssl req -x509` makes says of itself that it is a CA's. Given as `ca` it is trusted all the same, for its own
+/// names only.
+fn a_self_signed_certificate_can_be_pinned(engine: Engine) {
+    let backend = backend("self-signed");
+    let pinned = format!("tls = {{ ca = {:?} }}", file("self-signed.pem"));
+    let proxy = TestProxy::to(engine, &[backend.addr()], &pinned);
+    get(proxy.addr(), "/").expect(200);
+    expect_refused(engine, "self-signed", &trusting(""));
+    let other_name = format!("tls = {{ ca = {:?}, server_name = \"other.test\" }}", file("self-signed.pem"));
+    expect_refused(engine, "self-signed", &other_name);
+}
+
 fn the_server_name_can_be_told(engine: Engine) {
     let seen = Arc::new(Mutex::new(None));
     let note = Arc::clone(&seen);
@@ -406,6 +418,7 @@ on_both_engines!(
     an_idle_connection_survives_new_keys_but_no_stray_bytes,
     later_connections_resume_the_session,
     a_certificate_that_is_not_good_is_502,
+    a_self_signed_certificate_can_be_pinned,
     the_server_name_can_be_told,
     a_host_name_is_verified,
     any_certificate_will_do_where_nobody_verifies,

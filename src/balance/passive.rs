@@ -72,6 +72,12 @@ impl Passive {
         self.out_until.load(Ordering::Relaxed) != 0
     }
 
+    /// In how many milliseconds one request may ask whether it is back. `None`: it is not out, or probes will say.
+    pub(crate) fn returns_in(&self, now: Millis) -> Option<Millis> {
+        let until = self.out_until.load(Ordering::Relaxed);
+        (until != 0 && until != UNTIL_PROBED).then(|| until.saturating_sub(now))
+    }
+
     /// Whether it is out, and one request may ask whether it is back.
     pub(crate) fn may_be_tried(&self, now: Millis) -> bool {
         (1..=now).contains(&self.out_until.load(Ordering::Relaxed))
@@ -116,6 +122,7 @@ mod tests {
         assert!(passive.take_out(&POLICY, 1000));
         assert!(!passive.take_out(&POLICY, 1000), "it was out already");
         assert!(!passive.may_be_tried(10_999));
+        assert_eq!(passive.returns_in(10_999), Some(1));
         assert!(passive.may_be_tried(11_000));
         assert!(passive.failed(&POLICY, 11_000), "one failed trial is enough");
         passive.take_out(&POLICY, 11_000);
@@ -129,6 +136,7 @@ mod tests {
         let passive = Passive::default();
         passive.take_out(&PassivePolicy { probed: true, ..POLICY }, 1000);
         assert!(!passive.may_be_tried(1_000_000_000));
+        assert_eq!(passive.returns_in(1_000_000_000), None);
         assert!(passive.succeeded());
     }
 

@@ -211,6 +211,8 @@ pub struct RouteConfig {
     pub max_in_flight_per_backend: Option<NonZeroUsize>,
     /// How long an exchange waits in line while all backends carry as many as they may.
     pub queue_timeout: Duration,
+    /// How long a request that can be sent again waits while no backend can be had; zero = not at all.
+    pub hold: Duration,
     /// Consecutive connection failures or time-outs that take a backend out; 0 = none do.
     pub max_fails: u32,
     /// The failures must fall within this time; without a health check, also how long the backend stays out.
@@ -248,6 +250,7 @@ impl RouteConfig {
             max_in_flight: nonzero(share),
             max_in_flight_per_backend: None,
             queue_timeout: Duration::from_secs(1),
+            hold: Duration::ZERO,
             max_fails: 3,
             fail_timeout: Duration::from_secs(10),
             keepalive_connections: 64,

@@ -96,11 +96,6 @@ impl RequestBody {
         (matches!(self.rest, Rest::Chunked(_)) && now < at).then_some(at)
     }
 
-    /// What is in memory and was not taken.
-    pub(crate) fn held(&self) -> &[u8] {
-        self.held.get(self.taken..).unwrap_or_default()
-    }
-
     /// Bytes that wait in memory.
     pub(crate) fn take_held(&mut self) -> &[u8] {
         let from = self.taken.min(self.held.len());

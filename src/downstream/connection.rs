@@ -168,7 +168,11 @@ impl Connection {
         match scan(&self.input, self.scanned, &limits.head) {
             Scan::Incomplete { scanned } => {
                 self.scanned = scanned;
-                if let Phase::Idle { .. } = self.phase {
+                // Some clients end a body with a line that is no part of anything (RFC 9112 §2.2).
+                let has_begun = self.input.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+                if let Phase::Idle { .. } = self.phase
+                    && has_begun
+                {
                     self.phase = Phase::Head { since: now };
                 }
                 None

@@ -1,4 +1,4 @@
-//! Listening: sockets with a long backlog, those a service manager passed, and the limit of open files.
+//! Listening: sockets with a long backlog, and those a service manager passed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -95,34 +95,4 @@ impl Listener {
         self.socket.set_nonblocking(true)?;
         Ok(self.socket)
     }
-}
-
-/// Raises the soft limit of open files to the hard one, and says so if `max_connections` does not fit.
-pub(crate) fn raise_file_limit(max_connections: usize, workers: usize) {
-    #[cfg(unix)]
-    {
-        use crate::net::pipe::MAX_PIPES;
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let limit = getrlimit(Resource::Nofile);
-        if limit.current != limit.maximum {
-            let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-            if let Err(error) = setrlimit(Resource::Nofile, raised) {
-                log::warn!("the limit of open files could not be raised: {error}");
-            }
-        }
-        // A worker has at most one connection to a backend, and for a large answer a pipe with two ends; the rest is for
-        // listeners, logs and probes.
-        let needed = (max_connections + workers + 2 * workers.min(MAX_PIPES) + 64) as u64;
-        if let Some(allowed) = getrlimit(Resource::Nofile).current
-            && allowed < needed
-        {
-            log::warn!(
-                "max_connections = {max_connections} does not fit the limit of {allowed} open files, {needed} would be \
-                 needed: raise it (ulimit -Hn, LimitNOFILE=) or lower max_connections; beyond it clients wait in the \
-                 backlog"
-            );
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (max_connections, workers);
 }

@@ -8,10 +8,11 @@ use http::StatusCode;
 use super::context::Context;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
+use crate::balance::sticky_cookie::set_cookie;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
-use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan_response};
+use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan};
 use crate::http::response_out::write_interim;
 use crate::upstream::fault;
 
@@ -65,7 +66,7 @@ impl Exchange {
     fn find_response(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Next> {
         loop {
             let backend = self.backend.as_mut()?;
-            let len = match scan_response(&backend.input, backend.scanned) {
+            let len = match scan(&backend.input, backend.scanned) {
                 ResponseScan::Incomplete { scanned } => {
                     backend.scanned = scanned;
                     return None;
@@ -74,8 +75,7 @@ impl Exchange {
                 ResponseScan::Bad(error) => return Some(self.bad_response(error)),
             };
             backend.scanned = 0;
-            let rest =
-                if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
+            let rest = if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
             let bytes = Bytes::from(std::mem::replace(&mut backend.input, rest));
             let head = match ResponseHead::parse(&bytes, &self.head.method) {
                 Ok(head) => head,
@@ -124,8 +124,7 @@ impl Exchange {
     fn begin_relay(&mut self, head: &ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
         let first = std::mem::take(&mut backend.input);
-        let keep_alive =
-            self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
+        let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
         if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
             backend.stream.acknowledge();
@@ -137,6 +136,7 @@ impl Exchange {
             cx.buffers.keep(out);
             return Next::TryFailed(Failed { cause, is_ours: false });
         }
+        self.accuse_suspects();
         self.body.release();
         self.answered = Some(head.status.as_u16());
         let sent = client.unsent.send(&mut client.stream, &out);
@@ -149,6 +149,6 @@ impl Exchange {
 
     fn sticky_cookie(&self) -> Option<http::HeaderValue> {
         let ((route, _), guard) = (self.route.as_ref()?, self.guard.as_ref()?);
-        crate::balance::sticky_cookie::set_cookie(route.config(), &self.head.fields, guard)
+        set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id))
     }
 }

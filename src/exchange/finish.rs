@@ -34,7 +34,6 @@ impl Exchange {
     pub(super) fn fail(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
         self.drop_backend(cx);
         if self.answered.is_some() {
-            self.note_broken_answer(cause);
             if let Stage::Relay(relay) = &self.stage
                 && relay.ends_with_connection()
             {
@@ -45,19 +44,31 @@ impl Exchange {
             }
             return self.ended(End::Broken, Some(cause), client, cx);
         }
-        let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
-        let keep_alive = keep_alive && cause.blame() != Blame::Downstream;
-        self.answered = Some(cause.status());
+        let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
         let is_head = self.head.method == Method::HEAD;
         let bytes = refusal::refusal(cause, self.head.version, is_head, keep_alive);
-        let end = match client.unsent.send(&mut client.stream, &bytes) {
-            _ if cause == Cause::ClientLeft => End::Broken,
+        self.answer(&bytes, keep_alive, cause.status(), Some(cause), client, cx)
+    }
+
+    /// Answers with what the proxy has made itself.
+    pub(super) fn answer(
+        &mut self,
+        bytes: &[u8],
+        keep_alive: bool,
+        status: u16,
+        cause: Option<Cause>,
+        client: &mut Connection,
+        cx: &mut Context<'_>,
+    ) -> Progress {
+        self.answered = Some(status);
+        let end = match client.unsent.send(&mut client.stream, bytes) {
+            _ if cause == Some(Cause::ClientLeft) => End::Broken,
             Ok(_) if keep_alive => End::KeepAlive,
             Ok(_) => End::Close,
             Err(_) => End::Broken,
         };
-        self.ended(end, Some(cause), client, cx)
+        self.ended(end, cause, client, cx)
     }
 
     /// What the client is told after a panic, unless it has been sent some of an answer.
@@ -65,14 +76,6 @@ impl Exchange {
         let is_head = self.head.method == Method::HEAD;
         let answer = || refusal::refusal(Cause::Internal, self.head.version, is_head, false);
         self.answered.is_none().then(answer)
-    }
-
-    /// An answer that breaks off may be held against its backend. How long one is silent that has begun may be what the
-    /// client asked for: an event stream without events.
-    fn note_broken_answer(&self, cause: Cause) {
-        if cause != Cause::ResponseTimeout {
-            self.note_failure(cause);
-        }
     }
 
     /// Counts and logs the end, and lets go of everything.

@@ -13,10 +13,12 @@
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
 mod await_head;
+pub(crate) mod client_address;
 mod connect;
 pub(crate) mod context;
 mod finish;
 pub(crate) mod gateway;
+mod last_hop;
 pub(crate) mod queued;
 pub(crate) mod refusal;
 mod relay;
@@ -24,6 +26,7 @@ pub(crate) mod retry;
 mod send;
 mod tunnel;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +38,7 @@ use crate::error::Cause;
 use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
 use crate::upstream::connection::UpstreamConnection;
+use client_address::client_address;
 use connect::Connect;
 use context::Context;
 use gateway::{Gateway, Place};
@@ -71,6 +75,8 @@ enum Next {
     TryFailed(Failed),
     /// The exchange has failed.
     Failed(Cause),
+    /// It ends here, with these bytes of an answer.
+    Answer(Vec<u8>),
     /// The answer is whole.
     Whole,
     /// The tunnel is over.
@@ -149,8 +155,15 @@ pub(crate) struct Exchange {
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     tried: Vec<Arc<Backend>>,
+    /// Those of them that took the request on a new connection and closed it without a word. If another one answers, it was
+    /// not for what was asked.
+    suspects: Vec<Arc<Backend>>,
     /// Why the last try failed.
     last: Option<Cause>,
+    /// Until when the route's `hold_secs` let it wait for a backend, once it has found none.
+    held_until: Option<Instant>,
+    /// Who it is from, for the balancer.
+    client: IpAddr,
     guard: Option<BackendGuard>,
     backend: Option<Box<UpstreamConnection>>,
     /// A place for the tunnel that the request asks for.
@@ -165,7 +178,8 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has just come in.
-    pub(crate) fn new(head: Box<RequestHead>, gateway: &Gateway, now: Instant) -> Self {
+    pub(crate) fn new(head: Box<RequestHead>, peer: IpAddr, gateway: &Gateway, now: Instant) -> Self {
+        let client = client_address(peer, &head.fields, &gateway.trusted);
         let place = gateway.exchanges.take();
         Self {
             body: RequestBody::new(head.framing, now),
@@ -177,7 +191,10 @@ impl Exchange {
             route: None,
             deadline: None,
             tried: Vec::new(),
+            suspects: Vec::new(),
             last: None,
+            held_until: None,
+            client,
             guard: None,
             backend: None,
             permit: None,
@@ -213,6 +230,10 @@ impl Exchange {
                     Err(cause) => return self.fail(cause, client, cx),
                 },
                 Next::Failed(cause) => return self.fail(cause, client, cx),
+                Next::Answer(bytes) => {
+                    let keep_alive = self.may_keep_alive(cx);
+                    return self.answer(&bytes, keep_alive, 200, None, client, cx);
+                }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
                 Next::Wait(due) => {
@@ -238,7 +259,7 @@ impl Exchange {
         match &self.stage {
             Stage::Begin => self.begin(client, cx),
             Stage::Collect => self.collect(client, cx),
-            Stage::Queued(_) => self.queue(client, cx),
+            Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
             Stage::AwaitHead => self.await_head(client, cx),
             Stage::Relay(_) => self.relay(client, cx),
@@ -259,6 +280,9 @@ impl Exchange {
     fn begin(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         if self._place.is_none() {
             return Next::Failed(Cause::Overloaded);
+        }
+        if let Some(bytes) = last_hop::answer(&self.head, self.may_keep_alive(cx)) {
+            return Next::Answer(bytes);
         }
         let route = match cx.gateway.route(&self.head) {
             Ok(route) => Arc::clone(route),
@@ -306,7 +330,7 @@ impl Exchange {
     fn take_places(&mut self, cx: &Context<'_>) -> Result<(), Cause> {
         let Some((route, guard)) = &mut self.route else { return Err(Cause::Internal) };
         *guard = Some(route.enter().ok_or(Cause::RouteFull)?);
-        if self.head.upgrade {
+        if self.head.upgrade && cx.gateway.tunnels.may_take() {
             self.permit = Some(cx.gateway.tunnels.take().ok_or(Cause::TunnelsFull)?);
         }
         Ok(())
@@ -342,19 +366,27 @@ impl Exchange {
                     Err(cause) => Some(self.fail(cause, client, cx)),
                 }
             }
-            (Cause::BackendsBusy, _) => Some(self.fail(self.last.unwrap_or(cause), client, cx)),
-            _ => {
-                if cause == Cause::ResponseTimeout && self.answered.is_none() {
-                    self.note_failure(cause);
-                }
-                Some(self.fail(cause, client, cx))
-            }
+            _ => Some(self.fail(cause, client, cx)),
         }
+    }
+
+    /// Whether the client's connection can carry another request after an answer now.
+    fn may_keep_alive(&self, cx: &Context<'_>) -> bool {
+        self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received()
     }
 
     fn note_failure(&self, cause: Cause) {
         if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
             route.note_failure(guard, cause);
+        }
+    }
+
+    /// A backend has answered.
+    fn accuse_suspects(&mut self) {
+        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+            for suspect in self.suspects.drain(..).filter(|suspect| suspect.id() != guard.backend().id()) {
+                route.note_failure(&suspect, Cause::BackendClosed);
+            }
         }
     }
 
@@ -367,28 +399,40 @@ impl Exchange {
     /// Lets go of the backend that failed, and says with what the next try begins, if there may be one.
     fn after_failed_try(&mut self, failed: Failed, cx: &mut Context<'_>) -> Result<Stage, Cause> {
         let Failed { cause, is_ours } = failed;
-        if !is_ours {
-            self.note_failure(cause);
-        }
         let (sent, received) =
             self.backend.as_ref().map_or((0, 0), |backend| (backend.sent, backend.received));
+        if cause == Cause::BackendClosed {
+            // That a kept connection has ended says nothing.
+            let is_new = self.backend.as_ref().is_some_and(|backend| !backend.is_reused);
+            if let (true, 0, Some(guard)) = (is_new, received, &self.guard) {
+                self.suspects.push(Arc::clone(guard.backend()));
+            }
+        } else if !is_ours {
+            self.note_failure(cause);
+        }
         self.drop_backend(cx);
         let Some((route, _)) = &self.route else { return Err(cause) };
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         let in_time = cx.now.duration_since(self.started) < config.response_timeout;
         let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
-        if tries_left == 0 || !in_time || !retry::may_retry(&self.head.method, cause, progress) {
+        if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
             self.guard = None;
             return Err(cause);
+        }
+        self.last = Some(cause);
+        self.upload = Upload::new(cx.now);
+        if tries_left == 0 {
+            self.guard = None;
+            self.tried.clear();
+            let may_wait = cx.now < self.held_until(cx);
+            return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
         }
         cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(guard) = self.guard.take() {
             log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
             self.tried.push(Arc::clone(guard.backend()));
         }
-        self.last = Some(cause);
-        self.upload = Upload::new(cx.now);
         Ok(Stage::Queued(Queued::new(cx.now)))
     }
 

@@ -1,6 +1,7 @@
-//! Stage: a backend is looked for. While all are full, the exchange waits in the line of its route.
+//! Stage: a backend is looked for. While all are full, or none is there and the route lets its requests wait for one, the
+//! exchange waits in the line of its route.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -8,10 +9,14 @@ use super::connect::Connect;
 use super::context::Context;
 use super::{Due, Exchange, Next, Stage};
 use crate::balance::PickRequest;
-use crate::downstream::connection::Connection;
+use crate::balance::line::{Turn, Wake};
 use crate::error::Cause;
 use crate::net::poller::{Token, Waker};
 use crate::route::Pick;
+
+/// After all tries have failed, a held request tries again this much later: nobody says when a backend that refuses
+/// connections has begun to take them.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes a worker look at one of its connections again. From any thread.
 #[derive(Clone, Debug)]
@@ -20,12 +25,18 @@ pub(crate) struct Wakeup {
     pub(crate) waker: Waker,
 }
 
-impl Wakeup {
-    /// Something may have changed for the connection of this token.
-    pub(crate) fn look_at(&self, token: Token) {
+/// The connection that waits.
+#[derive(Debug)]
+struct Waiting {
+    token: Token,
+    wakeup: Wakeup,
+}
+
+impl Wake for Waiting {
+    fn wake(&self) {
         // Fails only when the worker is gone, and its connections with it.
-        if self.tokens.send(token).is_ok() {
-            self.waker.wake();
+        if self.wakeup.tokens.send(self.token).is_ok() {
+            self.wakeup.waker.wake();
         }
     }
 }
@@ -34,38 +45,62 @@ impl Wakeup {
 #[derive(Debug)]
 pub(super) struct Queued {
     since: Instant,
+    /// Not before.
+    next_try: Instant,
+    turn: Option<Turn>,
 }
 
 impl Queued {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now }
+        Self { since: now, next_try: now, turn: None }
+    }
+
+    /// The next try after a pause.
+    pub(super) fn after_pause(now: Instant) -> Self {
+        Self { since: now, next_try: now + PAUSE, turn: None }
     }
 }
 
 impl Exchange {
-    pub(super) fn queue(&mut self, client: &Connection, cx: &mut Context<'_>) -> Next {
-        let (Stage::Queued(queued), Some((route, _))) = (&self.stage, &self.route) else {
+    pub(super) fn queue(&mut self, cx: &mut Context<'_>) -> Next {
+        let held_until = self.held_until(cx);
+        let (Stage::Queued(queued), Some((route, _))) = (&mut self.stage, &self.route) else {
             return Next::Failed(Cause::Internal);
         };
-        let request = PickRequest { client: client.address(), fields: &self.head.fields };
-        let picked = match route.pick(&request, &self.tried) {
-            Pick::None if !self.tried.is_empty() => route.pick(&request, &[]),
-            pick => pick,
-        };
-        match picked {
+        if cx.now < queued.next_try {
+            return Next::Wait(Due::look(queued.next_try));
+        }
+        let was_called = queued.turn.as_ref().is_some_and(Turn::take_call);
+        let request = PickRequest { client: self.client, fields: &self.head.fields };
+        let (cause, until) = match route.choose(&request, &self.tried) {
             Pick::Backend(guard) => {
                 self.guard = Some(guard);
-                Next::Stage(Stage::Connect(Connect::new()))
+                return Next::Stage(Stage::Connect(Connect::new()));
             }
-            Pick::None if route.backends().is_empty() => {
-                Next::Failed(self.last.unwrap_or(Cause::NameNotResolved))
-            }
-            Pick::None => Next::Failed(self.last.unwrap_or(Cause::NoHealthyBackend)),
-            Pick::Busy => {
-                let until = queued.since + route.config().queue_timeout;
-                let _ = cx.wakeup;
-                Next::Wait(Due::fails(until, Cause::BackendsBusy))
-            }
+            Pick::Busy => (Cause::BackendsBusy, queued.since + route.config().queue_timeout),
+            Pick::None => (route.nobody(), held_until),
+        };
+        let cause = self.last.unwrap_or(cause);
+        if until <= cx.now {
+            return Next::Failed(cause);
         }
+        match &queued.turn {
+            None => {
+                let waiting = Waiting { token: cx.client, wakeup: cx.wakeup.clone() };
+                queued.turn = Some(route.join_line(Box::new(waiting)));
+                // One may have become free before.
+                return self.queue(cx);
+            }
+            Some(turn) if was_called => turn.pass_on(),
+            Some(_) => {}
+        }
+        let trial = route.next_trial().map(|trial| Due::look(cx.now + trial));
+        Next::Wait(Due::fails(until, cause).or(trial))
+    }
+
+    /// How long the exchange may wait while its route has no backend for it. It begins to when it finds none.
+    pub(super) fn held_until(&mut self, cx: &Context<'_>) -> Instant {
+        let hold = self.route.as_ref().map_or(Duration::ZERO, |(route, _)| route.config().hold);
+        *self.held_until.get_or_insert(cx.now + hold)
     }
 }

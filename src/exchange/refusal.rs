@@ -2,9 +2,10 @@
 
 use http::StatusCode;
 
+use super::last_hop::ALLOW;
 use crate::error::Cause;
 use crate::http::head::Version;
-use crate::http::response_out::{write_connection, write_field, write_status_line};
+use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
 
 /// The bytes of an answer made by the proxy itself. `request`: version, and whether it was HEAD.
 pub(crate) fn refusal(cause: Cause, version: Version, is_head: bool, keep_alive: bool) -> Vec<u8> {
@@ -13,6 +14,7 @@ pub(crate) fn refusal(cause: Cause, version: Version, is_head: bool, keep_alive:
     let body = format!("{} {reason}: {} ({cause})\n", status.as_u16(), cause.sentence());
     let mut out = Vec::with_capacity(512);
     write_status_line(&mut out, status, reason.as_bytes());
+    write_date(&mut out);
     write_field(&mut out, b"content-type", b"text/plain; charset=utf-8");
     write_field(&mut out, b"content-length", body.len().to_string().as_bytes());
     let proxy_status = format!("reverse-proxy; error={}; details=\"{cause}\"", cause.proxy_error_type());
@@ -22,7 +24,7 @@ pub(crate) fn refusal(cause: Cause, version: Version, is_head: bool, keep_alive:
     }
     if cause.status() == 405 {
         // CONNECT is the one method refused by name.
-        write_field(&mut out, b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+        write_field(&mut out, b"allow", ALLOW);
     }
     write_connection(&mut out, version, keep_alive);
     out.extend_from_slice(b"\r\n");

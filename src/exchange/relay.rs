@@ -289,7 +289,9 @@ impl Exchange {
                     let n = match backend.stream.fill(pipe, most) {
                         Ok(0) => return Err(Cause::BackendClosed),
                         Ok(n) => n,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return Ok(Waits::ForBackend);
+                        }
                         Err(_) => return Err(Cause::BackendClosed),
                     };
                     relay.received = cx.now;

@@ -6,7 +6,7 @@ use crate::error::Cause;
 
 /// How far a try had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Bytes of the request that were handed to the kernel.
     pub sent: u64,
     /// Bytes of an answer that had arrived.
@@ -18,7 +18,7 @@ pub struct Progress {
 /// Whether the request may be sent again. Nothing of it has reached a backend: always. Else only if the backend closed
 /// the connection before a byte of its answer, the method is idempotent, and the body can be had again.
 #[must_use]
-pub fn may_retry(method: &Method, cause: Cause, progress: Progress) -> bool {
+pub(crate) fn may_retry(method: &Method, cause: Cause, progress: Progress) -> bool {
     if !progress.replayable {
         return false;
     }

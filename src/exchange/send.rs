@@ -9,10 +9,10 @@ use super::{CONTINUE, Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::chunked;
-use crate::http::trailers::write_last_chunk;
 use crate::http::framing::BodyFraming;
+use crate::http::headers::Rewrite;
 use crate::http::request_out::write_request;
-use crate::upstream::headers::Rewrite;
+use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
 
 /// How far the request has come.
@@ -65,13 +65,22 @@ impl Exchange {
         };
         let config = route.config();
         let upstream = guard.upstream();
-        let host =
-            if config.preserve_host && !self.head.host.is_empty() { &self.head.host } else { upstream.host() };
+        let host = if config.preserve_host && !self.head.host.is_empty() {
+            &self.head.host
+        } else {
+            upstream.host()
+        };
         self.upload = Upload::new(cx.now);
         let mut out = cx.buffers.take_out();
         let trusted = cx.gateway.trusted.iter().any(|network| network.contains(client.address()));
-        let with = Rewrite { host, client: client.forwarded_for(), trusted, upgrade: self.permit.is_some() };
-        write_request(&mut out, &self.head, with);
+        let with = Rewrite {
+            host,
+            client: client.forwarded_for(),
+            trusted,
+            upgrade: self.permit.is_some(),
+            via: &cx.gateway.via,
+        };
+        write_request(&mut out, &self.head, &with);
         let held = self.body.take_held();
         if !held.is_empty() {
             self.upload.taken = held.len() as u64;

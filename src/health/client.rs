@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Cause;
 use crate::http::chunked::LAST_CHUNK;
-use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead, ResponseScan, scan_response};
+use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead, ResponseScan, scan};
 use crate::net::poller::Event;
 use crate::net::stream::Stream;
 use crate::upstream::address::Upstream;
@@ -79,7 +79,9 @@ impl From<io::Error> for Fault {
 fn connect(upstream: &Upstream, deadline: Instant) -> io::Result<Stream> {
     let mut stream = loop {
         match upstream.connect() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() + TRY_AGAIN < deadline => {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && Instant::now() + TRY_AGAIN < deadline =>
+            {
                 std::thread::park_timeout(TRY_AGAIN);
             }
             connected => break connected?,
@@ -103,14 +105,16 @@ fn ask(stream: &mut Stream, request: &[u8], deadline: Instant) -> Result<StatusC
     while !rest.is_empty() || stream.has_unsent() {
         match stream.write(rest, false) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(stream, PollFlags::OUT, deadline)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(stream, PollFlags::OUT, deadline)?
+            }
             Err(error) => return Err(error.into()),
         }
     }
     let mut input = Vec::new();
     let mut scanned = 0;
     let (status, framing) = loop {
-        match scan_response(&input, scanned) {
+        match scan(&input, scanned) {
             ResponseScan::Incomplete { scanned: so_far } => scanned = so_far,
             ResponseScan::Bad(error) => return Err(Fault::Response(error)),
             ResponseScan::Complete { len } => {

@@ -3,12 +3,15 @@
 //!
 //! Strict for the same reason as the framing of requests: where two parties disagree about a chunk size, they
 //! disagree about where the next message begins. The decoded bytes are framed anew before they are sent on, so
-//! sizes, extensions and trailers of the sender reach nobody.
+//! sizes and extensions of the sender reach nobody; of its trailers, `trailers.rs` says which do.
 
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
 
+use http::header::{HeaderName, HeaderValue};
+
+use super::fields::Fields;
 use super::framing::is_tchar;
 
 /// The end of a chunked body without trailers.
@@ -24,7 +27,7 @@ const FREE_OVERHEAD: u64 = 16;
 /// long lines around single bytes.
 const MAX_OVERHEAD: u64 = 16 * 1024;
 /// Bytes of trailers, with the line ends.
-const MAX_TRAILER_BYTES: u16 = 8 * 1024;
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// Lines of trailers.
 const MAX_TRAILER_LINES: u8 = 100;
 
@@ -133,7 +136,8 @@ pub struct Decoder {
     line: u64,
     /// Bytes beyond what is free, over all chunks.
     overhead: u64,
-    trailer_bytes: u16,
+    /// The trailer lines so far.
+    trailers: Vec<u8>,
     trailer_lines: u8,
 }
 
@@ -150,14 +154,28 @@ impl Decoder {
             state: State::Size { digits: 0, size: 0 },
             line: 0,
             overhead: 0,
-            trailer_bytes: 0,
+            trailers: Vec::new(),
             trailer_lines: 0,
         }
     }
 
-    /// Trailers (shim).
-    pub fn take_trailers(&mut self) -> Option<super::fields::Fields> {
-        None
+    /// What came behind the last chunk, once the body has ended; `None` where that was nothing.
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        if !self.is_done() || self.trailers.is_empty() {
+            return None;
+        }
+        let mut lines = std::mem::take(&mut self.trailers);
+        lines.extend_from_slice(b"\r\n");
+        let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILER_LINES as usize];
+        // The decoder has let nothing pass that could not be parsed.
+        let (_, parsed) = httparse::parse_headers(&lines, &mut slots).ok().and_then(complete)?;
+        let field = |line: &httparse::Header<'_>| {
+            Some((
+                HeaderName::from_bytes(line.name.as_bytes()).ok()?,
+                HeaderValue::from_bytes(line.value).ok()?,
+            ))
+        };
+        Some(parsed.iter().filter_map(field).collect())
     }
 
     /// Whether the body has ended.
@@ -261,16 +279,15 @@ impl Decoder {
         }
     }
 
-    /// Trailers are checked and forgotten: nothing this proxy does depends on them, and merged into the head they
-    /// could say there what was refused before.
+    /// Trailers are checked and kept apart: merged into the head they could say there what was refused before.
     fn next_in_trailers(&mut self, state: State, byte: u8) -> Result<State, ChunkError> {
         if state == State::TrailerStart {
             self.trailer_lines += 1;
         }
-        self.trailer_bytes += 1;
-        if self.trailer_lines > MAX_TRAILER_LINES || self.trailer_bytes > MAX_TRAILER_BYTES {
+        if self.trailer_lines > MAX_TRAILER_LINES || self.trailers.len() == MAX_TRAILER_BYTES {
             return Err(ChunkError::TrailersTooLarge);
         }
+        self.trailers.push(byte);
         match (state, byte) {
             (State::TrailerStart | State::TrailerName, byte) if is_tchar(byte) => Ok(State::TrailerName),
             (State::TrailerName, b':') => Ok(State::TrailerValue),
@@ -279,6 +296,13 @@ impl Decoder {
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             _ => Err(ChunkError::Trailer),
         }
+    }
+}
+
+fn complete<T>(status: httparse::Status<T>) -> Option<T> {
+    match status {
+        httparse::Status::Complete(done) => Some(done),
+        httparse::Status::Partial => None,
     }
 }
 
@@ -466,11 +490,24 @@ mod tests {
     }
 
     #[test]
+    fn trailers_are_kept() {
+        let mut decoder = Decoder::new();
+        assert!(decoder.decode(b"1\r\nx\r\n0\r\nA: b \r\nc:\r\nA:\td\xff\r\n\r", &mut [0; 9]).is_ok());
+        assert_eq!(decoder.take_trailers(), None, "not at the end yet");
+        assert!(decoder.decode(b"\n", &mut []).unwrap().done);
+        let value = |value: &[u8]| HeaderValue::from_bytes(value).unwrap();
+        let (a, c) = (HeaderName::from_static("a"), HeaderName::from_static("c"));
+        let expected = [(a.clone(), value(b"b")), (c, value(b"")), (a, value(b"d\xff"))];
+        assert_eq!(decoder.take_trailers(), Some(expected.into_iter().collect()));
+        assert_eq!(decoder.take_trailers(), None);
+    }
+
+    #[test]
     fn too_many_trailers() {
         let lines = |n| [b"0\r\n", "a:\r\n".repeat(n).as_bytes(), b"\r\n"].concat();
         assert_eq!(whole(&lines(MAX_TRAILER_LINES.into())).end, Ok(true));
         assert_eq!(error(&lines(usize::from(MAX_TRAILER_LINES) + 1)), ChunkError::TrailersTooLarge);
-        let long = [b"0\r\na:", "x".repeat(MAX_TRAILER_BYTES.into()).as_bytes(), b"\r\n\r\n"].concat();
+        let long = [b"0\r\na:", "x".repeat(MAX_TRAILER_BYTES).as_bytes(), b"\r\n\r\n"].concat();
         assert_eq!(error(&long), ChunkError::TrailersTooLarge);
     }
 

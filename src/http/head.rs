@@ -139,20 +139,14 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
     let mut past_request_line = is_first_call.then_some(false);
     let mut may_have_body = false;
     loop {
-        let Some(end) = find_control(window, at) else {
-            at = window.len();
-            break;
-        };
-        match window.get(end..).unwrap_or_default() {
-            [b'\r', b'\n', ..] => {}
-            [b'\r'] => {
-                at = end;
+        let end = match line_end(window, at) {
+            LineEnd::At(end) => end,
+            LineEnd::Missing { scanned } => {
+                at = scanned;
                 break;
             }
-            [b'\r', ..] => return Scan::Bad(bad_request("bare CR in the head")),
-            [b'\n', ..] => return Scan::Bad(bad_request("bare LF in the head")),
-            _ => return Scan::Bad(bad_request("control character in the head")),
-        }
+            LineEnd::Bad(why) => return Scan::Bad(bad_request(why)),
+        };
         let before = window.get(start..end).unwrap_or_default();
         if before.ends_with(b"\r\n") {
             if !is_first_call {
@@ -178,6 +172,37 @@ fn skip_empty_lines(buf: &[u8]) -> usize {
         let rest = buf.get(start..).unwrap_or_default();
         if rest.starts_with(b"\r\n") { start + 2 } else { start }
     })
+}
+
+/// Where a line of a head ends.
+pub(super) enum LineEnd {
+    /// Before the CRLF that begins here.
+    At(usize),
+    /// Not in these bytes, of which so many need not be looked at again.
+    Missing { scanned: usize },
+    /// In a way that readers would disagree about.
+    Bad(&'static str),
+}
+
+/// The end of the line that goes on at `at`, for requests and responses alike (RFC 9112 §2.2).
+pub(super) fn line_end(buf: &[u8], at: usize) -> LineEnd {
+    let Some(end) = find_control(buf, at) else { return LineEnd::Missing { scanned: buf.len() } };
+    match buf.get(end..).unwrap_or_default() {
+        [b'\r', b'\n', ..] => LineEnd::At(end),
+        [b'\r'] => LineEnd::Missing { scanned: end },
+        [b'\r', ..] => LineEnd::Bad("bare CR in the head"),
+        [b'\n', ..] => LineEnd::Bad("bare LF in the head"),
+        _ => LineEnd::Bad("control character in the head"),
+    }
+}
+
+/// The same head with `1` for the digit at `at`, the minor version, where that is a later one: it is read as the highest
+/// that is known here (RFC 9110 §2.5). `None`: there is no such digit.
+pub(super) fn as_http_1_1(head: &Bytes, at: usize) -> Option<Bytes> {
+    let mut copy = head.to_vec();
+    let digit = copy.get_mut(at).filter(|digit| matches!(digit, b'2'..=b'9'))?;
+    *digit = b'1';
+    Some(Bytes::from(copy))
 }
 
 /// The first byte from `at` on that is below a space and not a tab. DEL is left to the parser.
@@ -216,18 +241,17 @@ fn too_large(window: &[u8], start: usize) -> HeadError {
     }
 }
 
-/// Whether a request line ends with a version that is spoken here.
+/// Whether a request line ends with a version that is spoken here. A later minor version of 1 is served as 1.1 (RFC 9110
+/// §2.5). What is no version at all (RFC 9112 §2.3: a digit, a dot, a digit) is no request.
 fn check_version(line: &[u8]) -> Result<(), HeadError> {
-    if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
-        return Ok(());
-    }
     let last_word = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    Err(match last_word {
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..] => {
-            HeadError::new(505, "version_not_supported", "HTTP version other than 1.0 and 1.1")
+    match last_word {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] if last_word.len() < line.len() => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(HeadError::new(505, "version_not_supported", "HTTP version other than 1.x"))
         }
-        _ => bad_request("request line without an HTTP version"),
-    })
+        _ => Err(bad_request("request line without an HTTP version")),
+    }
 }
 
 /// A request head that obeys the rules.
@@ -252,8 +276,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Expect: 100-continue`, which 1.0 does not know (RFC 9110 §10.1.1 has it ignored there).
     pub expect_continue: bool,
-    /// A request to switch protocols: `Connection: upgrade` and an `Upgrade` field that does not name `h2c`, which
-    /// is ignored: past a 101 for it no rule of this proxy would apply to what the client sends. Not in 1.0.
+    /// A request to switch protocols: `Connection: upgrade` and an `Upgrade` field that names neither `h2c` nor TLS. Not
+    /// in 1.0.
     pub upgrade: bool,
     /// The host asked for: the authority of an absolute-form target, else the `Host` field. Empty if that is empty
     /// or, in 1.0, absent.
@@ -277,7 +301,7 @@ impl RequestHead {
     /// | 431 | `head_too_large` | too many bytes or field lines |
     /// | 501 | `unknown_method` | a method longer than 32 characters |
     /// | 501 | `unknown_transfer_coding` | a transfer coding other than `chunked` |
-    /// | 505 | `version_not_supported` | anything but HTTP/1.0 and HTTP/1.1 |
+    /// | 505 | `version_not_supported` | a major version other than 1 |
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the head keeps slices of the buffer: the caller gives it away"
@@ -297,22 +321,29 @@ impl RequestHead {
         if limits.max_headers <= STACK_FIELDS {
             let mut slots = [const { MaybeUninit::uninit() }; STACK_FIELDS];
             let slots = slots.get_mut(..limits.max_headers).unwrap_or_default();
-            Self::parse_with(bytes, slots)
+            Self::parse_with(bytes, limits, slots)
         } else {
             // No line is shorter than `a:` and its CRLF.
             let mut slots = Vec::with_capacity(limits.max_headers.min(bytes.len() / 4 + 1));
-            Self::parse_with(bytes, slots.spare_capacity_mut())
+            Self::parse_with(bytes, limits, slots.spare_capacity_mut())
         }
     }
 
     fn parse_with<'b>(
         bytes: &'b Bytes,
+        limits: &HeadLimits,
         slots: &mut [MaybeUninit<httparse::Header<'b>>],
     ) -> Result<Self, HeadError> {
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(bytes, slots) {
             Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
             Ok(_) => return Err(bad_request("head without an end")),
+            Err(httparse::Error::Version) => {
+                let start = skip_empty_lines(bytes);
+                let line = bytes.get(start..).unwrap_or_default().iter().position(|&b| b == b'\r');
+                let known = line.and_then(|len| as_http_1_1(bytes, (start + len).saturating_sub(1)));
+                return Self::parse_scanned(&known.ok_or(bad_request("malformed version"))?, limits);
+            }
             Err(error) => return Err(syntax_error(error)),
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
@@ -463,10 +494,16 @@ fn expects_continue(version: Version, fields: &Fields) -> Result<bool, HeadError
     })
 }
 
-/// Whether `Upgrade` names a protocol, and `h2c` isn't among those the backend could choose.
+/// Whether `Upgrade` names protocols that may be switched to. Not `h2c`, past which no rule of this proxy would apply to
+/// what the client sends; nor TLS, which would be between the client and the backend. An upgrade may always be ignored
+/// (RFC 9110 §7.8).
 fn names_other_protocol(fields: &Fields) -> bool {
+    let is_refused = |protocol: &[u8]| {
+        protocol.eq_ignore_ascii_case(b"h2c")
+            || protocol.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"tls/"))
+    };
     let mut protocols = list_elements(fields.get_all(&UPGRADE)).peekable();
-    protocols.peek().is_some() && protocols.all(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+    protocols.peek().is_some() && !protocols.any(is_refused)
 }
 
 #[cfg(test)]

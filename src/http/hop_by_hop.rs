@@ -80,8 +80,12 @@ pub fn te_trailers(fields: &Fields) -> bool {
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
+    is_hop_by_hop_name(name.as_str())
+}
+
+fn is_hop_by_hop_name(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-authenticate"
@@ -96,8 +100,22 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Fields that the backend relies on: a client that names them in `Connection` could otherwise take away what the
 /// proxies before this one said about it.
-fn is_protected(name: &HeaderName) -> bool {
+pub(super) fn is_protected(name: &HeaderName) -> bool {
+    is_protected_name(name.as_str())
+}
+
+/// Whether a backend that reads `_` as `-`, as CGI and all that took after it do, would take the field for one that only
+/// the proxy may send: `Transfer_Encoding`, `X_Forwarded_For`.
+pub(super) fn imitates_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
+    if !name.contains('_') {
+        return false;
+    }
+    let dashed = name.replace('_', "-");
+    is_hop_by_hop_name(&dashed) || is_protected_name(&dashed)
+}
+
+fn is_protected_name(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "via" | "forwarded") || name.starts_with("x-forwarded-")
 }
 
@@ -201,6 +219,18 @@ mod tests {
         let options = ConnectionOptions::from_values(map.get_all(CONNECTION).iter());
         assert!(!crosses(&name("x-a"), &options));
         assert!(!crosses(&COOKIE, &options));
+    }
+
+    #[test]
+    fn underscores_do_not_hide_a_name() {
+        for field in
+            ["content_length", "transfer_encoding", "x_forwarded_for", "x_forwarded-proto", "keep_alive"]
+        {
+            assert!(imitates_ours(&name(field)), "{field}");
+        }
+        for field in ["content-length", "x-forwarded-for", "x_token", "user_id", "vi_a"] {
+            assert!(!imitates_ours(&name(field)), "{field}");
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 pub mod chunked;
 pub mod cookie;
+mod date;
 pub mod fields;
 pub mod framing;
 pub mod head;
+pub mod headers;
 pub mod hop_by_hop;
 pub mod request_out;
 pub mod response_head;

@@ -15,9 +15,19 @@ impl Route {
         self.group.load().backends.iter().any(|backend| backend.is_healthy())
     }
 
+    /// Whether the backend with this id is there, and neither probes nor exchanges have taken it out.
+    pub(crate) fn can_use(&self, id: u64) -> bool {
+        let group = self.group.load();
+        group
+            .backends
+            .iter()
+            .any(|backend| backend.id() == id && backend.is_healthy() && !backend.passive().is_out())
+    }
+
     /// An exchange on `backend` went well.
     pub(crate) fn note_success(&self, backend: &Backend) {
         if backend.passive().succeeded() {
+            self.line.call_all();
             let (route, label) = (&self.config.prefix, backend.label());
             // Who reads that it went can read that it came back.
             if backend.told_out(false) {
@@ -29,7 +39,8 @@ impl Route {
     }
 
     /// An exchange on `backend` failed, and `cause` says why. What a client could have brought about does not count:
-    /// only that it can't be connected to, or does not answer in time.
+    /// only that it can't be connected to, or takes a request on a new connection and closes that without a word. How long
+    /// it takes to answer depends on what is asked.
     pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
         let counts = matches!(
             cause,
@@ -37,7 +48,7 @@ impl Route {
                 | Cause::ConnectTimeout
                 | Cause::ConnectFailed
                 | Cause::TlsFailed(_)
-                | Cause::ResponseTimeout
+                | Cause::BackendClosed
         );
         let (route, label) = (&self.config.prefix, backend.label());
         if cause.blame() == Blame::Upstream {
@@ -78,14 +89,15 @@ impl Route {
         }
     }
 
-    /// Tells the log when the last healthy backend is gone, once until one is back. Whoever changes the health of a
-    /// backend calls this afterwards. Returns whether it had something to tell.
+    /// Tells the log when the last healthy backend is gone, once until one is back, and who waits for a backend to look
+    /// again. Whoever changes the health of a backend, or brings new ones, calls this afterwards. Returns whether it had something to tell.
     pub(crate) fn health_changed(&self) -> bool {
         let none_left = {
             let mut known = lock(&self.known_healthy);
             let now = self.has_healthy();
             std::mem::replace(&mut *known, now) && !now
         };
+        self.line.call_all();
         if none_left {
             log::warn!("no healthy backend left route={}", self.config.prefix.as_str());
         }
@@ -127,9 +139,13 @@ mod tests {
     fn what_a_client_can_provoke_takes_nobody_out() {
         let route = Route::for_tests(2, |_| ());
         let backends = route.backends();
-        for cause in
-            [Cause::ClientLeft, Cause::BodyTimeout, Cause::BackendClosed, Cause::BadResponse, Cause::BadBody]
-        {
+        for cause in [
+            Cause::ClientLeft,
+            Cause::BodyTimeout,
+            Cause::ResponseTimeout,
+            Cause::BadResponse,
+            Cause::BadBody,
+        ] {
             (0..10).for_each(|_| route.note_failure(&backends[0], cause));
         }
         assert!(!backends[0].passive().is_out());

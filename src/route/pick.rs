@@ -3,10 +3,12 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use super::{Group, Route};
 use crate::balance::backend::now_millis;
+use crate::balance::line::{Turn, Wake};
 use crate::balance::{Backend, BackendGuard, PickRequest};
 use crate::error::Cause;
 
@@ -24,10 +26,20 @@ pub enum Pick {
     None,
 }
 
+/// A thread that waits in line.
+#[derive(Debug)]
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(&self) {
+        self.0.unpark();
+    }
+}
+
 impl Route {
-    /// Finds a backend for an exchange that has failed on the `tried` ones, and counts it there. One that was not tried
-    /// comes first; one that the exchanges, not the probes, have taken out comes last, but before none at all. While all
-    /// are full, waits in line until `queue_timeout_secs` or `deadline`.
+    /// Finds a backend for an exchange that has failed on the `tried` ones, as [`choose`](Self::choose) does, on a thread
+    /// that can wait: while all are full, in line until `queue_timeout_secs` or `deadline`; while none can be had, for
+    /// `hold_secs`.
     ///
     /// # Errors
     /// [`Cause::NoHealthyBackend`], [`Cause::BackendsBusy`], or [`Cause::NameNotResolved`] while no name has an address.
@@ -37,23 +49,59 @@ impl Route {
         tried: &[Arc<Backend>],
         deadline: Option<Instant>,
     ) -> Result<BackendGuard, Cause> {
-        let look = || match self.pick(request, tried) {
+        let started = Instant::now();
+        let mut turn: Option<Turn> = None;
+        loop {
+            let was_called = turn.as_ref().is_some_and(Turn::take_call);
+            let (cause, patience) = match self.choose(request, tried) {
+                Pick::Backend(guard) => return Ok(guard),
+                Pick::Busy => (Cause::BackendsBusy, self.config.queue_timeout),
+                Pick::None => (self.nobody(), self.config.hold),
+            };
+            let until = started + patience;
+            let until = deadline.map_or(until, |deadline| deadline.min(until));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(cause);
+            }
+            match &turn {
+                None => turn = Some(self.join_line(Box::new(Parked(thread::current())))),
+                Some(turn) => {
+                    if was_called {
+                        turn.pass_on();
+                    }
+                    thread::park_timeout(self.next_trial().map_or(left, |trial| trial.min(left)));
+                }
+            }
+        }
+    }
+
+    /// A place in the line, for who has found no backend and waits for one.
+    pub(crate) fn join_line(&self, wake: Box<dyn Wake>) -> Turn {
+        self.line.join(wake)
+    }
+
+    /// Why there is no backend at all.
+    pub(crate) fn nobody(&self) -> Cause {
+        if self.group.load().backends.is_empty() { Cause::NameNotResolved } else { Cause::NoHealthyBackend }
+    }
+
+    /// In how long a backend that failures have taken out may be asked again, the soonest of them. Nobody is called then.
+    pub(crate) fn next_trial(&self) -> Option<Duration> {
+        let now = now_millis();
+        let group = self.group.load();
+        let next = group.backends.iter().filter_map(|backend| backend.passive().returns_in(now)).min()?;
+        Some(Duration::from_millis(next.max(1)))
+    }
+
+    /// Picks one that was not tried; then, one that was; one that the exchanges, not the probes, have taken out comes
+    /// last, but before none at all.
+    #[must_use]
+    pub fn choose(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
+        match self.pick(request, tried) {
             Pick::None if !tried.is_empty() => self.pick(request, &[]),
             pick => pick,
-        };
-        match look() {
-            Pick::Backend(guard) => return Ok(guard),
-            Pick::None if self.group.load().backends.is_empty() => return Err(Cause::NameNotResolved),
-            Pick::None => return Err(Cause::NoHealthyBackend),
-            Pick::Busy => {}
         }
-        let patience = Instant::now() + self.config.queue_timeout;
-        let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-        let found = self.line.wait(patience, !tried.is_empty(), || match look() {
-            Pick::Backend(guard) => Some(guard),
-            Pick::Busy | Pick::None => None,
-        });
-        found.ok_or(Cause::BackendsBusy)
     }
 
     /// Picks a backend that is not among `tried`, and counts the exchange on it.
@@ -160,7 +208,7 @@ mod tests {
     fn full_backends_are_passed_over_and_then_waited_for() {
         let route = Route::for_tests(2, |config| {
             config.max_in_flight_per_backend = NonZeroUsize::new(2);
-            config.queue_timeout = std::time::Duration::from_millis(20);
+            config.queue_timeout = Duration::from_millis(20);
         });
         let mut held: Vec<_> =
             (0..4).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
@@ -175,11 +223,11 @@ mod tests {
     fn who_waits_in_line_is_called_when_a_backend_becomes_free() {
         let route = Route::for_tests(1, |config| {
             config.max_in_flight_per_backend = NonZeroUsize::new(1);
-            config.queue_timeout = std::time::Duration::from_secs(60);
+            config.queue_timeout = Duration::from_secs(60);
         });
         for _ in 0..50 {
             let held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
-            std::thread::scope(|scope| {
+            thread::scope(|scope| {
                 let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).is_ok());
                 drop(held);
                 assert!(waiter.join().unwrap());
@@ -192,50 +240,100 @@ mod tests {
     fn a_free_backend_is_not_lost_on_who_does_not_want_it() {
         let route = Route::for_tests(2, |config| {
             config.max_in_flight_per_backend = NonZeroUsize::new(1);
-            config.queue_timeout = std::time::Duration::from_secs(60);
+            config.queue_timeout = Duration::from_secs(60);
         });
         for _ in 0..20 {
             let mut held: Vec<_> =
                 (0..2).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
             let (freed, kept) = (held.remove(0), held.remove(0));
             let tried = [Arc::clone(freed.backend())];
-            let deadline = Instant::now() + std::time::Duration::from_secs(20);
-            std::thread::scope(|scope| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            thread::scope(|scope| {
                 let picky = scope.spawn(|| {
                     let guard = route.find_backend(&PickRequest::ANYONE, &tried, None).unwrap();
                     !Arc::ptr_eq(guard.backend(), &tried[0])
                 });
                 // First in line.
                 while route.line.waiting() < 1 {
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
                 let any =
                     scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], Some(deadline)).map(drop));
                 while route.line.waiting() < 2 {
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
                 let started = Instant::now();
                 drop(freed);
                 assert_eq!(any.join().unwrap(), Ok(()));
-                assert!(started.elapsed() < std::time::Duration::from_secs(10), "only found at the deadline");
+                assert!(started.elapsed() < Duration::from_secs(10), "only found at the deadline");
                 drop(kept);
                 assert!(picky.join().unwrap());
             });
         }
     }
 
+    /// Who waits is woken by whatever brings a backend, not by time.
+    #[test]
+    fn a_backend_that_comes_back_is_not_missed_by_who_waits() {
+        let route = Route::for_tests(2, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = Duration::from_secs(60);
+            config.fail_timeout = Duration::from_millis(50);
+            config.max_fails = 1;
+        });
+        let [a, b] = &route.backends()[..] else { panic!("two backends") };
+        let waits_for = |back: &dyn Fn()| {
+            let held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+            assert!(Arc::ptr_eq(held.backend(), a));
+            let started = Instant::now();
+            thread::scope(|scope| {
+                let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap());
+                while route.line.waiting() == 0 {
+                    thread::yield_now();
+                }
+                back();
+                assert!(Arc::ptr_eq(waiter.join().unwrap().backend(), b));
+            });
+            assert!(started.elapsed() < Duration::from_secs(20), "only found at the time-out");
+        };
+        b.set_healthy(false);
+        waits_for(&|| {
+            b.set_healthy(true);
+            route.health_changed();
+        });
+        route.note_failure(b, Cause::ConnectRefused);
+        assert!(b.passive().is_out());
+        waits_for(&|| ());
+    }
+
+    #[test]
+    fn while_there_is_none_one_is_waited_for_if_the_route_says_so() {
+        let route = Route::for_tests(1, |config| config.hold = Duration::from_secs(60));
+        let backend = Arc::clone(&route.backends()[0]);
+        backend.set_healthy(false);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).is_ok());
+            while route.line.waiting() == 0 {
+                thread::yield_now();
+            }
+            backend.set_healthy(true);
+            route.health_changed();
+            assert!(waiter.join().unwrap());
+        });
+    }
+
     #[test]
     fn nobody_waits_in_line_beyond_the_deadline() {
         let route = Route::for_tests(1, |config| {
             config.max_in_flight_per_backend = NonZeroUsize::new(1);
-            config.queue_timeout = std::time::Duration::from_secs(60);
+            config.queue_timeout = Duration::from_secs(60);
         });
         let _held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
         let started = Instant::now();
-        let deadline = Some(started + std::time::Duration::from_millis(20));
+        let deadline = Some(started + Duration::from_millis(20));
         let found = route.find_backend(&PickRequest::ANYONE, &[], deadline);
         assert_eq!(found.err(), Some(Cause::BackendsBusy));
-        assert!(started.elapsed() < std::time::Duration::from_secs(20));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 
     #[test]
@@ -244,7 +342,7 @@ mod tests {
         // Not the backend's own count: one more may look in there and go away again.
         let inside: [AtomicUsize; 3] = Default::default();
         let most = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
@@ -253,7 +351,7 @@ mod tests {
                         let at = backends.iter().position(|backend| Arc::ptr_eq(backend, guard.backend()));
                         let inside = &inside[at.unwrap()];
                         most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                        std::thread::yield_now();
+                        thread::yield_now();
                         inside.fetch_sub(1, Ordering::SeqCst);
                     }
                 });

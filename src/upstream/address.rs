@@ -46,6 +46,12 @@ impl Drop for IdlePlace {
     }
 }
 
+/// As in a `Host` field: without the port where it is the scheme's own (RFC 9110 §4.2.3).
+fn authority(host: &str, port: u16, default_port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == default_port { host } else { format!("{host}:{port}") }
+}
+
 impl Upstream {
     /// For the backend at `addr`, with what `route` says of connections. `resolved`: where that is, unless it is a
     /// Unix-domain socket.
@@ -56,11 +62,10 @@ impl Upstream {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let mut tls = None;
         let (host, destination) = match addr {
-            BackendAddr::Tcp { .. } => (addr.to_string(), Destination::Tcp(resolved)),
+            BackendAddr::Tcp { host, port } => (authority(host, *port, 80), Destination::Tcp(resolved)),
             BackendAddr::Https { host, port } => {
-                let authority = BackendAddr::Tcp { host: host.clone(), port: *port }.to_string();
                 tls = Some(TlsClient::new(host, &route.tls)?);
-                (authority, Destination::Tcp(resolved))
+                (authority(host, *port, 443), Destination::Tcp(resolved))
             }
             // What nginx sends for a Unix-domain backend.
             BackendAddr::Unix(path) => ("localhost".to_owned(), Destination::Unix(path.clone())),
@@ -130,6 +135,11 @@ impl Upstream {
         match socket.connect(&addr) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+            // The permissions of a socket file are the backend's affair, those of a firewall are not (`shortage.rs`).
+            Err(error) if domain == Domain::UNIX && error.kind() == io::ErrorKind::PermissionDenied => {
+                let advice = "no permission to write to the socket; let the proxy's user or group have it";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+            }
             Err(error) => return Err(error),
         }
         let session = self.tls.as_ref().map(TlsClient::session).transpose()?;

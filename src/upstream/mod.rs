@@ -4,6 +4,6 @@ pub mod address;
 pub(crate) mod connection;
 pub(crate) mod connections;
 pub(crate) mod fault;
-pub mod headers;
+
 pub mod names;
 pub(crate) mod shortage;

@@ -98,7 +98,8 @@ impl Client {
             Step::Wait | Step::Again => return Some(Outcome::Again),
             Step::Close => return Some(Outcome::Close),
             Step::Request(head) => {
-                self.exchange = Some(Box::new(Exchange::new(head, cx.gateway, cx.now)));
+                self.exchange =
+                    Some(Box::new(Exchange::new(head, self.connection.address(), cx.gateway, cx.now)));
             }
             Step::Refuse(cause) => self.refuse(cause, cx),
         }

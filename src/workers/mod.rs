@@ -36,13 +36,14 @@ struct Running {
 }
 
 impl Workers {
-    /// Starts the workers, and lets clients in.
+    /// Starts the workers, and lets up to `max_clients` in at once.
     ///
     /// # Errors
     /// A thread or an epoll can't be had.
     pub(crate) fn start(
         config: &ServerConfig,
         listeners: Vec<Listener>,
+        max_clients: usize,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
         let limits = limits(config);
@@ -56,12 +57,8 @@ impl Workers {
             engine.workers.push(Running { mailbox, thread });
         }
         let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        engine.accept = Some(Accept::start(
-            listeners,
-            mailboxes,
-            config.max_connections.get(),
-            Arc::clone(&gateway.counters),
-        )?);
+        engine.accept =
+            Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(&gateway.counters))?);
         Ok(engine)
     }
 
@@ -129,6 +126,7 @@ mod tests {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),
+            via: String::new(),
             draining: AtomicBool::new(false),
         })
     }
@@ -139,7 +137,7 @@ mod tests {
         // A file is always ready, so that no epoll takes it: the workers are there by then.
         let file = OwnedFd::from(std::fs::File::open("Cargo.toml").unwrap());
         let listener = Listener { socket: file.into(), addr: ([127, 0, 0, 1], 1).into() };
-        assert!(Workers::start(&ServerConfig::default(), vec![listener], &gateway).is_err());
+        assert!(Workers::start(&ServerConfig::default(), vec![listener], 1, &gateway).is_err());
         assert_eq!(Arc::strong_count(&gateway), 1, "a worker is left");
     }
 }

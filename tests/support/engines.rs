@@ -18,6 +18,14 @@ impl Engine {
             Self::TinyHttp => "tiny_http",
         }
     }
+
+    /// Lines under `[server]` with which it carries `count` exchanges at once: a thread each, or none.
+    pub fn carries(self, count: usize) -> String {
+        match self {
+            Self::Native => format!("max_exchanges = {count}"),
+            Self::TinyHttp => format!("workers = {count}"),
+        }
+    }
 }
 
 /// The one list of what cannot be had: engine, test, reason.

@@ -18,5 +18,5 @@ pub use hash::{Hash, hash_of, pattern};
 pub use origin::{Echo, Origin};
 pub use process::ProxyProcess;
 pub use proxy::TestProxy;
-pub use wait::{Gate, PATIENCE, Task, spawn, wait_for, wait_for_up_to};
+pub use wait::{Gate, PATIENCE, Task, spawn, wait_for};
 pub use wire::Framing;

@@ -149,6 +149,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         max_in_flight: n(7),
         max_in_flight_per_backend: Some(n(8)),
         queue_timeout: secs(9),
+        hold: Duration::ZERO,
         max_fails: 0,
         fail_timeout: secs(11),
         keepalive_connections: 0,

@@ -161,11 +161,16 @@ fn malformed_request_lines() {
 
 #[test]
 fn other_versions() {
-    for version in
-        ["HTTP/2.0", "HTTP/2", "HTTP/0.9", "HTTP/1.2", "HTTP/3.0", "HTTP/1.10", "HTTP/1.", "HTTP/11"]
-    {
-        let head = format!("GET / {version}\r\nHost: h\r\n\r\n");
-        assert_eq!(refused(head), (505, "version_not_supported"), "{version}");
+    let head = |version: &str| format!("GET / {version}\r\nHost: h\r\n\r\n");
+    for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/3.0"] {
+        assert_eq!(refused(head(version)), (505, "version_not_supported"), "{version}");
+    }
+    for version in ["HTTP/2", "HTTP/1", "HTTP/1.10", "HTTP/1.", "HTTP/11", "HTTP/01.1", "HTTP/1.x"] {
+        assert_eq!(refused(head(version)), (400, "bad_request"), "{version}");
+    }
+    for version in ["HTTP/1.2", "HTTP/1.9"] {
+        assert_eq!(parse(head(version)).unwrap().version, Version::Http11, "{version}");
+        assert_eq!(parse(format!("\r\n{}", head(version))).unwrap().version, Version::Http11, "{version}");
     }
     assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), (505, "version_not_supported"));
 }

@@ -1,0 +1,48 @@
+//! Answers to a TRACE or OPTIONS that may pass no further proxy (RFC 9110 §7.6.2).
+
+use http::{Method, StatusCode, header};
+
+use crate::http::head::RequestHead;
+use crate::http::headers::max_forwards;
+use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
+
+/// The methods that are passed on to backends.
+pub(super) const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+
+/// The whole answer, if the request ends here.
+pub(super) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
+    if max_forwards(head) != Some(0) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(512);
+    write_status_line(&mut out, StatusCode::OK, b"OK");
+    write_date(&mut out);
+    let mut body = Vec::new();
+    if head.method == Method::TRACE {
+        write_field(&mut out, b"content-type", b"message/http");
+        body = reflection(head);
+    } else {
+        write_field(&mut out, b"allow", ALLOW);
+    }
+    write_field(&mut out, b"content-length", body.len().to_string().as_bytes());
+    write_connection(&mut out, head.version, keep_alive);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
+    Some(out)
+}
+
+/// The request as it came in, without what a script in a browser must not get to see (RFC 9110 §9.3.8).
+fn reflection(head: &RequestHead) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len);
+    for part in [head.method.as_str(), " ", head.target.as_str(), " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    let is_secret = |name: &header::HeaderName| {
+        matches!(*name, header::AUTHORIZATION | header::COOKIE | header::PROXY_AUTHORIZATION)
+    };
+    for (name, value) in head.fields.iter().filter(|(name, _)| !is_secret(name)) {
+        write_field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
