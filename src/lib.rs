@@ -25,7 +25,9 @@
 //! | `tunnel-N` | 1 per open tunnel | `upstream/tunnel.rs` | either side ends, idle, drain deadline; `Proxy::drain` |
 //! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
-//! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
+//! | `upkeep` | 1, if there are host names | [`upkeep`] | at once when told; `Proxy::drain` |
+//! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; `upkeep`, or nobody if that stopped before |
+//! | `log` | 1 | [`logging`] | with the process: it may be waiting for a pipe; `main` waits half a second for its last lines |
 //!
 //! # Locks
 //!
@@ -38,7 +40,7 @@
 //! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets ·
 //! [`downstream`] towards clients · [`workers`] the pool · [`routing`] and [`route`] · [`balance`] choosing a backend ·
 //! [`upstream`] towards backends · [`health`] probes · [`error`] every way an exchange can fail, in one list ·
-//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`socket`] what the others stand on · `demo` a first look.
+//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`logging`], [`socket`] what the others stand on · `demo` a first look.
 
 #![cfg_attr(
     not(target_os = "linux"),
@@ -56,6 +58,7 @@ mod exchange;
 mod file_limit;
 pub mod health;
 pub mod http;
+pub mod logging;
 mod net;
 pub mod proxy;
 pub mod route;

@@ -1,15 +1,18 @@
-//! The program: arguments, logger, configuration; then [`reverse_proxy::proxy`] has it.
+//! The program: arguments, signals, log, configuration; then [`reverse_proxy::proxy`] has it.
 
 mod cli;
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use cli::Command;
 use reverse_proxy::config::Config;
+use reverse_proxy::logging;
 use reverse_proxy::proxy;
+use reverse_proxy::signals::Signals;
 
 /// The configuration is not valid, or an answer could not be written.
 const FAILED: u8 = 1;
@@ -28,11 +31,12 @@ fn main() -> ExitCode {
         Command::Help => answer(cli::HELP.trim_end()),
         Command::Version => answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))),
         Command::Check { path, strict } => check(&path, strict),
-        Command::Run(path) => run(&path),
-        Command::Demo => {
-            start_logging();
-            demo()
-        }
+        Command::Run(path) => run(|signals| {
+            // These errors begin with the name of the file.
+            let config = Config::load(&path).map_err(|errors| errors.to_string())?;
+            proxy::run(config, signals).map_err(with_our_name)
+        }),
+        Command::Demo => run(demo),
     }
 }
 
@@ -64,33 +68,46 @@ fn check(path: &Path, strict: bool) -> ExitCode {
     ))
 }
 
-fn run(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => {
-            start_logging();
-            proxy::run(config)
+/// Runs what serves until a signal ends it; if it does not come to that, it says why. Signals come first: from here on,
+/// none that others take for an order may end the process.
+fn run(serve: impl FnOnce(Signals) -> Result<(), String>) -> ExitCode {
+    let signals = match Signals::register() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&with_our_name(format_args!("cannot take over signals: {error}")));
+            return ExitCode::from(FAILED);
         }
-        Err(errors) => {
-            // Not through the logger: whatever RUST_LOG says, nobody should have to guess why nothing runs.
-            complain(&errors.to_string());
+    };
+    // Its end writes what is left of the log.
+    let logging = match logging::start() {
+        Ok(logging) => logging,
+        Err(error) => {
+            complain(&with_our_name(format_args!("cannot start the log: {error}")));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match serve(signals) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by a level: whatever RUST_LOG says, nobody should have to guess why nothing runs.
+            logging.say(&error);
             ExitCode::from(FAILED)
         }
     }
 }
 
 #[cfg(feature = "tiny-http")]
-fn demo() -> ExitCode {
-    reverse_proxy::demo::run()
+fn demo(signals: Signals) -> Result<(), String> {
+    reverse_proxy::demo::run(signals).map_err(with_our_name)
 }
 
 #[cfg(not(feature = "tiny-http"))]
-fn demo() -> ExitCode {
-    log::error!("the demo is not part of this build; its origins take the cargo feature tiny-http");
-    ExitCode::from(FAILED)
+fn demo(_: Signals) -> Result<(), String> {
+    Err(with_our_name("the demo is not part of this build; its origins take the cargo feature tiny-http"))
 }
 
-fn start_logging() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+fn with_our_name(error: impl Display) -> String {
+    format!("reverse-proxy: {error}")
 }
 
 fn counted(count: usize, what: &str) -> String {

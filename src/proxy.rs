@@ -3,10 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, ListenAddr, RouteConfig};
@@ -14,12 +12,12 @@ use crate::counters::Counters;
 use crate::downstream::listener;
 use crate::exchange::gateway::{self, Gateway, Places};
 use crate::file_limit::{self, Needs};
-use crate::health::checker::HealthChecker;
+use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::route::Route;
 use crate::routing::RouteTable;
 use crate::signals::Signals;
-use crate::stop::StopToken;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{SharedLookup, Upkeep};
+use crate::upstream::names;
 use crate::workers::Workers;
 
 /// Why the proxy could not start.
@@ -71,7 +69,12 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A running proxy.
+/// What names get to be looked up in before clients are let in. A resolver that works answers within that, and then
+/// nobody is told that a name is not known yet; one that does not delays nobody for longer.
+const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
+
+/// A running proxy. Dropping it ends and joins its threads and cuts what is under way; to let that finish, there is
+/// [`drain`](Self::drain).
 #[derive(Debug)]
 pub struct Proxy {
     local_addrs: Vec<SocketAddr>,
@@ -79,8 +82,7 @@ pub struct Proxy {
     gateway: Arc<Gateway>,
     routes: Vec<Arc<Route>>,
     workers: Workers,
-    stop: StopToken,
-    health: Vec<JoinHandle<()>>,
+    health: Vec<RunningChecker>,
     upkeep: Upkeep,
 }
 
@@ -92,12 +94,21 @@ pub struct Drained {
 }
 
 impl Proxy {
-    /// Binds the listeners, starts every thread, and returns once connections are accepted.
+    /// Binds the listeners, starts every thread, and returns once connections are accepted. Host names are looked up side
+    /// by side meanwhile; those that take longer than half a second are taken in when they are known.
     ///
     /// # Errors
-    /// See [`StartError`].
-    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
+    /// See [`StartError`]. Nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_lookup(config, Arc::new(names::system))
+    }
+
+    /// [`start`](Self::start) with another resolver than that of the system.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
+    pub fn start_with_lookup(config: Config, lookup: SharedLookup) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
         let table = routes.iter().map(|route| (route.config().prefix.clone(), Arc::clone(route))).collect();
@@ -114,14 +125,15 @@ impl Proxy {
         let listeners = listener::open(&config.listen_addrs, config.listen_mode)
             .map_err(|(addr, error)| StartError::Listen(addr, error))?;
         let listening: Vec<ListenAddr> = listeners.iter().map(|listener| listener.addr.clone()).collect();
-        let workers =
-            Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
-        let stop = StopToken::new();
-        let upkeep = Upkeep::start(routes.clone(), stop.clone()).map_err(StartError::Thread)?;
+        // Each ends when dropped: what cannot be started takes along what was.
+        let upkeep = Upkeep::start(&routes, lookup).map_err(StartError::Thread)?;
+        upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         let mut health = Vec::new();
         for route in &routes {
-            health.extend(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
+            health.extend(HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?);
         }
+        let workers =
+            Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
@@ -137,7 +149,6 @@ impl Proxy {
             gateway,
             routes,
             workers,
-            stop,
             health,
             upkeep,
         })
@@ -164,18 +175,26 @@ impl Proxy {
 
     /// Stops accepting, lets what is in flight finish for up to `shutdown_timeout`, and joins every thread.
     #[must_use]
-    pub fn drain(self) -> Drained {
+    pub fn drain(mut self) -> Drained {
         let deadline = Instant::now() + self.shutdown_timeout;
-        self.gateway.draining.store(true, Ordering::Relaxed);
-        self.stop.stop();
+        self.stop_what_serves_nobody();
         let cut = self.workers.drain(deadline);
-        for thread in self.health {
-            if thread.join().is_err() {
-                log::error!("a health thread had panicked");
-            }
-        }
-        self.upkeep.join();
         Drained { cut }
+    }
+
+    fn stop_what_serves_nobody(&mut self) {
+        self.gateway.draining.store(true, Ordering::Relaxed);
+        for checker in &self.health {
+            checker.stop();
+        }
+        self.upkeep.stop();
+    }
+}
+
+impl Drop for Proxy {
+    /// Tells all before the first of them is waited for, when the fields are dropped.
+    fn drop(&mut self) {
+        self.stop_what_serves_nobody();
     }
 }
 
@@ -203,25 +222,19 @@ fn log_route(route: &RouteConfig) {
 }
 
 /// Runs the proxy until a signal ends it.
-#[must_use]
-pub fn run(config: Config) -> ExitCode {
-    exit_code(run_until_signal(|| Proxy::start(config)))
+///
+/// # Errors
+/// Why it did not run.
+pub fn run(config: Config, signals: Signals) -> Result<(), StartError> {
+    run_until_signal(signals, || Proxy::start(config))
 }
 
-/// Says why the proxy did not run, if it did not.
-pub(crate) fn exit_code<E: fmt::Display>(result: Result<(), E>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Starts a proxy, and drains it at the first signal. Signals are taken over before, so that none is missed.
-pub(crate) fn run_until_signal(start: impl FnOnce() -> Result<Proxy, StartError>) -> Result<(), StartError> {
-    let mut signals = Signals::register().map_err(StartError::Signals)?;
+/// Starts a proxy, and drains it at the first signal. Those are taken over before, so that none is missed.
+pub(crate) fn run_until_signal(
+    mut signals: Signals,
+    start: impl FnOnce() -> Result<Proxy, StartError>,
+) -> Result<(), StartError> {
+    signals.take_over_ends().map_err(StartError::Signals)?;
     let proxy = start()?;
     let timeout = proxy.shutdown_timeout;
     let signal = signals.wait();

@@ -29,10 +29,12 @@ mod cause_words_of_clients;
 mod client_leaves;
 mod closing;
 mod counters;
+mod dead_resolver;
 mod deadline;
 mod deadline_clients;
 #[cfg(target_os = "linux")]
 mod drain;
+mod dropped;
 mod early_answers;
 mod expect;
 mod failures;
@@ -44,6 +46,7 @@ mod large_bodies;
 #[cfg(target_os = "linux")]
 mod listeners;
 mod load;
+mod logging;
 mod methods;
 mod names;
 mod passed_on;
@@ -56,6 +59,8 @@ mod retries;
 mod reuse;
 mod routing;
 mod shutdown;
+#[cfg(unix)]
+mod signals;
 mod slow_clients;
 mod startup;
 mod streaming;

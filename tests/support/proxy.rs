@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reverse_proxy::config::Config;
 use reverse_proxy::counters::Counters;
 use reverse_proxy::error::Cause;
 use reverse_proxy::proxy::Proxy;
+use reverse_proxy::upkeep::SharedLookup;
 
 use super::engines::Engine;
 use super::wait::{PATIENCE, Task, spawn, wait_for};
@@ -94,11 +96,16 @@ impl Builder {
     }
 
     pub fn start(self) -> TestProxy {
+        self.start_with_lookup(Arc::new(reverse_proxy::upstream::names::system))
+    }
+
+    /// [`start`](Self::start) with another resolver than that of the system.
+    pub fn start_with_lookup(self, lookup: SharedLookup) -> TestProxy {
         log_to_test_output();
         let config = self.toml();
         let parsed = Config::parse(&config, "test.toml")
             .unwrap_or_else(|error| panic!("the test's configuration is refused: {error}\n{config}"));
-        let proxy = Proxy::start(parsed)
+        let proxy = Proxy::start_with_lookup(parsed, lookup)
             .unwrap_or_else(|error| panic!("the proxy does not start: {error}\n{config}"));
         let addr = proxy.local_addrs()[0];
         TestProxy { addr, proxy: Some(proxy), config }
