@@ -102,6 +102,11 @@ impl Connection {
         self.address
     }
 
+    /// Whose it is, for the log.
+    pub(crate) fn who(&self) -> &str {
+        if self.address.is_unspecified() { "unix" } else { self.forwarded_for.to_str().unwrap_or_default() }
+    }
+
     pub(crate) fn forwarded_for(&self) -> &HeaderValue {
         &self.forwarded_for
     }

@@ -58,7 +58,7 @@ impl Relay {
                 let from = if length == 0 { From::Nothing } else { From::Length(length) };
                 (from, Delimited::Length(length))
             }
-            ResponseFraming::Chunked => (From::Chunked(Box::new(Decoder::new())), unknown(version)),
+            ResponseFraming::Chunked => (From::Chunked(Box::default()), unknown(version)),
             ResponseFraming::UntilClose => (From::UntilClose, unknown(version)),
         };
         let keep_alive = keep_alive && to != Delimited::UntilClose;

@@ -106,7 +106,7 @@ fn ask(stream: &mut Stream, request: &[u8], deadline: Instant) -> Result<StatusC
         match stream.write(rest, false) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wait(stream, PollFlags::OUT, deadline)?
+                wait(stream, PollFlags::OUT, deadline)?;
             }
             Err(error) => return Err(error.into()),
         }

@@ -64,7 +64,8 @@ impl Upstreams {
             let Some(slot @ Slot::Idle(_)) = self.slots.get_mut(token) else { continue };
             let Slot::Idle(idle) = std::mem::replace(slot, Slot::Used(client)) else { continue };
             let mut connection = idle.connection;
-            if now.duration_since(idle.since) < idle.max_age && !(look && !connection.stream.is_quiet()) {
+            let is_fresh = now.duration_since(idle.since) < idle.max_age;
+            if is_fresh && (!look || connection.stream.is_quiet()) {
                 connection.is_reused = true;
                 connection.sent = 0;
                 connection.received = 0;

@@ -109,7 +109,7 @@ impl Client {
     /// Answers what is no request, and closes.
     fn refuse(&mut self, cause: Cause, cx: &Context<'_>) {
         cx.gateway.counters.count(cause);
-        log::debug!("refused client={} cause={cause}", self.connection.address());
+        log::debug!("refused client={} cause={cause}", self.connection.who());
         self.connection.unsent.push(&refusal::refusal(cause, Version::Http11, false, false));
         self.connection.begin_linger(cx.now);
     }

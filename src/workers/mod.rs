@@ -49,7 +49,7 @@ impl Workers {
         let limits = limits(config);
         let mut engine = Self { accept: None, workers: Vec::new() };
         for number in 0..config.workers.get() {
-            let (mailbox, inbox, poller) = Mailbox::new(config.queue_size.get())?;
+            let (mailbox, inbox, poller) = Mailbox::new()?;
             let gateway = Arc::clone(gateway);
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -136,7 +136,8 @@ mod tests {
         let gateway = gateway();
         // A file is always ready, so that no epoll takes it: the workers are there by then.
         let file = OwnedFd::from(std::fs::File::open("Cargo.toml").unwrap());
-        let listener = Listener { socket: file.into(), addr: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into() };
+        let listener =
+            Listener { socket: file.into(), addr: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into() };
         assert!(Workers::start(&ServerConfig::default(), vec![listener], 1, &gateway).is_err());
         assert_eq!(Arc::strong_count(&gateway), 1, "a worker is left");
     }
