@@ -258,7 +258,7 @@ mod tests {
     /// Else the drain would take all of its time.
     #[test]
     fn who_falls_asleep_notices_that_nobody_else_will_come() {
-        let (mailbox, inbox, poller) = Mailbox::new(1).unwrap();
+        let (mailbox, inbox, poller) = Mailbox::new().unwrap();
         let mut worker = Worker::new(poller, inbox, gateway(), limits(&ServerConfig::default()));
         mailbox.drain(Instant::now() + Duration::from_secs(3600));
         worker.read_mail(Instant::now());
