@@ -48,9 +48,11 @@
 )]
 
 pub mod balance;
+#[cfg(feature = "classic")]
+mod classic;
 pub mod config;
 pub mod counters;
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 pub mod demo;
 pub mod downstream;
 pub mod error;

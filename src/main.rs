@@ -96,14 +96,14 @@ fn run(serve: impl FnOnce(Signals) -> Result<(), String>) -> ExitCode {
     }
 }
 
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn demo(signals: Signals) -> Result<(), String> {
     reverse_proxy::demo::run(signals).map_err(with_our_name)
 }
 
-#[cfg(not(feature = "tiny-http"))]
+#[cfg(not(feature = "classic"))]
 fn demo(_: Signals) -> Result<(), String> {
-    Err(with_our_name("the demo is not part of this build; its origins take the cargo feature tiny-http"))
+    Err(with_our_name("the demo is not part of this build; its origins take the cargo feature classic"))
 }
 
 fn with_our_name(error: impl Display) -> String {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, ListenAddr, RouteConfig};
+use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
 use crate::counters::Counters;
-use crate::downstream::listener;
+use crate::downstream::listener::{self, Listener};
 use crate::exchange::gateway::{self, Gateway, Places};
 use crate::file_limit::{self, Needs};
 use crate::health::checker::{HealthChecker, RunningChecker};
@@ -19,6 +19,8 @@ use crate::signals::Signals;
 use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
 use crate::workers::Workers;
+#[cfg(feature = "classic")]
+use crate::{classic::Classic, config::Engine};
 
 /// Why the proxy could not start.
 #[derive(Debug)]
@@ -81,9 +83,32 @@ pub struct Proxy {
     shutdown_timeout: Duration,
     gateway: Arc<Gateway>,
     routes: Vec<Arc<Route>>,
-    workers: Workers,
+    engine: Running,
     health: Vec<RunningChecker>,
     upkeep: Upkeep,
+}
+
+/// What carries the exchanges.
+#[derive(Debug)]
+enum Running {
+    Native(Workers),
+    #[cfg(feature = "classic")]
+    Classic(Classic),
+}
+
+impl Running {
+    fn start(
+        config: &ServerConfig,
+        listeners: Vec<Listener>,
+        max_clients: usize,
+        gateway: &Arc<Gateway>,
+    ) -> io::Result<Self> {
+        #[cfg(feature = "classic")]
+        if config.engine == Engine::TinyHttp {
+            return Classic::start(config, listeners, gateway).map(Self::Classic);
+        }
+        Workers::start(config, listeners, max_clients, gateway).map(Self::Native)
+    }
 }
 
 /// How a drain ended.
@@ -132,8 +157,8 @@ impl Proxy {
         for route in &routes {
             health.extend(HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?);
         }
-        let workers =
-            Workers::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
+        let engine =
+            Running::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
@@ -148,7 +173,7 @@ impl Proxy {
             shutdown_timeout: config.shutdown_timeout,
             gateway,
             routes,
-            workers,
+            engine,
             health,
             upkeep,
         })
@@ -178,7 +203,11 @@ impl Proxy {
     pub fn drain(mut self) -> Drained {
         let deadline = Instant::now() + self.shutdown_timeout;
         self.stop_what_serves_nobody();
-        let cut = self.workers.drain(deadline);
+        let cut = match &mut self.engine {
+            Running::Native(workers) => workers.drain(deadline),
+            #[cfg(feature = "classic")]
+            Running::Classic(classic) => classic.drain(deadline),
+        };
         Drained { cut }
     }
 

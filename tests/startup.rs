@@ -306,7 +306,7 @@ fn a_port_in_use_is_named(engine: Engine) {
 on_both_engines!(it_says_what_it_does_and_does_it, a_port_in_use_is_named);
 
 /// Needs no file and no other program; the printed line is what a newcomer types.
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 #[test]
 fn the_demo_answers_on_the_line_it_prints() {
     let directory = TempDir::new();

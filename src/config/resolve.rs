@@ -147,8 +147,8 @@ impl Resolver<'_> {
     fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {
         const KEY: &str = "server.engine";
         if let Some(found) = self.word(word, KEY, "an engine", &[Engine::Native, Engine::TinyHttp]) {
-            if found == Engine::TinyHttp && cfg!(not(feature = "tiny-http")) {
-                let problem = "\"tiny_http\" is not part of this build; it takes the cargo feature tiny-http";
+            if found == Engine::TinyHttp && cfg!(not(feature = "classic")) {
+                let problem = "\"tiny_http\" is not part of this build; it takes the cargo feature classic";
                 self.refuse(&word.span(), KEY, problem.to_owned());
             }
             *engine = found;

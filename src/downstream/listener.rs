@@ -163,10 +163,16 @@ fn passed_sockets() -> Vec<Listener> {
 }
 
 impl Listener {
-    /// For an engine of std.
-    #[cfg(feature = "tiny-http")]
-    pub(crate) fn into_std(self) -> std::net::TcpListener {
-        self.socket.into()
+    /// For the classic engine, which takes TCP connections only.
+    ///
+    /// # Errors
+    /// It listens on a Unix-domain socket.
+    #[cfg(feature = "classic")]
+    pub(crate) fn into_std(self) -> io::Result<std::net::TcpListener> {
+        match self.addr.tcp() {
+            Some(_) => Ok(self.socket.into()),
+            None => Err(io::Error::other(format!("engine = \"tiny_http\" can not listen on {}", self.addr))),
+        }
     }
 
     /// Prepares it for a thread that never waits in `accept`.

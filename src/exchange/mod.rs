@@ -18,7 +18,7 @@ mod connect;
 pub(crate) mod context;
 mod finish;
 pub(crate) mod gateway;
-mod last_hop;
+pub(crate) mod last_hop;
 pub(crate) mod queued;
 pub(crate) mod refusal;
 mod relay;

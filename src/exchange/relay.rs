@@ -180,9 +180,7 @@ fn write_piece(to: Delimited, data: &[u8], out: &mut Vec<u8>) {
         return;
     }
     if to == Delimited::Chunked {
-        chunked::encode_head(data.len(), out);
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
+        chunked::write_chunk(data, out);
     } else {
         out.extend_from_slice(data);
     }

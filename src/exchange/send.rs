@@ -8,7 +8,7 @@ use super::context::{Buffers, Context};
 use super::{CONTINUE, Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
-use crate::http::chunked;
+use crate::http::chunked::write_chunk;
 use crate::http::framing::BodyFraming;
 use crate::http::headers::Rewrite;
 use crate::http::request_out::write_request;
@@ -231,10 +231,4 @@ impl Exchange {
             WaitsFor::Client => Some(self.body_due(cx)),
         }
     }
-}
-
-fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
-    chunked::encode_head(data.len(), out);
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
 }

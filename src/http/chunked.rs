@@ -320,6 +320,13 @@ pub fn encode_head(len: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "{len:X}\r\n");
 }
 
+/// One chunk with all of `data`, which must not be empty.
+pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+    encode_head(data.len(), out);
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;

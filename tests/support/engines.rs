@@ -120,7 +120,7 @@ pub fn run(engine: Engine, module: &str, test: &str, function: fn(Engine)) {
 /// Makes a test of each function, once for every engine.
 macro_rules! on_both_engines {
     ($($test:ident),+ $(,)?) => {
-        #[cfg(feature = "tiny-http")]
+        #[cfg(feature = "classic")]
         mod tiny_http {
             $(
                 #[test]
@@ -170,7 +170,7 @@ fn every_skipped_test_exists() {
     for (engine, name, _) in SKIPPED {
         let is_there = match engine {
             Engine::Native => cfg!(target_os = "linux"),
-            Engine::TinyHttp => cfg!(feature = "tiny-http"),
+            Engine::TinyHttp => cfg!(feature = "classic"),
         };
         if !is_there {
             continue;

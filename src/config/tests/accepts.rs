@@ -168,16 +168,16 @@ health_check = { path = "/", interval_secs = 0.5 }
 }
 
 #[test]
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn the_other_engine() {
     assert_eq!(accepted(&with_route("[server]\nengine = \"tiny_http\"")).server.engine, Engine::TinyHttp);
 }
 
 #[test]
-#[cfg(not(feature = "tiny-http"))]
+#[cfg(not(feature = "classic"))]
 fn the_other_engine() {
     let message =
-        ":6: server.engine: \"tiny_http\" is not part of this build; it takes the cargo feature tiny-http";
+        ":6: server.engine: \"tiny_http\" is not part of this build; it takes the cargo feature classic";
     assert_eq!(refused(&with_route("[server]\nengine = \"tiny_http\"")), [message]);
 }
 
@@ -226,7 +226,7 @@ fn a_worker_per_core_or_as_many_as_tiny_http_needs() {
 }
 
 #[test]
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn with_tiny_http_the_share_is_that_of_the_workers() {
     let config = accepted(&with_route("[server]\nengine = \"tiny_http\"\nworkers = 100"));
     assert_eq!(config.routes[0].max_in_flight.get(), 75);

@@ -367,7 +367,7 @@ fn values_of_strings() {
 }
 
 #[test]
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn unix_sockets_take_the_native_engine() {
     let text = "listen_addr = \"unix:/run/a.sock\"\n[server]\nengine = \"tiny_http\"\n[[routes]]\nprefix = \"/\"\n\
                 backend_addrs = [\"a:1\"]\n";

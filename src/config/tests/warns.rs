@@ -89,7 +89,7 @@ fn limits_that_are_never_reached() {
 }
 
 #[test]
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn tiny_http_carries_one_exchange_on_each_worker() {
     expect(
         &with_route("max_in_flight = 101\n[server]\nengine = \"tiny_http\"\nworkers = 100"),
@@ -166,7 +166,7 @@ fn keys_without_use_with_the_native_engine() {
 }
 
 #[test]
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn keys_without_use_with_tiny_http() {
     let keys = [
         "max_exchanges = 1",
