@@ -122,7 +122,7 @@ mod a_full_pipe {
     }
 
     fn config(engine: Engine, origin: &Origin) -> String {
-        let check = "health_check = { path = \"/health\", interval_secs = 0.05, unhealthy_threshold = 1 }";
+        let check = "health_check = { path = \"/health\", interval_secs = 0.05, timeout_secs = 5 }";
         TestProxy::builder(engine).shutdown_timeout("3").route("/", &[origin.addr()], check).toml()
     }
 

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, SupportedProtocolVersion};
 
 use crate::support::backend::{Conn, Request, each_request};
-use crate::support::engines::on_both_engines;
+use crate::support::engines::on_native;
 use crate::support::process::{ProxyProcess, TempDir, program};
 use crate::support::wire::{Body, LAST_CHUNK, chunk};
 use crate::support::{
@@ -412,7 +412,7 @@ fn a_slow_upload_is_not_taken_for_answered(engine: Engine) {
     assert_eq!(client.response_to("POST").expect(200).text(), hash_of(&body));
 }
 
-on_both_engines!(
+on_native!(
     a_request_and_its_answer_pass,
     one_handshake_serves_many_requests,
     an_idle_connection_survives_new_keys_but_no_stray_bytes,

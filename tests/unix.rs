@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::support::backend::each_request;
-use crate::support::engines::on_both_engines;
+use crate::support::engines::on_native;
 use crate::support::process::TempDir;
 use crate::support::{Client, Engine, ScriptedBackend, TestProxy, get, pattern, wait_for};
 
@@ -101,7 +101,7 @@ fn health_checks_find_it_gone_and_back(engine: Engine) {
     wait_for_status(200);
 }
 
-on_both_engines!(
+on_native!(
     requests_and_answers_pass_and_the_connection_is_reused,
     the_clients_host_is_kept_where_asked,
     a_missing_socket_is_502,

@@ -28,7 +28,7 @@ impl Agents {
 }
 
 /// Nothing is added, followed, decoded or taken for an error.
-fn agent(route: &RouteConfig) -> Agent {
+pub(super) fn agent(route: &RouteConfig) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)

@@ -27,7 +27,7 @@ pub(super) struct Client {
     read: u64,
     /// The body was read to its end, or can't be read any further.
     ended: bool,
-    /// All that was read, unless it is more than [`REPLAYABLE`]; as far as `replayed`, it was given out (again).
+    /// What was read before a backend was asked; as far as `replayed`, it was given out (again).
     kept: Vec<u8>,
     replayed: usize,
     /// Why the body could not be read to its end.
@@ -80,7 +80,10 @@ impl Client {
     pub(super) fn collect(&mut self) -> Result<(), Cause> {
         let mut buf = [0; 8 * 1024];
         while !self.ended && self.kept.len() < REPLAYABLE {
-            self.receive(&mut buf).map_err(|_| self.fault.unwrap_or(Cause::ClientLeft))?;
+            let room = buf.len().min(REPLAYABLE - self.kept.len());
+            let part = buf.get_mut(..room).unwrap_or_default();
+            let n = self.receive(part).map_err(|_| self.fault.unwrap_or(Cause::ClientLeft))?;
+            self.kept.extend_from_slice(buf.get(..n).unwrap_or_default());
         }
         Ok(())
     }
@@ -103,13 +106,7 @@ impl Client {
             self.fault = Some(if is_malformed { Cause::BadBody } else { Cause::ClientLeft });
             self.ended = true;
         })?;
-        let was_kept = self.replayable();
         self.read += n as u64;
-        if was_kept && self.kept.len() + n <= REPLAYABLE + buf.len() {
-            self.kept.extend_from_slice(buf.get(..n).unwrap_or_default());
-        } else if was_kept {
-            self.kept = Vec::new();
-        }
         if n == 0 {
             self.ended = true;
             if self.missing() > 0 {
@@ -176,8 +173,6 @@ impl Read for Client {
         if self.ended {
             return Ok(0);
         }
-        let n = self.receive(buf)?;
-        self.replayed = self.kept.len();
-        Ok(n)
+        self.receive(buf)
     }
 }

@@ -11,7 +11,7 @@ use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Uri};
 use ureq::{Body, SendBody, Timeout};
 
-use super::agents::Agents;
+use super::agents::{Agents, agent};
 use super::client::Client;
 use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
@@ -86,7 +86,7 @@ impl<'a> Forward<'a> {
             self.guard = None;
             let guard = route.find_backend(&request, &tried, None).map_err(|cause| last.unwrap_or(cause))?;
             client.rewind();
-            let response = self.send(&guard, route, client);
+            let response = self.send(&guard, last.is_none(), route, client);
             let backend = Arc::clone(guard.backend());
             self.guard = Some(guard);
             let failed = match response {
@@ -113,12 +113,12 @@ impl<'a> Forward<'a> {
                 tried.push(backend);
             } else if self.started.elapsed() < config.hold {
                 tried.clear();
-                self.guard = None;
                 thread::sleep(PAUSE);
             } else {
                 return Err(cause);
             }
             last = Some(cause);
+            log::debug!("trying again backend={} cause={cause} sent={}", self.backend(), u8::from(sent));
             self.gateway.counters.retries.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -127,6 +127,7 @@ impl<'a> Forward<'a> {
     fn send(
         &self,
         guard: &BackendGuard,
+        is_first: bool,
         route: &Route,
         client: &mut Client,
     ) -> Result<Response<Body>, Failed> {
@@ -158,7 +159,8 @@ impl<'a> Forward<'a> {
                 request = builder.header(name, value);
             }
         });
-        let agent = self.agents.of(guard, config);
+        // After a failure a new connection: the backend may have closed all that are kept.
+        let agent = if is_first { self.agents.of(guard, config) } else { agent(config) };
         let max = config.max_body_bytes;
         let result = if self.head.framing.has_body() {
             let mut reader = Limited { client, max };
@@ -212,35 +214,43 @@ impl<'a> Forward<'a> {
             .guard
             .as_ref()
             .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
-        let mut out = Vec::with_capacity(32 * 1024);
-        let keep_alive = self.head.keep_alive && to != Delimited::UntilClose;
+        let mut out = Vec::with_capacity(4 * 1024);
+        let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         write_response_head(&mut out, &head, to, self.head.version, keep_alive, cookie.as_ref());
         self.has_begun = true;
-        self.pass_on(body, to, out, client)?;
+        if !client.answer(&out) {
+            return Err(Cause::ClientLeft);
+        }
+        pass_on(body, to, client)?;
         Ok(head.status)
     }
+}
 
-    fn pass_on(&self, body: Body, to: Delimited, mut out: Vec<u8>, client: &mut Client) -> Result<(), Cause> {
-        let mut reader = body.into_reader();
-        let mut buf = vec![0; 16 * 1024];
-        loop {
-            let read = if to == Delimited::NoBody { Ok(0) } else { reader.read(&mut buf) };
-            let data = buf.get(..read.as_ref().map_or(0, |n| *n)).unwrap_or_default();
-            match to {
-                Delimited::Chunked if !data.is_empty() => write_chunk(data, &mut out),
-                Delimited::Chunked if read.is_ok() => out.extend_from_slice(LAST_CHUNK),
-                _ => out.extend_from_slice(data),
-            }
-            let is_end = data.is_empty();
-            // Also what came before a fault: the missing end shows that it is not whole.
-            if !client.answer(&out) {
-                return Err(Cause::ClientLeft);
-            }
-            out.clear();
-            read.map_err(|error| body_cause(&error))?;
-            if is_end {
-                return Ok(());
-            }
+/// Passes the body on.
+fn pass_on(body: Body, to: Delimited, client: &mut Client) -> Result<(), Cause> {
+    if to == Delimited::NoBody {
+        return Ok(());
+    }
+    let mut reader = body.into_reader();
+    let mut out = Vec::new();
+    let mut buf = vec![0; 16 * 1024];
+    loop {
+        let read = reader.read(&mut buf);
+        let data = buf.get(..read.as_ref().map_or(0, |n| *n)).unwrap_or_default();
+        match to {
+            Delimited::Chunked if !data.is_empty() => write_chunk(data, &mut out),
+            Delimited::Chunked if read.is_ok() => out.extend_from_slice(LAST_CHUNK),
+            _ => out.extend_from_slice(data),
+        }
+        let is_end = data.is_empty();
+        // Also what came before a fault: the missing end shows that it is not whole.
+        if !client.answer(&out) {
+            return Err(Cause::ClientLeft);
+        }
+        out.clear();
+        read.map_err(|error| body_cause(&error))?;
+        if is_end {
+            return Ok(());
         }
     }
 }
