@@ -40,7 +40,7 @@
 //! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets ·
 //! [`downstream`] towards clients · [`workers`] the pool · [`routing`] and [`route`] · [`balance`] choosing a backend ·
 //! [`upstream`] towards backends · [`health`] probes · [`error`] every way an exchange can fail, in one list ·
-//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`logging`], [`socket`] what the others stand on · `demo` a first look.
+//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`logging`], [`socket`], `service_manager` what the others stand on · `demo` a first look.
 
 #![cfg_attr(
     not(target_os = "linux"),
@@ -63,6 +63,7 @@ mod net;
 pub mod proxy;
 pub mod route;
 pub mod routing;
+mod service_manager;
 pub mod signals;
 pub mod stop;
 pub mod upkeep;

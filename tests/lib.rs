@@ -58,6 +58,8 @@ mod responses;
 mod retries;
 mod reuse;
 mod routing;
+#[cfg(target_os = "linux")]
+mod service_manager;
 mod shutdown;
 #[cfg(unix)]
 mod signals;
