@@ -108,6 +108,10 @@ fuzz TARGET *OPTIONS:
     [ ! -f "fuzz/{{ TARGET }}.dict" ] || options+=("-dict=fuzz/{{ TARGET }}.dict")
     cargo fuzz run "{{ TARGET }}" "${folders[@]}" -- "${options[@]}" {{ OPTIONS }}
 
+# Write what in dist/ is made from the source again: man page, completions, JSON schema
+dist-files:
+    REVERSE_PROXY_WRITE_DIST=1 cargo test --quiet --locked up_to_date
+
 # The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64
 bench *ARGUMENTS:
     benches/run {{ ARGUMENTS }}

@@ -48,6 +48,7 @@
 )]
 
 pub mod balance;
+pub mod build_info;
 pub mod config;
 pub mod counters;
 #[cfg(feature = "tiny-http")]
