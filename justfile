@@ -108,7 +108,11 @@ fuzz TARGET *OPTIONS:
     [ ! -f "fuzz/{{ TARGET }}.dict" ] || options+=("-dict=fuzz/{{ TARGET }}.dict")
     cargo fuzz run "{{ TARGET }}" "${folders[@]}" -- "${options[@]}" {{ OPTIONS }}
 
-# Write what in dist/ is made from the source again: man page, completions, JSON schema
+# A tarball for this machine, or for TARGET, in target/dist (dist/tarball)
+dist TARGET="":
+    dist/tarball {{ TARGET }}
+
+# Write what is made from the source again: man page, completions, JSON schema
 dist-files:
     REVERSE_PROXY_WRITE_DIST=1 cargo test --quiet --locked up_to_date
 
