@@ -41,6 +41,8 @@ mod failures;
 mod forms;
 mod health;
 mod idle_connections;
+#[cfg(unix)]
+mod installation;
 mod isolation;
 mod large_bodies;
 #[cfg(target_os = "linux")]
