@@ -1,50 +1,23 @@
-//! The command line: what the program is asked to do.
+//! The command line: what the program is asked to do. An option is read here and told of in `description`.
+
+mod description;
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+#[path = "../tests/support/golden.rs"]
+mod golden;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
+
+pub(crate) use description::help;
 
 /// Where the configuration is looked for when nothing else is said.
 const DEFAULT_PATH: &str = "reverse-proxy.toml";
 
 /// The environment variable that names the configuration file; `--config` overrides it.
 pub(crate) const PATH_VARIABLE: &str = "REVERSE_PROXY_CONFIG_PATH";
-
-/// The answer to `--help`.
-pub(crate) const HELP: &str = "\
-reverse-proxy: an HTTP/1.1 reverse proxy that runs on plain threads
-
-Usage:
-  reverse-proxy [--config FILE]            run until told to stop
-  reverse-proxy [--config FILE] --check [--strict]
-                                           check the configuration, do not run
-  reverse-proxy --demo                     run in front of three built-in origins; needs no file
-
-Options:
-  -c, --config FILE  the configuration file
-      --check        say whether the configuration is valid: one line on stdout if it is,
-                     one line for each error and each warning on stderr
-      --strict       with --check: warnings count as errors
-      --demo         for a first look; cannot be combined with --config or --check
-  -h, --help         print this
-  -V, --version      print the version
-
-Environment:
-  REVERSE_PROXY_CONFIG_PATH  the configuration file, unless --config names one; with neither,
-                             reverse-proxy.toml in the working directory
-  RUST_LOG                   what to log on stderr: error, warn, info, debug or off, for all or
-                             by module (default: info); debug adds a line per exchange
-
-Signals:
-  SIGINT (Ctrl-C), SIGTERM   take no new connections, finish the requests in flight within
-                             shutdown_timeout, then stop; a second signal stops at once
-  Outside Unix only Ctrl-C is heard.
-
-Exit codes:
-  0  stopped when told to; with --check: the configuration is valid, perhaps with warnings
-  1  the configuration is not valid, or the proxy could not start
-  2  the command line makes no sense, or a second signal cut the shutdown short
-";
 
 /// What the program is asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +33,7 @@ pub(crate) enum Command {
     },
     /// Run with built-in origins.
     Demo,
-    /// Print [`HELP`].
+    /// Print [`help`].
     Help,
     /// Print the version.
     Version,
@@ -276,20 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn help_names_every_way_in() {
-        for word in [
-            "--config",
-            "--check",
-            "--strict",
-            "--demo",
-            "--help",
-            "--version",
-            PATH_VARIABLE,
-            DEFAULT_PATH,
-            "RUST_LOG",
-        ] {
-            assert!(HELP.contains(word), "{word}");
+    fn what_is_told_of_is_read() {
+        for flag in description::FLAGS {
+            for name in [Some(flag.long), flag.short].into_iter().flatten() {
+                let read = parsed(&[name], None);
+                assert!(!matches!(read, Err(UsageError::Unknown(_))), "{name}: {read:?}");
+                assert_eq!(read == Err(UsageError::NoFile), flag.value.is_some(), "{name}: {read:?}");
+            }
         }
-        assert!(HELP.lines().all(|line| line.len() <= 100));
     }
 }

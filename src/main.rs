@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::Command;
+use reverse_proxy::build_info;
 use reverse_proxy::config::Config;
 use reverse_proxy::logging;
 use reverse_proxy::proxy;
@@ -28,8 +29,8 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Help => answer(cli::HELP.trim_end()),
-        Command::Version => answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))),
+        Command::Help => answer(cli::help().trim_end()),
+        Command::Version => answer(&build_info::line()),
         Command::Check { path, strict } => check(&path, strict),
         Command::Run(path) => run(|signals| {
             // These errors begin with the name of the file.

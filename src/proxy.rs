@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
@@ -15,6 +16,7 @@ use crate::file_limit::{self, Needs};
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::route::Route;
 use crate::routing::RouteTable;
+use crate::service_manager;
 use crate::signals::Signals;
 use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
@@ -80,6 +82,7 @@ const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Proxy {
     local_addrs: Vec<SocketAddr>,
+    drain_delay: Duration,
     shutdown_timeout: Duration,
     gateway: Arc<Gateway>,
     routes: Vec<Arc<Route>>,
@@ -170,6 +173,7 @@ impl Proxy {
         }
         Ok(Self {
             local_addrs: listening.iter().filter_map(ListenAddr::tcp).collect(),
+            drain_delay: config.drain_delay,
             shutdown_timeout: config.shutdown_timeout,
             gateway,
             routes,
@@ -258,15 +262,26 @@ pub fn run(config: Config, signals: Signals) -> Result<(), StartError> {
     run_until_signal(signals, || Proxy::start(config))
 }
 
-/// Starts a proxy, and drains it at the first signal. Those are taken over before, so that none is missed.
+/// Starts a proxy, and drains it `drain_delay` after the first signal. Those are taken over before, so that none is missed.
 pub(crate) fn run_until_signal(
     mut signals: Signals,
     start: impl FnOnce() -> Result<Proxy, StartError>,
 ) -> Result<(), StartError> {
     signals.take_over_ends().map_err(StartError::Signals)?;
     let proxy = start()?;
-    let timeout = proxy.shutdown_timeout;
+    let (delay, timeout) = (proxy.drain_delay, proxy.shutdown_timeout);
+    service_manager::ready();
     let signal = signals.wait();
+    service_manager::stopping(delay + timeout);
+    if !delay.is_zero() {
+        log::info!(
+            "draining soon signal={signal} delay_secs={} (new connections are served until then; a second signal ends at \
+             once)",
+            delay.as_secs_f64()
+        );
+        // A second signal ends the process in its handler.
+        thread::sleep(delay);
+    }
     let in_flight = proxy.counters().in_flight.load(Ordering::Relaxed);
     log::info!(
         "draining signal={signal} in_flight={in_flight} deadline_secs={} (a second signal ends at once)",

@@ -41,6 +41,8 @@ mod failures;
 mod forms;
 mod health;
 mod idle_connections;
+#[cfg(unix)]
+mod installation;
 mod isolation;
 mod large_bodies;
 #[cfg(target_os = "linux")]
@@ -58,6 +60,8 @@ mod responses;
 mod retries;
 mod reuse;
 mod routing;
+#[cfg(target_os = "linux")]
+mod service_manager;
 mod shutdown;
 #[cfg(unix)]
 mod signals;

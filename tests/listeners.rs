@@ -6,11 +6,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::drain::{End, carry_on};
 use crate::support::engines::on_native;
 use crate::support::process::{TempDir, program, program_after};
-use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, TestProxy, get};
+use crate::support::proxy::Builder;
+use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, Task, TestProxy, get, spawn, wait_for};
 
 fn several_addresses(engine: Engine) {
     let origin = Origin::echo();
@@ -83,10 +87,7 @@ fn passed_sockets_lose_nothing_over_a_restart(engine: Engine) {
     for round in ["/first", "/second"] {
         // Nobody is there to accept it.
         let mut early = ask(round);
-        let mut command = program_after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
-        command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
-        let (mut process, listening) = ProxyProcess::start_with(&config.toml(), command);
-        assert_eq!(listening, addr);
+        let mut process = start_on(&listener, &config);
         process
             .wait_for_output("where the socket comes from", |line| line.contains("LISTEN_FDS").then_some(()));
         assert_eq!(Echo::parse(&early.response().expect(200).body).target, round);
@@ -94,6 +95,79 @@ fn passed_sockets_lose_nothing_over_a_restart(engine: Engine) {
         process.signal(rustix::process::Signal::TERM);
         assert_eq!(process.wait().status.code(), Some(0));
     }
+}
+
+/// The program, which gets `listener` as systemd would pass it.
+fn start_on(listener: &TcpListener, config: &Builder) -> ProxyProcess {
+    let mut command = program_after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+    command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
+    let (process, listening) = ProxyProcess::start_with(&config.toml(), command);
+    assert_eq!(listening, listener.local_addr().unwrap());
+    process
+}
+
+/// While one program after the other takes over the socket, clients come and go, and every request is answered. What
+/// `systemctl restart` does is to stop one and then start the next; with an overlap it is the same to the clients.
+fn under_load_passed_sockets_lose_nothing_over_restarts(engine: Engine) {
+    const CLIENTS: usize = 8;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine).listen(&format!("\"{addr}\"")).shutdown_timeout("10").route(
+        "/",
+        &[origin.addr()],
+        "",
+    );
+    let answered = Arc::new(AtomicUsize::new(0));
+    let enough = Arc::new(AtomicBool::new(false));
+    let mut process = start_on(&listener, &config);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (answered, enough) = (Arc::clone(&answered), Arc::clone(&enough));
+            spawn(&format!("client-{number}"), move || {
+                let mut connections = 0;
+                while !enough.load(Ordering::Relaxed) {
+                    // Half of them have a new connection for each request, the others for as long as it lasts.
+                    if number % 2 == 0 {
+                        get(addr, "/new").expect(200);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        let end = carry_on(addr, &answered, &enough);
+                        assert!(!matches!(end, End::Unanswered(..)), "{end:?}");
+                    }
+                    connections += 1;
+                }
+                connections
+            })
+        })
+        .collect();
+    let wait_for_answers = || {
+        let before = answered.load(Ordering::Relaxed);
+        wait_for("a hundred answers more", || match answered.load(Ordering::Relaxed) - before {
+            100.. => Ok(()),
+            count => Err(count),
+        });
+    };
+    for overlap in [false, true, false, true] {
+        wait_for_answers();
+        process.signal(rustix::process::Signal::TERM);
+        let exit = if overlap {
+            let next = start_on(&listener, &config);
+            std::mem::replace(&mut process, next).wait()
+        } else {
+            let exit = process.wait();
+            process = start_on(&listener, &config);
+            exit
+        };
+        assert_eq!(exit.status.code(), Some(0), "{}", exit.output);
+        assert!(!exit.output.contains("WARN"), "{}", exit.output);
+    }
+    wait_for_answers();
+    enough.store(true, Ordering::Relaxed);
+    let connections: Vec<usize> = clients.into_iter().map(Task::join).collect();
+    assert!(connections.iter().all(|count| *count > 1), "a client saw no restart: {connections:?}");
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().status.code(), Some(0));
 }
 
 /// std asks for 128.
@@ -189,5 +263,6 @@ on_native!(
     ipv6,
     both_families_on_one_port,
     passed_sockets_lose_nothing_over_a_restart,
+    under_load_passed_sockets_lose_nothing_over_restarts,
     the_backlog_is_long,
 );

@@ -65,7 +65,7 @@ fn receive(server: &tiny_http::Server, queue: &Sender<Request>, gateway: &Gatewa
             Ok(Some(request)) => match queue.try_send(request) {
                 Ok(()) => {}
                 Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
-                    refuse(request, gateway)
+                    refuse(request, gateway);
                 }
             },
             Ok(None) if is_stopped.load(Ordering::SeqCst) => return,

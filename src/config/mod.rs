@@ -42,6 +42,8 @@ pub struct Config {
     pub listen_addrs: Vec<ListenAddr>,
     /// Permissions of the Unix-domain sockets among them; absent = as the umask has it.
     pub listen_mode: Option<u32>,
+    /// How long new connections are still served after the signal to stop.
+    pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
     /// Limits of the front door.

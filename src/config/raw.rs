@@ -57,7 +57,7 @@ pub(super) const TABLES: [&TableKeys; 7] =
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
     expected: "a TOML document",
-    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "server", "routes"],
+    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "drain_delay_secs", "server", "routes"],
     tables: &[("server", Nested::One(&SERVER)), ("routes", Nested::Many(&ROUTE))],
     aliases: &[
         ("listen", "listen_addr"),
@@ -70,6 +70,8 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("grace_period", "shutdown_timeout"),
         ("graceful_shutdown_timeout", "shutdown_timeout"),
         ("drain_timeout", "shutdown_timeout"),
+        ("drain_delay", "drain_delay_secs"),
+        ("shutdown_delay", "drain_delay_secs"),
         ("location", "routes"),
         ("locations", "routes"),
     ],
@@ -111,6 +113,8 @@ pub(super) struct RawConfig {
     pub(super) listen_mode: Option<Spanned<String>>,
     /// Seconds that requests in flight get to finish on shutdown; 0 cuts them off at once. Default 10.
     pub(super) shutdown_timeout: Option<Spanned<Seconds>>,
+    /// Seconds between the signal to stop and the end of accepting connections. Default 0.
+    pub(super) drain_delay_secs: Option<Spanned<Seconds>>,
     /// Limits of the front door.
     #[serde(default)]
     pub(super) server: RawServer,

@@ -24,6 +24,8 @@ pub(super) fn resolve(
     let mut resolver = Resolver { document, errors, places: HashMap::new() };
     let mut shutdown_timeout = Duration::from_secs(10);
     resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
+    let mut drain_delay = Duration::ZERO;
+    resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
     let listen_mode = raw.listen_mode.and_then(|mode| resolver.listen_mode(&mode));
     let server = resolver.server(raw.server);
     let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
@@ -31,8 +33,15 @@ pub(super) fn resolve(
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors::new(resolver.errors));
     }
-    let mut config =
-        Config { listen_addrs, listen_mode, shutdown_timeout, server, routes, warnings: Vec::new() };
+    let mut config = Config {
+        listen_addrs,
+        listen_mode,
+        drain_delay,
+        shutdown_timeout,
+        server,
+        routes,
+        warnings: Vec::new(),
+    };
     config.warnings = warnings::find(&config, &resolver.places, document);
     Ok(config)
 }

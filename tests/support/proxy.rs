@@ -26,6 +26,7 @@ pub struct TestProxy {
 pub struct Builder {
     engine: Engine,
     listen: String,
+    drain_delay: &'static str,
     shutdown_timeout: &'static str,
     server: String,
     routes: String,
@@ -53,6 +54,12 @@ impl Builder {
     /// failed test left behind.
     pub fn shutdown_timeout(mut self, seconds: &'static str) -> Self {
         self.shutdown_timeout = seconds;
+        self
+    }
+
+    /// Seconds that new connections are still served after a signal. None unless said.
+    pub fn drain_delay(mut self, seconds: &'static str) -> Self {
+        self.drain_delay = seconds;
         self
     }
 
@@ -86,8 +93,9 @@ impl Builder {
     /// The configuration file.
     pub fn toml(&self) -> String {
         format!(
-            "listen_addr = {}\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
+            "listen_addr = {}\ndrain_delay_secs = {}\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
             self.listen,
+            self.drain_delay,
             self.shutdown_timeout,
             self.engine.name(),
             self.server,
@@ -123,6 +131,7 @@ impl TestProxy {
         Builder {
             engine,
             listen: "\"127.0.0.1:0\"".into(),
+            drain_delay: "0",
             shutdown_timeout: "1",
             server: String::new(),
             routes: String::new(),

@@ -36,6 +36,7 @@ balancing_algorithm = "least_connections"
         Config {
             listen_addrs: vec!["127.0.0.1:3000".parse().unwrap()],
             listen_mode: None,
+            drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             routes: vec![
                 route("/", &[8001, 8002, 8003], "/health", 10, Algorithm::RoundRobin),
@@ -53,6 +54,7 @@ fn every_key_arrives_where_it_belongs() {
         r#"
 listen_addr = ["localhost:3000", "[::1]:0", "[::1]:0"]
 shutdown_timeout = 0
+drain_delay_secs = 2.5
 [server]
 engine = "native"
 workers = 1
@@ -107,6 +109,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(|addr| addr.parse().unwrap())
     );
     assert_eq!(config.shutdown_timeout, Duration::ZERO);
+    assert_eq!(config.drain_delay, Duration::from_millis(2_500));
     let server = ServerConfig {
         engine: Engine::Native,
         workers: n(1),

@@ -2,8 +2,11 @@
 
 mod accepts;
 mod balancing;
+#[path = "../../../tests/support/golden.rs"]
+mod golden;
 mod readme;
 mod refuses;
+mod schema;
 mod shipped;
 mod warns;
 
