@@ -188,6 +188,8 @@ impl Resolver<'_> {
                     seen.insert(prefix.clone(), (n, line));
                 }
             }
+            let backends_at = raw.backend_addrs.as_ref().map(Spanned::span);
+            let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
             let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
             self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
@@ -235,6 +237,17 @@ impl Resolver<'_> {
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
             if let Some(raw) = raw.tls {
                 route.tls = self.tls(&key("tls"), raw, &route.backends);
+            }
+            if server.engine == Engine::TinyHttp {
+                let is_plain = |backend: &BackendConfig| matches!(backend.addr, BackendAddr::Tcp { .. });
+                if let Some(at) = backends_at.filter(|_| !route.backends.iter().all(is_plain)) {
+                    let problem = "https:// and Unix-domain backends take engine = \"native\"";
+                    self.refuse(&at, &key("backend_addrs"), problem.to_owned());
+                }
+                if let Some(at) = deadline_at {
+                    let problem = "takes engine = \"native\"; leave it out, or change the engine";
+                    self.refuse(&at, &key("deadline_secs"), problem.to_owned());
+                }
             }
             routes.push(route);
         }

@@ -368,6 +368,17 @@ fn values_of_strings() {
 
 #[test]
 #[cfg(feature = "classic")]
+fn what_the_classic_engine_can_not_do() {
+    let text = "listen_addr = \"127.0.0.1:80\"\n[server]\nengine = \"tiny_http\"\n[[routes]]\nprefix = \"/\"\n\
+                backend_addrs = [\"unix:/run/b.sock\"]\ndeadline_secs = 60\n";
+    let errors = refused(text);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].starts_with(":6: ") && errors[0].contains("take engine = \"native\""), "{errors:?}");
+    assert!(errors[1].starts_with(":7: ") && errors[1].contains("takes engine = \"native\""), "{errors:?}");
+}
+
+#[test]
+#[cfg(feature = "classic")]
 fn unix_sockets_take_the_native_engine() {
     let text = "listen_addr = \"unix:/run/a.sock\"\n[server]\nengine = \"tiny_http\"\n[[routes]]\nprefix = \"/\"\n\
                 backend_addrs = [\"a:1\"]\n";
