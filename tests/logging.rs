@@ -28,7 +28,7 @@ fn why_it_does_not_start_is_said_once_whatever_the_filter(engine: Engine) {
 
 fn a_filter_that_makes_no_sense_is_warned_of(engine: Engine) {
     for filter in
-        ["verbose", "json", "reverse-proxy=warn", "reverse_proxy::helth=debug", "reverse_proxy=loud"]
+        ["verbose", "json", "reverse-proxy=warn", "reverse_proxy::heath=debug", "reverse_proxy=loud"]
     {
         let (exit, _) = start_on_a_port_in_use(engine, filter);
         assert!(exit.output.contains("RUST_LOG"), "{filter}: {}", exit.output);

@@ -158,7 +158,7 @@ mod tests {
             "json",
             "inof",
             "tiny_http=debug",
-            "reverse_proxy::helth=debug",
+            "reverse_proxy::heath=debug",
             "reverse_proxies=warn",
         ] {
             let Filter { spec, complaints } = read(value);

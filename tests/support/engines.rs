@@ -112,7 +112,7 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "streaming::a_small_request_chunk_arrives_before_the_body_ends",
         "reads of tiny_http have no deadline, so bodies are collected up to 64 KiB however long that takes",
     ),
-    (Engine::TinyHttp, "linux::not_beyond_the_deadline", "deadline_secs is for the native engine"),
+    (Engine::TinyHttp, "retries::not_beyond_the_deadline", "deadline_secs is for the native engine"),
 ];
 
 /// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
@@ -143,14 +143,14 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
 
 /// Runs `test` on the native engine; its file has to be in the list. Called by [`on_native!`].
 pub fn run_native(module: &str, function: fn(Engine)) {
-    let file = module.rsplit("::").nth(1).unwrap_or(module);
+    let file = module.split("::").nth(1).unwrap_or(module);
     assert!(NATIVE_ONLY.iter().any(|(listed, _)| *listed == file), "{file} is not in NATIVE_ONLY");
     function(Engine::Native);
 }
 
 /// Runs `test` unless the list says that it cannot pass. Called by [`on_both_engines!`].
 pub fn run(engine: Engine, module: &str, test: &str, function: fn(Engine)) {
-    let file = module.rsplit("::").nth(1).unwrap_or(module);
+    let file = module.split("::").nth(1).unwrap_or(module);
     let name = format!("{file}::{test}");
     match SKIPPED.iter().find(|(skipped, test, _)| *skipped == engine && *test == name) {
         Some((_, _, reason)) => println!("{name} is skipped on {}: {reason}", engine.name()),
@@ -217,8 +217,10 @@ fn every_skipped_test_exists() {
             continue;
         }
         let (file, test) = name.split_once("::").unwrap();
-        let full = format!("{file}::{}::{test}: test", engine.name());
-        assert!(tests.lines().any(|line| line == full), "SKIPPED names {full:?}, which is not a test");
+        // There may be a module of what one system has alone in between.
+        let (start, end) = (format!("{file}::"), format!("::{}::{test}: test", engine.name()));
+        let is_it = |line: &str| line.starts_with(&start) && line.ends_with(&end);
+        assert!(tests.lines().any(is_it), "SKIPPED names {name} of {}, which is not a test", engine.name());
     }
     #[cfg(target_os = "linux")]
     for (file, _) in NATIVE_ONLY {
