@@ -70,8 +70,10 @@ fn the_newest_is_used_first(engine: Engine) {
     let backend = numbered(&released);
     // Each worker keeps its own.
     let one = if engine == Engine::Native { "workers = 1" } else { "" };
-    let proxy =
-        TestProxy::builder(engine).server(one).route("/", &[backend.addr()], "keepalive_idle_secs = 60").start();
+    let proxy = TestProxy::builder(engine)
+        .server(one)
+        .route("/", &[backend.addr()], "keepalive_idle_secs = 60")
+        .start();
     let mut held: Vec<Client> = (1..=3)
         .map(|number| {
             let mut client = Client::connect(proxy.addr());

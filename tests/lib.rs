@@ -39,11 +39,13 @@ mod failures;
 mod forms;
 mod health;
 mod idle_connections;
+mod interim;
 mod isolation;
 mod large_bodies;
 #[cfg(target_os = "linux")]
 mod listeners;
 mod load;
+mod loops;
 mod methods;
 mod names;
 mod passed_on;
@@ -65,6 +67,7 @@ mod support;
 mod survival;
 #[cfg(feature = "tls")]
 mod tls;
+mod trailers;
 #[cfg(unix)]
 mod unix;
 mod upgrade;

@@ -112,7 +112,11 @@ fn a_probe_brings_it_back(engine: Engine) {
             }
             return conn.send(OK);
         }
-        if same.load(Ordering::SeqCst) { conn.send(OK) } else { Err(std::io::ErrorKind::ConnectionReset.into()) }
+        if same.load(Ordering::SeqCst) {
+            conn.send(OK)
+        } else {
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
     });
     let second = Origin::named("second");
     let keys = format!(

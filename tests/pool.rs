@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::engines::on_native;
-use crate::support::{
-    Client, Echo, Engine, Origin, ScriptedBackend, Task, TestProxy, get, spawn, wait_for,
-};
+use crate::support::{Client, Echo, Engine, Origin, ScriptedBackend, Task, TestProxy, get, spawn, wait_for};
 
 /// Answers with far more than the buffers on the way hold.
 fn large() -> ScriptedBackend {

@@ -329,6 +329,11 @@ impl Conn {
         Ok(())
     }
 
+    /// The trailers of the last chunked body that was read to its end.
+    pub fn trailers(&self) -> &Fields {
+        &self.wire.trailers
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.wire.send(bytes)
     }

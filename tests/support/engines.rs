@@ -85,10 +85,12 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ("deadline_clients", "reads and writes of tiny_http have no deadline"),
     ("drain", "tiny_http drops what it has not read, and leaves idle connections open"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
+    ("interim", "tiny_http sends one answer to a request, and cannot send a part of one before it"),
     (
         "listeners",
         "the addresses are opened for both engines alike; the backlog is for the native one to take from",
     ),
+    ("loops", "requests of tiny_http are carried by the same code, and loops need ports of their own"),
     ("passed_on", "tiny_http keeps the sockets to itself, so every byte goes through a buffer"),
     ("pool", "tiny_http has a thread for each connection before the pool, and cannot close one"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
@@ -96,6 +98,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
         "strict",
         "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
     ),
+    ("trailers", "tiny_http reads trailers past, and cannot send any"),
     ("upgrade", "tiny_http keeps the sockets to itself, so nobody can join them"),
     ("survival", "tiny_http ends its accept loop at the first error, and has no limit of connections"),
 ];
