@@ -71,6 +71,26 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "tiny_http answers 400 to an empty line before a request",
     ),
     (
+        Engine::TinyHttp,
+        "responses::reason_phrases_pass",
+        "tiny_http knows a phrase for each status, and sends no other",
+    ),
+    (
+        Engine::TinyHttp,
+        "responses::a_426_says_to_what",
+        "tiny_http leaves out Upgrade and Connection, whatever they say",
+    ),
+    (
+        Engine::TinyHttp,
+        "idle_connections::one_that_hangs_up_is_closed_at_once",
+        "nobody looks at the idle connections of its workers between two requests",
+    ),
+    (
+        Engine::TinyHttp,
+        "idle_connections::one_on_which_the_backend_speaks_is_closed_at_once",
+        "nobody looks at the idle connections of its workers between two requests",
+    ),
+    (
         Engine::Native,
         "streaming::a_small_request_chunk_arrives_before_the_body_ends",
         "small bodies are collected in the waiting room, so that a slow sender holds no worker",
