@@ -264,7 +264,71 @@ fn no_cookie_on_an_answer_of_the_proxy(engine: Engine) {
     }
 }
 
+/// For once: it comes back with the cookie it had.
+fn a_sticky_client_of_a_full_backend_is_served_elsewhere(engine: Engine) {
+    let (origins, addrs) = origins(2);
+    let keys = "sticky_cookie = { name = \"stick\" }\nmax_in_flight_per_backend = 1\nqueue_timeout_secs = 60";
+    let proxy = TestProxy::to(engine, &addrs, keys);
+    let mut client = Client::connect(proxy.addr());
+    let first = client.get("/");
+    let (field, _) = cookie(&first);
+    let owner = origin(first);
+    proxy.expect_idle();
+    let mut holding = Client::connect(proxy.addr());
+    holding.send(format!("GET /hold HTTP/1.1\r\nHost: proxy.test\r\n{field}\r\n"));
+    wait_for("the held request to arrive", || match origins[owner].held() {
+        1 => Ok(()),
+        _ => Err(requests(&origins)),
+    });
+    for _ in 0..3 {
+        let response = get_with(&mut client, "/", &field);
+        assert_eq!(response.fields().one("set-cookie"), None, "it stays with its backend");
+        assert_eq!(origin(response), 1 - owner);
+        proxy.expect_in_flight(&addrs[1 - owner], 0);
+    }
+    origins[owner].release();
+    let held = holding.response();
+    assert_eq!(held.fields().one("set-cookie"), None);
+    assert_eq!(origin(held), owner);
+    proxy.expect_idle();
+    for _ in 0..3 {
+        let response = get_with(&mut client, "/", &field);
+        assert_eq!(response.fields().one("set-cookie"), None);
+        assert_eq!(origin(response), owner);
+        proxy.expect_idle();
+    }
+}
+
+/// Behind a proxy that is trusted, the client's address is the one it has named.
+fn the_address_behind_a_trusted_proxy_counts(engine: Engine) {
+    let keys = "balancing_algorithm = \"consistent_hash\"\nhash_on = \"client_address\"";
+    for trusted in [true, false] {
+        let (_origins, addrs) = origins(4);
+        let networks = if trusted { "127.0.0.0/8" } else { "192.0.2.0/24" };
+        let proxy = TestProxy::builder(engine)
+            .server(&format!("trusted_proxies = [{networks:?}]"))
+            .route("/", &addrs, keys)
+            .start();
+        let mut client = Client::connect(proxy.addr());
+        let mut owners = |before: &str| -> Vec<usize> {
+            (0..60)
+                .map(|number| {
+                    let field = format!("X-Forwarded-For: {before}203.0.113.{number}\r\n");
+                    origin(get_with(&mut client, "/", &field))
+                })
+                .collect()
+        };
+        let seen = owners("");
+        let used: HashSet<usize> = seen.iter().copied().collect();
+        assert_eq!(used.len(), if trusted { 4 } else { 1 }, "60 clients: {seen:?}");
+        assert_eq!(owners(""), seen, "the same client, the same backend");
+        assert_eq!(owners("198.51.100.7, "), seen, "what a client says of others decides nothing");
+    }
+}
+
 on_both_engines!(
+    a_sticky_client_of_a_full_backend_is_served_elsewhere,
+    the_address_behind_a_trusted_proxy_counts,
     weighted_round_robin_honours_weights,
     weights_count_in_least_connections,
     random_two_choices_avoids_the_busy_one,

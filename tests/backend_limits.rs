@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use reverse_proxy::error::Cause;
 
 use crate::support::engines::on_both_engines;
+use crate::support::origin::HEALTH;
 use crate::support::wait::Task;
 use crate::support::{Client, Echo, Engine, Origin, ScriptedBackend, TestProxy, get, spawn, wait_for};
 
@@ -122,7 +123,43 @@ fn the_limit_holds_under_load(engine: Engine) {
     proxy.expect_idle();
 }
 
+/// The full one stays full: it is the other that has come back.
+fn who_waits_is_served_when_a_backend_recovers(engine: Engine) {
+    let (full, sick) = (Origin::named("full"), Origin::named("sick"));
+    let check = format!("health_check = {{ path = {HEALTH:?}, interval_secs = 0.1, timeout_secs = 5 }}");
+    let keys = format!("max_in_flight_per_backend = 1\nqueue_timeout_secs = 60\n{check}");
+    sick.set_health(500);
+    let proxy = TestProxy::to(engine, &[full.addr(), sick.addr()], &keys);
+    wait_for("the sick backend to be left", || {
+        let seen: Vec<String> =
+            (0..4).map(|_| Echo::parse(&get(proxy.addr(), "/").expect(200).body).origin).collect();
+        proxy_settles(&proxy, 0);
+        if seen.iter().all(|name| name == "full") { Ok(()) } else { Err(seen) }
+    });
+    let mut held = hold(&proxy, &[&full]);
+    let addr = proxy.addr();
+    let waiting: Vec<Task<String>> = (2..=3)
+        .map(|exchanges| {
+            let client =
+                spawn("waiting client", move || Echo::parse(&get(addr, "/").expect(200).body).origin);
+            wait_for("it to be an exchange", || match proxy.counters().in_flight.load(Ordering::Relaxed) {
+                count if count == exchanges => Ok(()),
+                count => Err(count),
+            });
+            client
+        })
+        .collect();
+    assert!(waiting.iter().all(Task::is_running), "they wait");
+    sick.set_health(200);
+    waiting.into_iter().for_each(|client| assert_eq!(client.join(), "sick"));
+    assert_eq!(full.held(), 1);
+    full.release();
+    held.response().expect(200);
+    assert_eq!(proxy.counters().of(Cause::BackendsBusy), 0);
+}
+
 on_both_engines!(
+    who_waits_is_served_when_a_backend_recovers,
     a_full_backend_is_skipped,
     all_full_for_too_long_is_503,
     who_waits_is_served_when_a_backend_is_free,

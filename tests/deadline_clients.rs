@@ -95,7 +95,41 @@ fn a_client_that_does_not_read_is_cut(engine: Engine) {
     proxy.expect_idle();
 }
 
+/// The time in line for a full backend is no extra time, and neither is that of the upload before it.
+fn waiting_in_line_does_not_stop_the_clock(engine: Engine) {
+    let backend = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: wire/1\r\n\r\n")?;
+        conn.hang()
+    });
+    let keys =
+        "max_in_flight_per_backend = 1\nqueue_timeout_secs = 60\ndeadline_secs = 1.5\nidle_timeout_secs = 60";
+    let proxy = TestProxy::to(engine, &[backend.addr()], keys);
+    // No deadline ends a tunnel.
+    let mut tunnel = Client::connect(proxy.addr());
+    tunnel.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: wire/1\r\n\r\n");
+    assert_eq!(tunnel.any_head("GET").unwrap().expect("an answer").status, 101);
+    for upload in [false, true] {
+        let started = Instant::now();
+        let mut client = Client::connect(proxy.addr());
+        if upload {
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1");
+            sleep(Duration::from_millis(1200));
+            client.send("2");
+        } else {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        client.response().expect_failure(504, "deadline_exceeded");
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(1450), "over after {took:?}");
+        assert!(took < Duration::from_millis(2600), "over after {took:?}");
+    }
+    assert_eq!(backend.connections(), 1);
+    assert!(!tunnel.is_closed());
+}
+
 on_native!(
+    waiting_in_line_does_not_stop_the_clock,
     an_upload_that_drips_is_504,
     an_upload_that_stops_is_504,
     a_client_that_reads_slowly_is_cut,

@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 
 use reverse_proxy::error::Cause;
 
-use crate::support::backend::Conn;
+#[cfg(feature = "tls")]
+use crate::support::backend::each_request;
+use crate::support::backend::{Conn, Request};
 use crate::support::engines::on_native;
-use crate::support::wire::{LAST_CHUNK, chunk};
-use crate::support::{Client, Engine, ScriptedBackend, TestProxy, wait_for};
+use crate::support::wire::{Body, LAST_CHUNK, chunk};
+use crate::support::{
+    Client, Engine, Framing, Hash, ScriptedBackend, TestProxy, hash_of, pattern, spawn, wait_for,
+};
 
 const SIZE: usize = 5 * 1024 * 1024;
 
@@ -200,7 +204,82 @@ fn a_client_that_leaves_is_ended(engine: Engine) {
     }
 }
 
+/// Sends back what it reads while it reads it, framed as it came.
+fn echoing(conn: &mut Conn, request: &Request) -> std::io::Result<()> {
+    let framing = request.framing();
+    let field = match framing {
+        Framing::Length(length) => format!("Content-Length: {length}"),
+        _ => "Transfer-Encoding: chunked".into(),
+    };
+    conn.send_head(&["HTTP/1.1 200 OK", &field])?;
+    let mut body = Body::new(framing);
+    while let Some(piece) = conn.piece(&mut body)? {
+        if framing == Framing::Chunked && !piece.is_empty() {
+            conn.send(&chunk(&piece))?;
+        } else {
+            conn.send(&piece)?;
+        }
+    }
+    if framing == Framing::Chunked { conn.send(LAST_CHUNK) } else { Ok(()) }
+}
+
+/// The answer has begun before the upload ends, and from then on both are under way at the same time.
+#[track_caller]
+fn expect_echo(engine: Engine, backend: &ScriptedBackend, keys: &str) {
+    let proxy = TestProxy::to(engine, &[backend.addr()], keys);
+    for chunked in [false, true] {
+        let mut client = Client::connect(proxy.addr());
+        let body = pattern(9, SIZE);
+        let (field, mut bytes) = upload(chunked);
+        if chunked {
+            bytes = body.chunks(50_000).flat_map(chunk).collect();
+            bytes.extend_from_slice(LAST_CHUNK);
+        } else {
+            bytes.copy_from_slice(&body);
+        }
+        client.send(format!("POST / HTTP/1.1\r\nHost: proxy.test\r\n{field}\r\n\r\n"));
+        // No more than fits into the buffers on the way and back: nobody reads it yet.
+        let rest = bytes.split_off(100_000);
+        client.send(&bytes);
+        let head = client.head("POST");
+        assert_eq!(head.status, 200);
+        let (mut answer, mut hash, mut received) = (Body::new(head.framing), Hash::new(), 0);
+        while received < 60_000 {
+            let piece = client.piece(&mut answer).expect("the echo").expect("more of the echo");
+            received += piece.len();
+            hash.update(&piece);
+        }
+        let mut stream = client.stream();
+        let upload = spawn("the rest of the upload", move || std::io::Write::write_all(&mut stream, &rest));
+        while let Some(piece) = client.piece(&mut answer).expect("the echo") {
+            received += piece.len();
+            hash.update(&piece);
+        }
+        upload.join().expect("the whole upload is taken");
+        assert_eq!((received, hash.finish()), (SIZE, hash_of(&body)), "chunked: {chunked}");
+    }
+    proxy.expect_idle();
+    assert_eq!(backend.connections(), 1, "the backend's connection can be used again");
+}
+
+fn an_upload_and_its_echo_go_on_together(engine: Engine) {
+    expect_echo(engine, &ScriptedBackend::per_request(echoing), "");
+}
+
+fn an_upload_and_its_echo_go_on_together_over_tls(engine: Engine) {
+    #[cfg(feature = "tls")]
+    {
+        use crate::tls::{server, trusting};
+        let backend = ScriptedBackend::tls(server("loopback"), each_request(echoing));
+        expect_echo(engine, &backend, &trusting(""));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = engine;
+}
+
 on_native!(
+    an_upload_and_its_echo_go_on_together,
+    an_upload_and_its_echo_go_on_together_over_tls,
     from_a_backend_that_closes,
     from_a_backend_that_resets,
     from_a_backend_that_stops_reading,

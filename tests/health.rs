@@ -165,7 +165,30 @@ fn a_hanging_backend_is_unhealthy_after_the_timeout(engine: Engine) {
     wait_for_status(&proxy, 503, "a probe that takes too long to count as failed");
 }
 
+/// To close a connection with unread bytes resets it, and the backend would log an error at each probe.
+fn a_long_answer_to_a_probe_is_read(engine: Engine) {
+    let (send, received) = std::sync::mpsc::channel();
+    let backend = ScriptedBackend::per_request(move |conn, request| {
+        if request.target != HEALTH {
+            return conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 0"]);
+        }
+        let answered = conn
+            .send_head(&["HTTP/1.1 200 OK", "Content-Length: 150000"])
+            .and_then(|()| conn.send(&[b'x'; 150_000]))
+            .and_then(|()| conn.rest());
+        drop(send.send(answered.map(|rest| rest.len()).map_err(|error| error.to_string())));
+        Ok(())
+    });
+    let proxy = TestProxy::to(engine, &[backend.addr()], &check("timeout_secs = 5"));
+    for _ in 0..3 {
+        let answered = received.recv_timeout(PATIENCE).expect("a probe");
+        assert_eq!(answered, Ok(0), "the end, and nothing before it");
+    }
+    get(proxy.addr(), "/").expect(200);
+}
+
 on_both_engines!(
+    a_long_answer_to_a_probe_is_read,
     failure_and_recovery_are_detected,
     a_stopped_backend_is_left_and_found_again,
     without_a_healthy_backend_it_is_503,

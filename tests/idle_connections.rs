@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Conn;
 use crate::support::engines::on_both_engines;
 use crate::support::wait::Task;
 use crate::support::{Client, Engine, Gate, ScriptedBackend, TestProxy, get, spawn, wait_for};
@@ -153,7 +154,69 @@ fn each_backend_has_its_own(engine: Engine) {
     assert_eq!((one.connections(), two.connections()), (1, 1));
 }
 
+/// Answers one request on each connection, does `then` when the gate is open, and expects not to be asked again.
+fn ending(
+    gate: &Gate,
+    then: impl Fn(&mut Conn) -> std::io::Result<()> + Send + Sync + 'static,
+) -> ScriptedBackend {
+    let gate = gate.clone();
+    ScriptedBackend::per_connection(move |mut conn| {
+        if conn.request()?.is_none() {
+            return Ok(());
+        }
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        gate.wait("the connection to be idle");
+        then(&mut conn)?;
+        let rest = conn.rest().unwrap_or_default();
+        assert_eq!(rest, b"", "a request on a connection that was over");
+        Ok(())
+    })
+}
+
+/// It is closed although nobody wants to use it, and then nobody can.
+#[track_caller]
+fn expect_closed_unused(engine: Engine, gate: &Gate, backend: &ScriptedBackend) {
+    let proxy = TestProxy::to(engine, &[backend.addr()], "keepalive_idle_secs = 60");
+    let mut client = Client::connect(proxy.addr());
+    client.get("/").expect(200);
+    proxy.expect_idle();
+    assert_eq!(backend.ended(), 0, "it is kept at first");
+    gate.open();
+    wait_for("the proxy to close the connection", || match backend.ended() {
+        1 => Ok(()),
+        ended => Err(ended),
+    });
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.response_to("POST").expect(200).text(), "ok");
+        proxy.expect_idle();
+        let connections = backend.connections();
+        wait_for("the next one to be closed as well", || match backend.ended() {
+            ended if ended == connections => Ok(()),
+            ended => Err((ended, connections)),
+        });
+    }
+    assert_eq!((backend.connections(), backend.requests()), (3, 3));
+}
+
+fn one_that_hangs_up_is_closed_at_once(engine: Engine) {
+    let gate = Gate::new();
+    let backend = ending(&gate, |conn| conn.stream()?.shutdown(std::net::Shutdown::Write));
+    expect_closed_unused(engine, &gate, &backend);
+}
+
+/// Nobody has asked for it: it would be taken for the answer to the next request.
+fn one_on_which_the_backend_speaks_is_closed_at_once(engine: Engine) {
+    for bytes in ["HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n", "\n"] {
+        let gate = Gate::new();
+        let backend = ending(&gate, |conn| conn.send(bytes.as_bytes()));
+        expect_closed_unused(engine, &gate, &backend);
+    }
+}
+
 on_both_engines!(
+    one_that_hangs_up_is_closed_at_once,
+    one_on_which_the_backend_speaks_is_closed_at_once,
     no_more_are_kept_than_allowed,
     the_newest_is_used_first,
     they_are_closed_in_time,

@@ -43,12 +43,14 @@ mod health;
 mod idle_connections;
 #[cfg(unix)]
 mod installation;
+mod interim;
 mod isolation;
 mod large_bodies;
 #[cfg(target_os = "linux")]
 mod listeners;
 mod load;
 mod logging;
+mod loops;
 mod methods;
 mod names;
 mod passed_on;
@@ -74,6 +76,7 @@ mod support;
 mod survival;
 #[cfg(feature = "tls")]
 mod tls;
+mod trailers;
 #[cfg(unix)]
 mod unix;
 mod upgrade;

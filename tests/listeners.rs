@@ -8,13 +8,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::drain::{End, carry_on};
 use crate::support::engines::on_native;
 use crate::support::process::{TempDir, program, program_after};
 use crate::support::proxy::Builder;
-use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, Task, TestProxy, get, spawn, wait_for};
+use crate::support::{
+    Client, Echo, Engine, Origin, ProxyProcess, ScriptedBackend, Task, TestProxy, get, spawn, wait_for,
+};
 
 fn several_addresses(engine: Engine) {
     let origin = Origin::echo();
@@ -256,7 +258,59 @@ fn a_file_in_the_way_of_a_unix_socket_stays(engine: Engine) {
     assert_eq!(fs::read_to_string(path).unwrap(), "precious");
 }
 
+/// Whoever waited in the backlog of a passed socket has the same time as everybody else.
+fn limits_hold_for_who_waited_in_a_passed_socket(engine: Engine) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let backend = ScriptedBackend::per_request(|conn, request| {
+        conn.body(request)?;
+        conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 100000000"])?;
+        loop {
+            conn.send(&[b'x'; 100_000])?;
+        }
+    });
+    let config = TestProxy::builder(engine)
+        .listen(&format!("\"{addr}\""))
+        .server("read_timeout_secs = 0.5\nwrite_timeout_secs = 0.5")
+        .server("header_timeout_secs = 0.5\nkeepalive_timeout_secs = 0.5")
+        .route("/", &[backend.addr()], "");
+    let mut uploads: Vec<Client> = [1000, 1_000_000]
+        .into_iter()
+        .map(|length| {
+            let mut client = Client::connect(addr);
+            let head = format!("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: {length}\r\n\r\n");
+            client.send(format!("{head}{}", "x".repeat(length / 10)));
+            client
+        })
+        .collect();
+    let mut half_a_head = Client::connect(addr);
+    half_a_head.send("GET / HTTP/1.1\r\nHost");
+    let mut silent = Client::connect(addr);
+    let mut download = Client::with_small_window(addr);
+    download.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+
+    let mut command = program_after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+    command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
+    let (_process, _) = ProxyProcess::start_with(&config.toml(), command);
+    let started = Instant::now();
+    for client in &mut uploads {
+        client.response_to("POST").expect_failure(408, "body_timeout");
+        client.end().expect("the end of the connection");
+    }
+    half_a_head.response().expect_failure(408, "head_timeout");
+    silent.expect_fin();
+    // That of the large upload, and that of the client that does not read.
+    wait_for("the backend's connections to be closed", || match backend.ended() {
+        2 => Ok(()),
+        ended => Err(ended),
+    });
+    assert!(started.elapsed() < Duration::from_secs(5), "over after {:?}", started.elapsed());
+    assert_eq!(backend.connections(), 2);
+    drop(download);
+}
+
 on_native!(
+    limits_hold_for_who_waited_in_a_passed_socket,
     unix_sockets,
     a_file_in_the_way_of_a_unix_socket_stays,
     several_addresses,

@@ -116,7 +116,60 @@ fn connection_close_is_honoured(engine: Engine) {
     client.end().expect("the connection to be closed after the answer");
 }
 
+/// How many more proxies a request may pass counts for TRACE and OPTIONS alone.
+fn max_forwards_is_counted_down(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::to(engine, &[origin.addr()], "");
+    let mut client = Client::connect(proxy.addr());
+    for (method, sent, received) in [
+        ("TRACE", "5", "4"),
+        ("OPTIONS", "1", "0"),
+        ("OPTIONS", "100", "99"),
+        ("TRACE", "many", "many"),
+        ("GET", "5", "5"),
+        ("GET", "0", "0"),
+        ("PURGE", "1", "1"),
+        ("DELETE", "x", "x"),
+    ] {
+        client.send(format!("{method} / HTTP/1.1\r\nHost: proxy.test\r\nMax-Forwards: {sent}\r\n\r\n"));
+        let echo = Echo::parse(&client.response_to(method).expect(200).body);
+        assert_eq!(echo.fields.one("max-forwards").as_deref(), Some(received), "{method} {sent}");
+    }
+}
+
+fn a_request_that_may_go_no_further_is_answered(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::builder(engine).route("/here", &[origin.addr()], "").start();
+    let mut client = Client::connect(proxy.addr());
+    for target in ["/here", "*", "/nowhere"] {
+        client.send(format!("OPTIONS {target} HTTP/1.1\r\nHost: proxy.test\r\nMax-Forwards: 0\r\n\r\n"));
+        let response = client.response_to("OPTIONS").expect(200);
+        let allow = response.fields().one("allow").expect("Allow");
+        for method in ["GET", "HEAD", "POST", "OPTIONS"] {
+            assert!(allow.split(", ").any(|allowed| allowed == method), "Allow: {allow}");
+        }
+        assert_eq!(response.head.framing, Framing::Length(0));
+    }
+    client.send(
+        "TRACE /here?x=1 HTTP/1.1\r\nHost: proxy.test\r\nMax-Forwards: 0\r\nX-Mine: 1\r\nCookie: secret=1\r\n\
+         Authorization: Basic secret\r\nProxy-Authorization: Basic secret\r\nX-Mine: 2\r\n\r\n",
+    );
+    let response = client.response_to("TRACE").expect(200);
+    assert_eq!(response.fields().one("content-type").as_deref(), Some("message/http"));
+    let text = response.text();
+    assert!(text.starts_with("TRACE /here?x=1 HTTP/1.1\r\n") && text.ends_with("\r\n\r\n"), "{text:?}");
+    let lower = text.to_lowercase();
+    assert!(lower.contains("x-mine: 1\r\n") && lower.contains("x-mine: 2\r\n"), "{text:?}");
+    for secret in ["secret", "cookie", "authorization"] {
+        assert!(!lower.contains(secret), "it shows {secret}: {text:?}");
+    }
+    assert_eq!(origin.connections(), 0, "no backend hears of it");
+    client.get("/here").expect(200);
+}
+
 on_both_engines!(
+    max_forwards_is_counted_down,
+    a_request_that_may_go_no_further_is_answered,
     any_method_passes,
     any_method_may_have_a_body,
     an_empty_post_stays_empty,

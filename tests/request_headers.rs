@@ -167,6 +167,37 @@ fn te_keeps_at_most_trailers(engine: Engine) {
     }
 }
 
+/// CGI and all that took after it read `_` as `-`: such a field would say what only the proxy may say.
+fn names_that_imitate_ours_are_removed(engine: Engine) {
+    let seen = forwarded_with(
+        engine,
+        "",
+        "",
+        "POST / HTTP/1.1
+        Host: proxy.test
+        Content-Length: 5
+        X_Forwarded_For: 192.0.2.1
+        x_forwarded-proto: https
+        X-Forwarded_Host: evil.test
+        Content_Length: 50
+        Transfer_Encoding: chunked
+        Keep_Alive: 1
+        user_id: 7
+        _: 8",
+        "hello",
+    );
+    for (name, value) in &seen.echo.fields.0 {
+        let name = String::from_utf8_lossy(name).to_lowercase();
+        let is_kept = ["user_id", "_"].contains(&name.as_str());
+        assert!(is_kept || !name.contains('_'), "{name}: {}", String::from_utf8_lossy(value));
+    }
+    seen.expect("user_id", &["7"]);
+    seen.expect("_", &["8"]);
+    seen.expect("content-length", &["5"]);
+    seen.expect("x-forwarded-for", &["127.0.0.1"]);
+    assert_eq!(seen.echo.hash, hash_of(b"hello"));
+}
+
 fn forwarded_for_becomes_one_list(engine: Engine) {
     let seen = forwarded(engine, "GET / HTTP/1.1\nHost: proxy.test");
     seen.expect("x-forwarded-for", &["127.0.0.1"]);
@@ -252,6 +283,7 @@ on_both_engines!(
     hop_by_hop_fields_are_removed,
     an_upgrade_to_h2c_is_not_passed_on,
     te_keeps_at_most_trailers,
+    names_that_imitate_ours_are_removed,
     forwarded_for_becomes_one_list,
     forwarded_host_and_proto_are_set,
     a_trusted_proxy_is_believed,

@@ -227,7 +227,79 @@ fn an_answer_is_the_same_in_any_pieces(engine: Engine) {
     }
 }
 
+#[track_caller]
+fn expect_date_of_now(response: &Response) {
+    let date = response.fields().one("date").unwrap_or_else(|| panic!("no Date: {:?}", response.head));
+    let date = httpdate::parse_http_date(&date).unwrap_or_else(|error| panic!("Date {date:?}: {error}"));
+    let now = std::time::SystemTime::now();
+    let off = now.duration_since(date).unwrap_or_else(|error| error.duration());
+    assert!(off < std::time::Duration::from_secs(60), "Date is {off:?} away from now");
+}
+
+fn an_answer_without_a_date_gets_one(engine: Engine) {
+    for head in [
+        "HTTP/1.1 200 OK\nContent-Length: 0",
+        "HTTP/1.0 404 Not Found\nContent-Length: 0",
+        "HTTP/1.1 204 No Content",
+    ] {
+        expect_date_of_now(&passed(engine, head, b""));
+    }
+    let response = passed(engine, "HTTP/1.1 200 OK\ndate: whenever\nContent-Length: 0", b"").expect(200);
+    assert_eq!(response.fields().one("date").as_deref(), Some("whenever"), "the backend's own, as it came");
+}
+
+fn refusals_have_a_date(engine: Engine) {
+    let dead = crate::support::DeadPort::reserve();
+    let proxy = TestProxy::builder(engine).route("/dead", &[dead.addr()], "").start();
+    expect_date_of_now(&get(proxy.addr(), "/nowhere").expect(404));
+    expect_date_of_now(&get(proxy.addr(), "/dead").expect(502));
+    expect_date_of_now(&send_once(proxy.addr(), "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").expect(400));
+}
+
+/// It says to what to upgrade, which makes it one of the few fields of a connection that are about the answer as well.
+fn a_426_says_to_what(engine: Engine) {
+    let head = "HTTP/1.1 426 Upgrade Required
+        Connection: Upgrade, X-Hop
+        Upgrade: HTTP/3.0, wire/1
+        X-Hop: 1
+        Content-Length: 4";
+    let response = passed(engine, head, b"body").expect(426);
+    assert_eq!(response.fields().one("upgrade").as_deref(), Some("HTTP/3.0, wire/1"));
+    let connection = response.fields().one("connection").unwrap_or_default();
+    assert_eq!(connection.to_lowercase(), "upgrade");
+    assert!(!response.fields().has("x-hop"));
+    assert_eq!(response.text(), "body");
+}
+
+fn reason_phrases_pass(engine: Engine) {
+    for phrase in ["OK", "Everything is fine", "", "Gr\u{fc}\u{df}e \u{ff}", "a  b\tc"] {
+        let mut answer = b"HTTP/1.1 200 ".to_vec();
+        answer.extend(phrase.chars().map(|char| u8::try_from(char).unwrap()));
+        answer.extend_from_slice(b"\r\nContent-Length: 2\r\n\r\nok");
+        let backend = ScriptedBackend::answering(answer);
+        let proxy = TestProxy::to(engine, &[backend.addr()], "");
+        let response = get(proxy.addr(), "/").expect(200);
+        assert_eq!(response.head.reason, phrase, "one character a byte");
+        assert_eq!(response.text(), "ok");
+    }
+}
+
+fn nine_hundred_fields_pass(engine: Engine) {
+    let lines: Vec<String> = (0..900).map(|number| format!("X-Field-{number}: {number}")).collect();
+    let head = format!("HTTP/1.1 200 OK\n{}\nContent-Length: 2", lines.join("\n"));
+    let response = passed(engine, &head, b"ok").expect(200);
+    for number in 0..900 {
+        assert_eq!(response.fields().one(&format!("x-field-{number}")), Some(number.to_string()));
+    }
+    assert_eq!(response.text(), "ok");
+}
+
 on_both_engines!(
+    an_answer_without_a_date_gets_one,
+    refusals_have_a_date,
+    a_426_says_to_what,
+    reason_phrases_pass,
+    nine_hundred_fields_pass,
     end_to_end_fields_pass_unchanged,
     nothing_else_is_added,
     hop_by_hop_fields_are_removed,

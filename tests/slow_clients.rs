@@ -257,7 +257,42 @@ fn clients_that_were_told_to_continue_hold_no_worker(engine: Engine) {
     assert!(longest < Duration::from_secs(1), "a quick request took {longest:?} beside slow ones");
 }
 
+/// Some clients end a body with a line that is no part of anything: it begins no request.
+fn a_lone_line_end_is_no_request(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::builder(engine)
+        .server("header_timeout_secs = 0.3\nkeepalive_timeout_secs = 1")
+        .route("/", &[origin.addr()], "")
+        .start();
+    let post = "POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 4\r\n\r\nbody";
+    for line_end in ["\r\n", "\r"] {
+        for at_once in [false, true] {
+            let mut client = Client::connect(proxy.addr());
+            client.send(if at_once { format!("{post}{line_end}") } else { post.to_owned() });
+            client.response_to("POST").expect(200);
+            if !at_once {
+                client.send(line_end);
+            }
+            // Longer than a head may take.
+            std::thread::sleep(Duration::from_millis(500));
+            let rest = if line_end == "\r" { "\n" } else { "" };
+            client.send(format!("{rest}GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n"));
+            client.response().expect(200);
+            client.send(line_end);
+            client.expect_fin();
+        }
+    }
+    let fresh = Client::connect(proxy.addr());
+    for line_end in ["\r\n", "\r"] {
+        let mut client = Client::connect(proxy.addr());
+        client.send(line_end);
+        client.expect_fin();
+    }
+    drop(fresh);
+}
+
 on_native!(
+    a_lone_line_end_is_no_request,
     a_dribbled_head_is_408,
     many_slow_heads_in_time_are_fine,
     a_small_body_that_stops_is_408,

@@ -22,12 +22,12 @@ fn file(name: &str) -> String {
 }
 
 /// The key `tls` of a route that trusts the CA of tests/certs.
-fn trusting(more: &str) -> String {
+pub fn trusting(more: &str) -> String {
     format!("tls = {{ ca = {:?}{more} }}", file("ca.pem"))
 }
 
 /// A server with one of the certificates of tests/certs.
-fn server(leaf: &str) -> Arc<ServerConfig> {
+pub fn server(leaf: &str) -> Arc<ServerConfig> {
     server_speaking(leaf, rustls::ALL_VERSIONS)
 }
 

@@ -482,7 +482,55 @@ fn after_a_silence_it_goes_on(engine: Engine) {
     proxy.expect_idle();
 }
 
+/// Without places for tunnels, and where the other protocol is TLS, the request is one like any other.
+#[track_caller]
+fn expect_ordinary(proxy: &TestProxy, origin: &Origin, ask: &str) {
+    let mut client = Client::connect(proxy.addr());
+    for number in 1..=3 {
+        client.send(ask);
+        let echo = Echo::parse(&client.response().expect(200).body);
+        assert_eq!(echo.target, "/up");
+        assert!(!echo.fields.has("upgrade") && !echo.fields.has("connection"), "{:?}", echo.fields);
+        assert_eq!(origin.requests(), number);
+    }
+    client.send("POST /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(Echo::parse(&client.response_to("POST").expect(200).body).framing, "length 4");
+    assert_eq!(origin.connections(), 1);
+    proxy.expect_idle();
+}
+
+fn without_tunnels_it_is_an_ordinary_request(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::builder(engine).server("max_tunnels = 0").route("/", &[origin.addr()], "").start();
+    expect_ordinary(&proxy, &origin, ASK);
+}
+
+fn an_upgrade_to_tls_is_an_ordinary_request(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::to(engine, &[origin.addr()], "");
+    expect_ordinary(&proxy, &origin, &ASK.replace("wire/1", "TLS/1.0"));
+}
+
+fn an_upgrade_that_is_not_granted_costs_no_connection(engine: Engine) {
+    let origin = Origin::echo();
+    // One place: who was not granted a tunnel has given it back.
+    let proxy = TestProxy::builder(engine).server("max_tunnels = 1").route("/", &[origin.addr()], "").start();
+    let mut client = Client::connect(proxy.addr());
+    for _ in 0..5 {
+        client.send(ASK);
+        let echo = Echo::parse(&client.response().expect(200).body);
+        assert_eq!(echo.fields.all("upgrade"), ["wire/1"]);
+        proxy.expect_idle();
+        client.get("/next").expect(200);
+        proxy.expect_idle();
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
 on_native!(
+    without_tunnels_it_is_an_ordinary_request,
+    an_upgrade_to_tls_is_an_ordinary_request,
+    an_upgrade_that_is_not_granted_costs_no_connection,
     a_websocket_echoes,
     many_at_once,
     bytes_behind_the_heads_are_not_lost,

@@ -34,8 +34,11 @@ pub struct Rewrite<'a> {
 pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&[u8], &[u8])) {
     let fields = &head.fields;
     put(b"host", rewrite.host.as_bytes());
+    let max_forwards = max_forwards(head);
     for (name, value) in fields.iter() {
-        if crosses(name, &head.connection) && !is_replaced(name, rewrite.trusted) && !imitates_ours(name) {
+        let is_counted = max_forwards.is_some() && *name == header::MAX_FORWARDS;
+        let is_replaced = is_counted || is_replaced(name, rewrite.trusted);
+        if crosses(name, &head.connection) && !is_replaced && !imitates_ours(name) {
             put(name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -55,7 +58,7 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
     if te_trailers {
         put(b"te", b"trailers");
     }
-    if let Some(hops) = max_forwards(head) {
+    if let Some(hops) = max_forwards {
         put(b"max-forwards", hops.saturating_sub(1).to_string().as_bytes());
     }
     put_framing(head, put);
@@ -98,7 +101,6 @@ fn is_replaced(name: &HeaderName, trusted: bool) -> bool {
         // The proxy itself answers 100, when the body is first wanted (RFC 9110 §10.1.1).
         || *name == header::EXPECT
         || *name == header::VIA
-        || *name == header::MAX_FORWARDS
         || *name == FORWARDED_FOR
         || (!trusted && (*name == FORWARDED_HOST || *name == FORWARDED_PROTO))
 }

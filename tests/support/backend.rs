@@ -125,6 +125,18 @@ impl ScriptedBackend {
         Self::on(Port::unix(path), script)
     }
 
+    /// [`unix`](Self::unix) on a socket that listens at `path` already.
+    #[cfg(unix)]
+    pub fn on_unix_listener(
+        path: &Path,
+        listener: Socket,
+        script: impl Fn(Conn) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let addr = SockAddr::unix(path).expect("a path that fits");
+        let port = Port { addr, shown: format!("unix:{}", path.display()), _reserved: None };
+        Self::on((port, listener), script)
+    }
+
     /// [`per_connection`](Self::per_connection) with TLS: `script` begins before the handshake, which the first read
     /// or write makes.
     #[cfg(feature = "tls")]
@@ -327,6 +339,16 @@ impl Conn {
             each(&piece);
         }
         Ok(())
+    }
+
+    /// The trailers of the last chunked body that was read to its end.
+    pub fn trailers(&self) -> &Fields {
+        &self.wire.trailers
+    }
+
+    /// The next bytes of a body; `None` at its end.
+    pub fn piece(&mut self, body: &mut Body) -> Result<Option<Vec<u8>>> {
+        self.wire.piece(body)
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {

@@ -20,6 +20,8 @@ pub struct Client {
 #[derive(Clone, Debug)]
 pub struct Head {
     pub status: u16,
+    /// One character a byte.
+    pub reason: String,
     pub fields: Fields,
     pub framing: Framing,
 }
@@ -148,13 +150,14 @@ impl Client {
         let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
         let status = rest.and_then(|rest| rest.get(..3)).and_then(|digits| digits.parse().ok());
         let status: u16 = status.unwrap_or_else(|| panic!("status line {line:?}"));
+        let reason = rest.and_then(|rest| rest.get(4..)).unwrap_or_default().to_owned();
         let fields = Fields::parse(&lines[1..]);
         let framing = match status {
             100..=199 | 204 | 304 => Framing::None,
             _ if method == "HEAD" => Framing::None,
             _ => fields.framing(Framing::UntilClose),
         };
-        Ok(Some(Head { status, fields, framing }))
+        Ok(Some(Head { status, reason, fields, framing }))
     }
 
     /// The head of the final answer to a request of this method.
@@ -171,6 +174,11 @@ impl Client {
                 None => return Err(Error::new(ErrorKind::UnexpectedEof, "closed without an answer")),
             }
         }
+    }
+
+    /// The trailers of the last chunked body that was read to its end.
+    pub fn trailers(&self) -> &Fields {
+        &self.wire.trailers
     }
 
     /// The next bytes of a body; `None` at its end.

@@ -70,6 +70,18 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "forms::empty_lines_before_a_request_are_ignored",
         "tiny_http answers 400 to an empty line before a request",
     ),
+    (Engine::TinyHttp, "responses::reason_phrases_pass", "ureq does not tell the reason phrase"),
+    (Engine::TinyHttp, "responses::nine_hundred_fields_pass", "ureq takes no more than 128 fields"),
+    (
+        Engine::TinyHttp,
+        "idle_connections::one_that_hangs_up_is_closed_at_once",
+        "ureq looks at an idle connection when it is next used",
+    ),
+    (
+        Engine::TinyHttp,
+        "idle_connections::one_on_which_the_backend_speaks_is_closed_at_once",
+        "ureq looks at an idle connection when it is next used",
+    ),
     (
         Engine::TinyHttp,
         "bad_answers::a_head_just_within_the_limits_passes",
@@ -124,10 +136,12 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ("deadline_clients", "reads and writes of tiny_http have no deadline"),
     ("drain", "tiny_http drops what it has not read, and leaves idle connections open"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
+    ("interim", "tiny_http sends one answer to a request, and cannot send a part of one before it"),
     (
         "listeners",
         "the addresses are opened for both engines alike; the backlog is for the native one to take from",
     ),
+    ("loops", "requests of tiny_http are carried by the same code, and loops need ports of their own"),
     ("passed_on", "tiny_http keeps the sockets to itself, so every byte goes through a buffer"),
     ("pool", "tiny_http has a thread for each connection before the pool, and cannot close one"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
@@ -137,6 +151,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ),
     ("tls", "https:// backends are for the native engine"),
     ("unix", "Unix-domain sockets are for the native engine"),
+    ("trailers", "tiny_http reads trailers past, and cannot send any"),
     ("upgrade", "tiny_http keeps the sockets to itself, so nobody can join them"),
     ("survival", "tiny_http ends its accept loop at the first error, and has no limit of connections"),
 ];

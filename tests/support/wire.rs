@@ -16,6 +16,8 @@ pub struct Wire {
     tls: Option<Box<rustls::ServerConnection>>,
     buffer: Vec<u8>,
     patience: Duration,
+    /// Those of the last chunked body that was read to its end.
+    pub trailers: Fields,
 }
 
 /// How a body ends.
@@ -61,6 +63,7 @@ impl Wire {
             tls: None,
             buffer: Vec::new(),
             patience: PATIENCE,
+            trailers: Fields::default(),
         }
     }
 
@@ -184,7 +187,15 @@ impl Wire {
             body.started = true;
             body.left = chunk_size(&self.line(deadline)?)?;
             if body.left == 0 {
-                while !self.line(deadline)?.is_empty() {}
+                let mut lines = Vec::new();
+                loop {
+                    let line = self.line(deadline)?;
+                    if line.is_empty() {
+                        break;
+                    }
+                    lines.push(line);
+                }
+                self.trailers = Fields::parse(&lines);
                 body.done = true;
                 return Ok(None);
             }
