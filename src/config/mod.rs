@@ -222,7 +222,7 @@ pub struct RouteConfig {
     pub queue_timeout: Duration,
     /// How long a request that can be sent again waits while no backend can be had; zero = not at all.
     pub hold: Duration,
-    /// Consecutive connection failures or time-outs that take a backend out; 0 = none do.
+    /// Consecutive failures to connect, or to say a word before closing, that take a backend out; 0 = none do.
     pub max_fails: u32,
     /// The failures must fall within this time; without a health check, also how long the backend stays out.
     pub fail_timeout: Duration,

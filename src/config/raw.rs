@@ -328,7 +328,7 @@ pub(super) struct RawRoute {
     pub(super) queue_timeout_secs: Option<Spanned<Seconds>>,
     /// For a backend to be had while there is none, if the request can be sent again; then the failure. 0: not at all.
     pub(super) hold_secs: Option<Spanned<Seconds>>,
-    /// Consecutive connection failures or time-outs that take a backend out. 0: none do.
+    /// Consecutive failures to connect, or to say a word before closing, that take a backend out. 0: none do.
     pub(super) max_fails: Option<Spanned<i128>>,
     /// The failures must fall within this time; without a health check, also how long the backend stays out.
     pub(super) fail_timeout_secs: Option<Spanned<Seconds>>,
