@@ -226,7 +226,8 @@ fn echoing(conn: &mut Conn, request: &Request) -> std::io::Result<()> {
 /// The answer has begun before the upload ends, and from then on both are under way at the same time.
 #[track_caller]
 fn expect_echo(engine: Engine, backend: &ScriptedBackend, keys: &str) {
-    let proxy = TestProxy::to(engine, &[backend.addr()], keys);
+    // Each worker keeps its own connections.
+    let proxy = TestProxy::builder(engine).server("workers = 1").route("/", &[backend.addr()], keys).start();
     for chunked in [false, true] {
         let mut client = Client::connect(proxy.addr());
         let body = pattern(9, SIZE);

@@ -163,7 +163,7 @@ fn a_backlog_that_stays_full_is_504(engine: Engine) {
 fn a_probe_waits_for_a_full_backlog(engine: Engine) {
     let directory = TempDir::new();
     let crowded = Crowded::new(&directory);
-    let check = "health_check = { path = \"/health\", interval_secs = 9, timeout_secs = 9 }";
+    let check = "health_check = { path = \"/health\", interval_secs = 60, timeout_secs = 9 }";
     let proxy = TestProxy::to(engine, &[addr(&directory)], &format!("{check}\nconnect_timeout_secs = 9"));
     let at = proxy.addr();
     let client = spawn("client", move || get(at, "/").status());
