@@ -40,6 +40,7 @@ mod expect;
 mod failures;
 mod forms;
 mod health;
+mod hold;
 mod idle_connections;
 #[cfg(unix)]
 mod installation;

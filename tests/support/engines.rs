@@ -136,6 +136,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ("deadline_clients", "reads and writes of tiny_http have no deadline"),
     ("drain", "tiny_http drops what it has not read, and leaves idle connections open"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
+    ("hold", "a thread that waits for a backend does not see its client leave"),
     ("interim", "tiny_http sends one answer to a request, and cannot send a part of one before it"),
     (
         "listeners",
