@@ -12,10 +12,9 @@ use crate::http::framing::BodyFraming;
 /// A body up to this long is kept, to be sent again when a backend fails.
 const REPLAYABLE: usize = 64 * 1024;
 
-/// tiny_http allocates what was not read of a body of known length when it drops a request. If more than this is missing
-/// because the client has left, the request is leaked instead: memory for it might not be there, and that would end the
-/// process.
-const ALLOCATED: u64 = 64 * 1024 * 1024;
+/// tiny_http allocates what is missing of a body of known length when its client leaves, and the process ends where there is
+/// no memory for that. Requests that declare more than this are given up before anything is read of them.
+pub(super) const MAX_LENGTH: u64 = 64 * 1024 * 1024 * 1024;
 
 /// The client of one request.
 pub(super) struct Client {
@@ -139,16 +138,8 @@ impl Client {
         if let State::Request(_) = self.state {
             let mut buf = [0; 16 * 1024];
             while !self.ended && self.receive(&mut buf).is_ok_and(|n| n > 0) {}
-            let missing = self.missing();
             if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone) {
-                if missing > ALLOCATED {
-                    log::warn!(
-                        "a client left {missing} bytes of its upload unsent: its connection is never closed"
-                    );
-                    std::mem::forget(request);
-                } else {
-                    self.state = State::Writer(request.into_writer());
-                }
+                self.state = State::Writer(request.into_writer());
             }
         }
         match &mut self.state {
