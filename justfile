@@ -70,7 +70,7 @@ check:
 test *FILTER:
     {{ if FILTER == "" { ".ci/run test" } else { "cargo test --locked " + FILTER } }}
 
-# Clippy, with and without the tiny-http feature; warnings are errors
+# Clippy, with and without the classic feature; warnings are errors
 lint:
     .ci/run lint
 
@@ -107,6 +107,14 @@ fuzz TARGET *OPTIONS:
     [ ! -d "fuzz/seeds/{{ TARGET }}" ] || folders+=("fuzz/seeds/{{ TARGET }}")
     [ ! -f "fuzz/{{ TARGET }}.dict" ] || options+=("-dict=fuzz/{{ TARGET }}.dict")
     cargo fuzz run "{{ TARGET }}" "${folders[@]}" -- "${options[@]}" {{ OPTIONS }}
+
+# A tarball for this machine, or for TARGET, in target/dist (dist/tarball)
+dist TARGET="":
+    dist/tarball {{ TARGET }}
+
+# Write what is made from the source again: man page, completions, JSON schema
+dist-files:
+    REVERSE_PROXY_WRITE_DIST=1 cargo test --quiet --locked up_to_date
 
 # The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64
 bench *ARGUMENTS:

@@ -11,15 +11,16 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::BytesCount};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use reverse_proxy::balance::{Backend, PickRequest, balancer};
 use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
+use reverse_proxy::http::headers::Rewrite;
+use reverse_proxy::http::request_out::write_request;
 use reverse_proxy::http::target::normalize_path;
 use reverse_proxy::route::{Pick, Route};
 use reverse_proxy::routing::{Prefix, RouteTable};
-use reverse_proxy::upstream::headers::{Rewrite, rewrite};
 
 fn main() {
     divan::main();
@@ -103,10 +104,11 @@ mod request_head {
         let head = parsed(name);
         let host = HeaderValue::from_static("127.0.0.1:9001");
         let client = HeaderValue::from_static("192.0.2.1");
-        let how = Rewrite { host: &host, client: &client, trusted: false, upgrade: false };
+        let how =
+            Rewrite { host: &host, client: &client, trusted: false, upgrade: false, via: "reverse-proxy" };
         bencher.bench(|| {
-            let mut out = HeaderMap::new();
-            rewrite(black_box(&head), how, &mut out);
+            let mut out = Vec::with_capacity(1024);
+            write_request(&mut out, black_box(&head), &how);
             out
         });
     }

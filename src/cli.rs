@@ -1,8 +1,17 @@
-//! The command line: what the program is asked to do.
+//! The command line: what the program is asked to do. An option is read here and told of in `description`.
+
+mod description;
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+#[path = "../tests/support/golden.rs"]
+mod golden;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
+
+pub(crate) use description::help;
 
 /// Where the configuration is looked for when nothing else is said.
 const DEFAULT_PATH: &str = "reverse-proxy.toml";
@@ -10,54 +19,54 @@ const DEFAULT_PATH: &str = "reverse-proxy.toml";
 /// The environment variable that names the configuration file; `--config` overrides it.
 pub(crate) const PATH_VARIABLE: &str = "REVERSE_PROXY_CONFIG_PATH";
 
-/// The answer to `--help`.
-pub(crate) const HELP: &str = "\
-reverse-proxy: an HTTP/1.1 reverse proxy that runs on plain threads
-
-Usage:
-  reverse-proxy [--config FILE]            run until told to stop
-  reverse-proxy [--config FILE] --check    check the configuration, do not run
-  reverse-proxy --demo                     run in front of three built-in origins; needs no file
-
-Options:
-  -c, --config FILE  the configuration file
-      --check        say whether the configuration is valid: one line on stdout if it is,
-                     one line for each error on stderr if not
-      --demo         for a first look; cannot be combined with --config or --check
-  -h, --help         print this
-  -V, --version      print the version
-
-Environment:
-  REVERSE_PROXY_CONFIG_PATH  the configuration file, unless --config names one; with neither,
-                             reverse-proxy.toml in the working directory
-  RUST_LOG                   what to log on stderr: error, warn, info, debug or off, for all or
-                             by module (default: info); debug adds a line per exchange
-
-Signals:
-  SIGINT (Ctrl-C), SIGTERM   take no new connections, finish the requests in flight within
-                             shutdown_timeout, then stop; a second signal stops at once
-  Outside Unix only Ctrl-C is heard.
-
-Exit codes:
-  0  stopped when told to; with --check: the configuration is valid
-  1  the configuration is not valid, or the proxy could not start
-  2  the command line makes no sense, or a second signal cut the shutdown short
-";
-
 /// What the program is asked to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Run with this configuration.
     Run(PathBuf),
     /// Check this configuration.
-    Check(PathBuf),
+    Check {
+        /// The file.
+        path: PathBuf,
+        /// Warnings count as errors.
+        strict: bool,
+    },
     /// Run with built-in origins.
     Demo,
-    /// Print [`HELP`].
+    /// Print [`help`].
     Help,
     /// Print the version.
     Version,
 }
+
+/// What other programs take, and what to say to who tries it here: the end of a sentence.
+const FROM_ELSEWHERE: &[(&[&str], &str)] = &[
+    (
+        &[
+            "-t",
+            "-T",
+            "-n",
+            "check",
+            "test",
+            "validate",
+            "configtest",
+            "--test",
+            "--validate",
+            "--configtest",
+            "--check-config",
+            "--dry-run",
+        ],
+        "the configuration is checked with --check",
+    ),
+    (
+        &["run", "start", "serve", "--run", "--start"],
+        "leave it out: without --check or --demo the proxy runs",
+    ),
+    (&["help", "-help", "-?", "/?"], "help is printed with --help"),
+    (&["version", "-v", "-version"], "the version is printed with --version"),
+    (&["demo"], "the demo is started with --demo"),
+    (&["stop", "quit", "-s"], "the proxy is stopped with the signal SIGTERM"),
+];
 
 /// Why a command line makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +81,8 @@ pub(crate) enum UsageError {
     Twice(&'static str),
     /// `--demo` with an option about a configuration file.
     DemoWith(&'static str),
+    /// `--strict` without `--check`.
+    StrictAlone,
 }
 
 impl fmt::Display for UsageError {
@@ -79,7 +90,14 @@ impl fmt::Display for UsageError {
         match self {
             Self::Unknown(argument) => {
                 write!(f, "unknown argument {argument:?}")?;
-                // A file by itself is the most likely slip.
+                let advice = FROM_ELSEWHERE
+                    .iter()
+                    .find(|(words, _)| words.iter().any(|word| argument == word))
+                    .map(|(_, advice)| advice);
+                if let Some(advice) = advice {
+                    return write!(f, "; {advice}");
+                }
+                // Else a file by itself is the most likely slip.
                 if !argument.as_encoded_bytes().starts_with(b"-") {
                     write!(f, "; a configuration file is named with --config {}", argument.display())?;
                 }
@@ -88,6 +106,7 @@ impl fmt::Display for UsageError {
             Self::NoFile => f.write_str("--config needs a file, for example --config reverse-proxy.toml"),
             Self::NoValue(option) => write!(f, "{option} takes no value"),
             Self::Twice(option) => write!(f, "{option} is given twice"),
+            Self::StrictAlone => f.write_str("--strict goes with --check"),
             Self::DemoWith(option) => write!(f, "--demo needs no configuration; leave out {option}"),
         }
     }
@@ -112,7 +131,7 @@ pub(crate) fn parse(
         return Ok(Command::Version);
     }
 
-    let (mut config, mut check, mut demo) = (None, None, None);
+    let (mut config, mut check, mut strict, mut demo) = (None, None, None, None);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let (name, value) = split(&argument);
@@ -123,23 +142,30 @@ pub(crate) fn parse(
                 once(&mut config, PathBuf::from(file), "--config")?;
             }
             Some("--check") if value.is_none() => once(&mut check, (), "--check")?,
+            Some("--strict") if value.is_none() => once(&mut strict, (), "--strict")?,
             Some("--demo") if value.is_none() => once(&mut demo, (), "--demo")?,
             Some("--check") => return Err(UsageError::NoValue("--check")),
+            Some("--strict") => return Err(UsageError::NoValue("--strict")),
             Some("--demo") => return Err(UsageError::NoValue("--demo")),
             _ => return Err(UsageError::Unknown(argument)),
         }
     }
 
     if demo.is_some() {
-        return match (config, check) {
-            (Some(_), _) => Err(UsageError::DemoWith("--config")),
-            (_, Some(())) => Err(UsageError::DemoWith("--check")),
-            (None, None) => Ok(Command::Demo),
+        return match (config, check, strict) {
+            (Some(_), ..) => Err(UsageError::DemoWith("--config")),
+            (_, Some(()), _) => Err(UsageError::DemoWith("--check")),
+            (.., Some(())) => Err(UsageError::DemoWith("--strict")),
+            (None, None, None) => Ok(Command::Demo),
         };
     }
     let variable = variable.filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = config.or(variable).unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
-    Ok(if check.is_some() { Command::Check(path) } else { Command::Run(path) })
+    match (check, strict) {
+        (Some(()), _) => Ok(Command::Check { path, strict: strict.is_some() }),
+        (None, Some(())) => Err(UsageError::StrictAlone),
+        (None, None) => Ok(Command::Run(path)),
+    }
 }
 
 /// `--name=value` in two. A file whose name is not Unicode has to be an argument of its own.
@@ -175,9 +201,11 @@ mod tests {
             assert_eq!(parsed(flag, Some("v.toml")), run("f.toml"));
         }
         assert_eq!(parsed(&["--config=a=b"], None), run("a=b"));
-        assert_eq!(parsed(&["--check"], Some("v.toml")), Ok(Command::Check("v.toml".into())));
-        assert_eq!(parsed(&["--check", "--config", "f"], None), Ok(Command::Check("f".into())));
-        assert_eq!(parsed(&["--config", "f", "--check"], None), Ok(Command::Check("f".into())));
+        let check = |path: &str, strict| Ok(Command::Check { path: path.into(), strict });
+        assert_eq!(parsed(&["--check"], Some("v.toml")), check("v.toml", false));
+        assert_eq!(parsed(&["--check", "--config", "f"], None), check("f", false));
+        assert_eq!(parsed(&["--config", "f", "--check"], None), check("f", false));
+        assert_eq!(parsed(&["--strict", "--config", "f", "--check"], None), check("f", true));
     }
 
     #[test]
@@ -202,6 +230,16 @@ mod tests {
             (&["--config", "a", "-c", "b"], "--config is given twice"),
             (&["--check", "--check"], "--check is given twice"),
             (&["--check=yes"], "--check takes no value"),
+            (&["--strict=yes", "--check"], "--strict takes no value"),
+            (&["--strict"], "--strict goes with --check"),
+            (&["--demo", "--strict"], "--demo needs no configuration; leave out --strict"),
+            (&["-t"], "unknown argument \"-t\"; the configuration is checked with --check"),
+            (&["check"], "unknown argument \"check\"; the configuration is checked with --check"),
+            (&["validate"], "unknown argument \"validate\"; the configuration is checked with --check"),
+            (&["-c", "f", "-t"], "unknown argument \"-t\"; the configuration is checked with --check"),
+            (&["help"], "unknown argument \"help\"; help is printed with --help"),
+            (&["-v"], "unknown argument \"-v\"; the version is printed with --version"),
+            (&["run"], "unknown argument \"run\"; leave it out: without --check or --demo the proxy runs"),
             (&["--demo=yes"], "--demo takes no value"),
             (&["--demo", "--check"], "--demo needs no configuration; leave out --check"),
             (&["--config", "a", "--demo"], "--demo needs no configuration; leave out --config"),
@@ -211,12 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn help_names_every_way_in() {
-        for word in
-            ["--config", "--check", "--demo", "--help", "--version", PATH_VARIABLE, DEFAULT_PATH, "RUST_LOG"]
-        {
-            assert!(HELP.contains(word), "{word}");
+    fn what_is_told_of_is_read() {
+        for flag in description::FLAGS {
+            for name in [Some(flag.long), flag.short].into_iter().flatten() {
+                let read = parsed(&[name], None);
+                assert!(!matches!(read, Err(UsageError::Unknown(_))), "{name}: {read:?}");
+                assert_eq!(read == Err(UsageError::NoFile), flag.value.is_some(), "{name}: {read:?}");
+            }
         }
-        assert!(HELP.lines().all(|line| line.len() <= 100));
     }
 }

@@ -5,7 +5,6 @@ use std::error::Error;
 use std::fmt::Write;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use tiny_http::{Request, Response, Server};
 
 use crate::config::Config;
 use crate::proxy::{self, Proxy, StartError};
+use crate::signals::Signals;
 use crate::stop::StopToken;
 
 /// Where the proxy listens if it can, as the shipped configuration does.
@@ -26,12 +26,10 @@ const GOOD: Duration = Duration::from_secs(12);
 const BAD: Duration = Duration::from_secs(6);
 
 /// Runs the proxy in front of built-in origins until a signal ends it.
-#[must_use]
-pub fn run() -> ExitCode {
-    proxy::exit_code(run_with_origins())
-}
-
-fn run_with_origins() -> Result<(), Box<dyn Error>> {
+///
+/// # Errors
+/// The origins or the proxy can't be started.
+pub fn run(signals: Signals) -> Result<(), Box<dyn Error>> {
     let origins = NAMES.map(|name| Origin::start(name, NAMES.last() == Some(&name)));
     let origins = origins.into_iter().collect::<io::Result<Vec<_>>>();
     let origins = origins.map_err(|error| format!("cannot start an origin: {error}"))?;
@@ -46,7 +44,7 @@ fn run_with_origins() -> Result<(), Box<dyn Error>> {
     let addrs: Vec<SocketAddr> = origins.iter().map(|origin| origin.addr).collect();
     // Parsed here, so that the closure is left with the errors of the start alone.
     let (wanted, any) = (config(ADDR, &addrs)?, config(SocketAddr::new(ADDR.ip(), 0), &addrs)?);
-    proxy::run_until_signal(|| {
+    proxy::run_until_signal(signals, || {
         let proxy = start(wanted, any)?;
         for addr in proxy.local_addrs() {
             log::info!("try: curl http://{addr}/");
@@ -180,7 +178,7 @@ mod tests {
     fn the_configuration_is_valid() {
         let backend = SocketAddr::from(([127, 0, 0, 1], 8001));
         let config = config(ADDR, &[backend, SocketAddr::from(([127, 0, 0, 1], 8002))]).unwrap();
-        assert_eq!(config.listen_addrs, [ADDR]);
+        assert_eq!(config.listen_addrs, [ADDR.into()]);
         assert_eq!(config.routes[0].backends.len(), 2);
         assert!(config.routes[0].health_check.is_some());
     }

@@ -2,43 +2,48 @@
 //!
 //! # The way of one request
 //!
-//! 1. [`downstream`]: the waiting room (one thread, one poller) parks connections until a request has arrived.
-//! 2. A bounded channel takes it to a worker of the fixed pool ([`workers`]); a full channel is a 503 at once.
-//! 3. The gateway (`gateway.rs`) finds the [`route`], which picks a backend through [`balance::LoadBalancer`] and counts
-//!    the exchange on it with a [`balance::BackendGuard`].
-//! 4. [`upstream`]: headers are rewritten, ureq sends the request over our own transport; failed tries are repeated where
-//!    that is safe.
-//! 5. `downstream/answer.rs` passes the answer on, head and first bytes in one write, what is left of a large one through
-//!    a pipe (`downstream/pass.rs`); the connection goes back to 1.
+//! With `engine = "native"`, the default on Linux:
 //!
-//! The seam between 1 and 3 is [`downstream::exchange::Client`]: a body to read and a way to answer. Behind it there are
-//! two engines, `native` (above) and `tiny_http`.
+//! 1. `workers/accept.rs` takes connections in and deals them out to the workers, fewest first.
+//! 2. A worker (`workers/worker.rs`) is one thread, asleep in one epoll (`net/poller.rs`). It owns its connections and what
+//!    happens on them; nobody is waited for anywhere else, so whoever is slow holds no thread.
+//! 3. [`downstream`]: bytes of a client become a request head ([`http::head`]).
+//! 4. `exchange`: the request and its response are a value that goes from stage to stage: collect the beginning of the body,
+//!    queue for a backend, connect, await the head, relay the body, or become a tunnel. `exchange/mod.rs` has the table.
+//! 5. [`route`] and [`balance`]: the route picks a backend through [`balance::LoadBalancer`], and the exchange is counted on
+//!    it with a [`balance::BackendGuard`].
+//! 6. [`upstream`]: a worker's connections to backends, in use and idle.
+//!
+//! With `engine = "tiny_http"`, the classic engine (`classic/`): a `tiny_http::Server` feeds requests over a bounded channel to
+//! a fixed pool of blocking threads, which forward them with ureq. Routes, balancing, rewriting, retry rules, causes and
+//! health are the same code.
 //!
 //! # Threads
 //!
 //! | name | how many | started by | ends, and who joins it |
 //! |---|---|---|---|
 //! | `reverse-proxy` (main) | 1 | the system | last; waits for signals, then drains |
-//! | `waiting-room` | 1 | `downstream/front.rs` | when the last connection is gone, or the deadline; `Proxy::drain` |
-//! | `tiny-http` | 1 per listener, with that engine | `downstream/front.rs` | when told to stop; `Proxy::drain` |
-//! | `worker-N` | base at start, reserve on first need | `workers/pool.rs` | when the channel closes; `Proxy::drain`, up to the deadline |
-//! | `tunnel-N` | 1 per open tunnel | `upstream/tunnel.rs` | either side ends, idle, drain deadline; `Proxy::drain` |
+//! | `log` | 1 | [`logging`] | when the log is dropped; writes what is left, for half a second at most |
+//! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
+//! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
+//! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
 //! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
+//! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
 //!
 //! # Locks
 //!
-//! Never two at a time on the request path, with one exception, always in this order: a place of the waiting room, then
-//! the kernel's. None is held across I/O or a send. Picking a backend takes none; waiting for one takes that of the
-//! line of its route ([`balance::line`]).
+//! Never two at a time on the request path, and none across I/O. A connection and its exchange have one owner, so they have
+//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]).
 //!
 //! # Modules, in reading order
 //!
-//! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets ·
-//! [`downstream`] towards clients · [`workers`] the pool · [`routing`] and [`route`] · [`balance`] choosing a backend ·
-//! [`upstream`] towards backends · [`health`] probes · [`error`] every way an exchange can fail, in one list ·
-//! [`counters`], [`upkeep`], [`signals`], [`stop`], [`socket`] what the others stand on · `demo` a first look.
+//! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets · `net` sockets, no
+//! messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
+//! a backend · `exchange` one request from stage to stage · `workers` the threads · `classic` the other engine · [`health`]
+//! probes · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
+//! [`logging`] what the others stand on · `demo` a first look.
 
 #![cfg_attr(
     not(target_os = "linux"),
@@ -46,19 +51,25 @@
 )]
 
 pub mod balance;
+pub mod build_info;
+#[cfg(feature = "classic")]
+mod classic;
 pub mod config;
 pub mod counters;
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 pub mod demo;
 pub mod downstream;
 pub mod error;
 mod exchange;
+mod file_limit;
 pub mod health;
 pub mod http;
+pub mod logging;
 mod net;
 pub mod proxy;
 pub mod route;
 pub mod routing;
+mod service_manager;
 pub mod signals;
 pub mod stop;
 pub mod upkeep;

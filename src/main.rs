@@ -1,15 +1,19 @@
-//! The program: arguments, logger, configuration; then [`reverse_proxy::proxy`] has it.
+//! The program: arguments, signals, log, configuration; then [`reverse_proxy::proxy`] has it.
 
 mod cli;
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use cli::Command;
+use reverse_proxy::build_info;
 use reverse_proxy::config::Config;
+use reverse_proxy::logging;
 use reverse_proxy::proxy;
+use reverse_proxy::signals::Signals;
 
 /// The configuration is not valid, or an answer could not be written.
 const FAILED: u8 = 1;
@@ -25,67 +29,90 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Help => answer(cli::HELP.trim_end()),
-        Command::Version => answer(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))),
-        Command::Check(path) => check(&path),
-        Command::Run(path) => run(&path),
-        Command::Demo => {
-            start_logging();
-            demo()
-        }
+        Command::Help => answer(cli::help().trim_end()),
+        Command::Version => answer(&build_info::line()),
+        Command::Check { path, strict } => check(&path, strict),
+        Command::Run(path) => run(|signals| {
+            // These errors begin with the name of the file.
+            let config = Config::load(&path).map_err(|errors| errors.to_string())?;
+            proxy::run(config, signals).map_err(with_our_name)
+        }),
+        Command::Demo => run(demo),
     }
 }
 
-fn check(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => {
-            let routes = config.routes.len();
-            let backends: usize = config.routes.iter().map(|route| route.backends.len()).sum();
-            answer(&format!(
-                "{}: ok: {routes} route{}, {backends} backend{}",
-                path.display(),
-                plural(routes),
-                plural(backends)
-            ))
-        }
+fn check(path: &Path, strict: bool) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
         Err(errors) => {
             complain(&errors.to_string());
+            return ExitCode::from(FAILED);
+        }
+    };
+    for warning in &config.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    let warnings = match config.warnings.len() {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "warning")),
+    };
+    if strict && !warnings.is_empty() {
+        complain(&format!("{}: refused because of --strict{warnings}", path.display()));
+        return ExitCode::from(FAILED);
+    }
+    let backends: usize = config.routes.iter().map(|route| route.backends.len()).sum();
+    answer(&format!(
+        "{}: ok: {}, {}{warnings}",
+        path.display(),
+        counted(config.routes.len(), "route"),
+        counted(backends, "backend")
+    ))
+}
+
+/// Runs what serves until a signal ends it; if it does not come to that, it says why. Signals come first: from here on,
+/// none that others take for an order may end the process.
+fn run(serve: impl FnOnce(Signals) -> Result<(), String>) -> ExitCode {
+    let signals = match Signals::register() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&with_our_name(format_args!("cannot take over signals: {error}")));
+            return ExitCode::from(FAILED);
+        }
+    };
+    // Its end writes what is left of the log.
+    let logging = match logging::start() {
+        Ok(logging) => logging,
+        Err(error) => {
+            complain(&with_our_name(format_args!("cannot start the log: {error}")));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match serve(signals) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by a level: whatever RUST_LOG says, nobody should have to guess why nothing runs.
+            logging.say(&error);
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn run(path: &Path) -> ExitCode {
-    match Config::load(path) {
-        Ok(config) => {
-            start_logging();
-            proxy::run(config)
-        }
-        Err(errors) => {
-            // Not through the logger: whatever RUST_LOG says, nobody should have to guess why nothing runs.
-            complain(&errors.to_string());
-            ExitCode::from(FAILED)
-        }
-    }
+#[cfg(feature = "classic")]
+fn demo(signals: Signals) -> Result<(), String> {
+    reverse_proxy::demo::run(signals).map_err(with_our_name)
 }
 
-#[cfg(feature = "tiny-http")]
-fn demo() -> ExitCode {
-    reverse_proxy::demo::run()
+#[cfg(not(feature = "classic"))]
+fn demo(_: Signals) -> Result<(), String> {
+    Err(with_our_name("the demo is not part of this build; its origins take the cargo feature classic"))
 }
 
-#[cfg(not(feature = "tiny-http"))]
-fn demo() -> ExitCode {
-    log::error!("the demo is not part of this build; its origins take the cargo feature tiny-http");
-    ExitCode::from(FAILED)
+fn with_our_name(error: impl Display) -> String {
+    format!("reverse-proxy: {error}")
 }
 
-fn start_logging() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-}
-
-fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Prints what was asked for. `println!` would panic when nobody reads it: `reverse-proxy --help | head -1`.

@@ -3,29 +3,32 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, RouteConfig};
+use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
 use crate::counters::Counters;
-use crate::downstream::listener;
+use crate::downstream::listener::{self, Listener};
 use crate::exchange::gateway::{self, Gateway, Places};
-use crate::health::checker::HealthChecker;
+use crate::file_limit::{self, Needs};
+use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::route::Route;
 use crate::routing::RouteTable;
+use crate::service_manager;
 use crate::signals::Signals;
-use crate::stop::StopToken;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{SharedLookup, Upkeep};
+use crate::upstream::names;
 use crate::workers::Workers;
+#[cfg(feature = "classic")]
+use crate::{classic::Classic, config::Engine};
 
 /// Why the proxy could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// An address can't be listened on.
-    Listen(SocketAddr, io::Error),
+    Listen(ListenAddr, io::Error),
     /// A backend's address can't be used.
     Backend(io::Error),
     /// A thread could not be started.
@@ -39,7 +42,19 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen(addr, error) => {
                 write!(f, "cannot listen on {addr}: {error}")?;
+                let is_unix = matches!(addr, ListenAddr::Unix(_));
                 match error.kind() {
+                    io::ErrorKind::AddrInUse if is_unix => f.write_str(
+                        "; another program listens there, or a file that is no socket is in the way: stop or remove \
+                         it, or change listen_addr",
+                    ),
+                    io::ErrorKind::PermissionDenied if is_unix => f.write_str(
+                        "; the user this runs as may not create files in that directory: give it the permission, or \
+                         change listen_addr",
+                    ),
+                    io::ErrorKind::NotFound if is_unix => {
+                        f.write_str("; the directory is missing: create it, or change listen_addr")
+                    }
                     io::ErrorKind::AddrInUse => {
                         f.write_str("; another program uses this port: stop it, or change listen_addr")
                     }
@@ -58,17 +73,45 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A running proxy.
+/// What names get to be looked up in before clients are let in. A resolver that works answers within that, and then
+/// nobody is told that a name is not known yet; one that does not delays nobody for longer.
+const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
+
+/// A running proxy. Dropping it ends and joins its threads and cuts what is under way; to let that finish, there is
+/// [`drain`](Self::drain).
 #[derive(Debug)]
 pub struct Proxy {
     local_addrs: Vec<SocketAddr>,
+    drain_delay: Duration,
     shutdown_timeout: Duration,
     gateway: Arc<Gateway>,
     routes: Vec<Arc<Route>>,
-    workers: Workers,
-    stop: StopToken,
-    health: Vec<JoinHandle<()>>,
+    engine: Running,
+    health: Vec<RunningChecker>,
     upkeep: Upkeep,
+}
+
+/// What carries the exchanges.
+#[derive(Debug)]
+enum Running {
+    Native(Workers),
+    #[cfg(feature = "classic")]
+    Classic(Classic),
+}
+
+impl Running {
+    fn start(
+        config: &ServerConfig,
+        listeners: Vec<Listener>,
+        max_clients: usize,
+        gateway: &Arc<Gateway>,
+    ) -> io::Result<Self> {
+        #[cfg(feature = "classic")]
+        if config.engine == Engine::TinyHttp {
+            return Classic::start(config, listeners, gateway).map(Self::Classic);
+        }
+        Workers::start(config, listeners, max_clients, gateway).map(Self::Native)
+    }
 }
 
 /// How a drain ended.
@@ -79,12 +122,21 @@ pub struct Drained {
 }
 
 impl Proxy {
-    /// Binds the listeners, starts every thread, and returns once connections are accepted.
+    /// Binds the listeners, starts every thread, and returns once connections are accepted. Host names are looked up side
+    /// by side meanwhile; those that take longer than half a second are taken in when they are known.
     ///
     /// # Errors
-    /// See [`StartError`].
-    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
+    /// See [`StartError`]. Nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_lookup(config, Arc::new(names::system))
+    }
+
+    /// [`start`](Self::start) with another resolver than that of the system.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
+    pub fn start_with_lookup(config: Config, lookup: SharedLookup) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
         let table = routes.iter().map(|route| (route.config().prefix.clone(), Arc::clone(route))).collect();
@@ -97,36 +149,41 @@ impl Proxy {
             via: gateway::via(),
             draining: AtomicBool::new(false),
         });
-        listener::raise_file_limit(config.server.max_connections.get(), 0);
-        let listeners =
-            listener::open(&config.listen_addrs).map_err(|(addr, error)| StartError::Listen(addr, error))?;
-        let local_addrs: Vec<SocketAddr> = listeners.iter().map(|listener| listener.addr).collect();
-        let workers = Workers::start(&config.server, listeners, &gateway).map_err(StartError::Thread)?;
-        let stop = StopToken::new();
-        let upkeep = Upkeep::start(routes.clone(), stop.clone()).map_err(StartError::Thread)?;
+        let max_clients = file_limit::share_out(&Needs::of(&config));
+        let listeners = listener::open(&config.listen_addrs, config.listen_mode)
+            .map_err(|(addr, error)| StartError::Listen(addr, error))?;
+        let listening: Vec<ListenAddr> = listeners.iter().map(|listener| listener.addr.clone()).collect();
+        // Each ends when dropped: what cannot be started takes along what was.
+        let upkeep = Upkeep::start(&routes, lookup).map_err(StartError::Thread)?;
+        upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         let mut health = Vec::new();
         for route in &routes {
-            health.extend(HealthChecker::start(Arc::clone(route), stop.clone()).map_err(StartError::Thread)?);
+            health.extend(HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?);
         }
-        for addr in &local_addrs {
+        let engine =
+            Running::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        for addr in &listening {
             log::info!("listening addr={addr} engine={}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());
         }
         Ok(Self {
-            local_addrs,
+            local_addrs: listening.iter().filter_map(ListenAddr::tcp).collect(),
+            drain_delay: config.drain_delay,
             shutdown_timeout: config.shutdown_timeout,
             gateway,
             routes,
-            workers,
-            stop,
+            engine,
             health,
             upkeep,
         })
     }
 
-    /// The addresses listened on, with the ports the system chose where 0 was asked for.
+    /// The TCP addresses listened on, with the ports the system chose where 0 was asked for.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
@@ -147,18 +204,30 @@ impl Proxy {
 
     /// Stops accepting, lets what is in flight finish for up to `shutdown_timeout`, and joins every thread.
     #[must_use]
-    pub fn drain(self) -> Drained {
+    pub fn drain(mut self) -> Drained {
         let deadline = Instant::now() + self.shutdown_timeout;
-        self.gateway.draining.store(true, Ordering::Relaxed);
-        self.stop.stop();
-        let cut = self.workers.drain(deadline);
-        for thread in self.health {
-            if thread.join().is_err() {
-                log::error!("a health thread had panicked");
-            }
-        }
-        self.upkeep.join();
+        self.stop_what_serves_nobody();
+        let cut = match &mut self.engine {
+            Running::Native(workers) => workers.drain(deadline),
+            #[cfg(feature = "classic")]
+            Running::Classic(classic) => classic.drain(deadline),
+        };
         Drained { cut }
+    }
+
+    fn stop_what_serves_nobody(&mut self) {
+        self.gateway.draining.store(true, Ordering::Relaxed);
+        for checker in &self.health {
+            checker.stop();
+        }
+        self.upkeep.stop();
+    }
+}
+
+impl Drop for Proxy {
+    /// Tells all before the first of them is waited for, when the fields are dropped.
+    fn drop(&mut self) {
+        self.stop_what_serves_nobody();
     }
 }
 
@@ -186,28 +255,33 @@ fn log_route(route: &RouteConfig) {
 }
 
 /// Runs the proxy until a signal ends it.
-#[must_use]
-pub fn run(config: Config) -> ExitCode {
-    exit_code(run_until_signal(|| Proxy::start(config)))
+///
+/// # Errors
+/// Why it did not run.
+pub fn run(config: Config, signals: Signals) -> Result<(), StartError> {
+    run_until_signal(signals, || Proxy::start(config))
 }
 
-/// Says why the proxy did not run, if it did not.
-pub(crate) fn exit_code<E: fmt::Display>(result: Result<(), E>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Starts a proxy, and drains it at the first signal. Signals are taken over before, so that none is missed.
-pub(crate) fn run_until_signal(start: impl FnOnce() -> Result<Proxy, StartError>) -> Result<(), StartError> {
-    let mut signals = Signals::register().map_err(StartError::Signals)?;
+/// Starts a proxy, and drains it `drain_delay` after the first signal. Those are taken over before, so that none is missed.
+pub(crate) fn run_until_signal(
+    mut signals: Signals,
+    start: impl FnOnce() -> Result<Proxy, StartError>,
+) -> Result<(), StartError> {
+    signals.take_over_ends().map_err(StartError::Signals)?;
     let proxy = start()?;
-    let timeout = proxy.shutdown_timeout;
+    let (delay, timeout) = (proxy.drain_delay, proxy.shutdown_timeout);
+    service_manager::ready();
     let signal = signals.wait();
+    service_manager::stopping(delay + timeout);
+    if !delay.is_zero() {
+        log::info!(
+            "draining soon signal={signal} delay_secs={} (new connections are served until then; a second signal ends at \
+             once)",
+            delay.as_secs_f64()
+        );
+        // A second signal ends the process in its handler.
+        thread::sleep(delay);
+    }
     let in_flight = proxy.counters().in_flight.load(Ordering::Relaxed);
     log::info!(
         "draining signal={signal} in_flight={in_flight} deadline_secs={} (a second signal ends at once)",

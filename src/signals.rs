@@ -1,4 +1,5 @@
-//! Signals that end the process: the first asks for a drain, the second ends it at once.
+//! Signals: the first that ends the process asks for a drain, the second ends it at once. Those that other proxies take for
+//! orders end nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -10,44 +11,74 @@ use signal_hook::flag;
 /// Exit status when a second signal cuts the drain short.
 pub const FORCED_EXIT: i32 = 2;
 
+/// Signals that reload, reopen logs or replace the program elsewhere, and that an operator or logrotate may send here too.
+/// What the system does with most of them unless told is to end the process.
+#[cfg(unix)]
+const ORDERS: &[std::ffi::c_int] = {
+    use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
+    &[SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH]
+};
+
 /// Waits for signals. Made before anything else, so that none is missed.
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
     signals: signal_hook::iterator::Signals,
-    #[cfg(not(unix))]
     received: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Takes over SIGINT, SIGTERM and SIGQUIT; Ctrl+C where there is no Unix.
+    /// Takes over SIGHUP, SIGUSR1, SIGUSR2 and SIGWINCH, so that they end nothing. What ends the process still does so at
+    /// once.
     ///
     /// # Errors
     /// The system does not let go of one of them.
     pub fn register() -> io::Result<Self> {
-        let received = Arc::new(AtomicBool::new(false));
-        for signal in TERM_SIGNALS {
-            // In this order: the first signal finds the flag down and raises it, the second finds it up. Both run in the
-            // signal handler itself, so the second works whatever the threads are doing.
-            flag::register_conditional_shutdown(*signal, FORCED_EXIT, Arc::clone(&received))?;
-            flag::register(*signal, Arc::clone(&received))?;
-        }
         Ok(Self {
             #[cfg(unix)]
-            signals: signal_hook::iterator::Signals::new(TERM_SIGNALS)?,
-            #[cfg(not(unix))]
-            received,
+            signals: signal_hook::iterator::Signals::new(ORDERS)?,
+            received: Arc::default(),
         })
     }
 
-    /// Blocks until the first signal and says its name.
-    #[cfg(unix)]
-    pub fn wait(&mut self) -> &'static str {
-        let signal = self.signals.forever().next();
-        signal.and_then(signal_hook::low_level::signal_name).unwrap_or("a signal")
+    /// Takes over SIGINT, SIGTERM and SIGQUIT (Ctrl+C where there is no Unix) too: from now on, there is something to drain.
+    ///
+    /// # Errors
+    /// The system does not let go of one of them.
+    pub fn take_over_ends(&self) -> io::Result<()> {
+        for signal in TERM_SIGNALS {
+            // In this order: the first signal finds the flag down and raises it, the second finds it up. Both run in the
+            // signal handler itself, so the second works whatever the threads are doing.
+            flag::register_conditional_shutdown(*signal, FORCED_EXIT, Arc::clone(&self.received))?;
+            flag::register(*signal, Arc::clone(&self.received))?;
+            #[cfg(unix)]
+            self.signals.handle().add_signal(*signal)?;
+        }
+        Ok(())
     }
 
-    /// Blocks until the first signal and says its name.
+    /// Blocks until the first signal that ends the process, and says its name.
+    #[cfg(unix)]
+    pub fn wait(&mut self) -> &'static str {
+        use signal_hook::consts::{SIGHUP, SIGWINCH};
+        for signal in self.signals.forever() {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+            match signal {
+                SIGHUP => log::warn!(
+                    "the configuration is not read again on {name}, which is not supported: restart the program"
+                ),
+                // Each time a terminal changes its size.
+                SIGWINCH => log::debug!("{name} does nothing here"),
+                _ if TERM_SIGNALS.contains(&signal) => return name,
+                _ => log::warn!(
+                    "{name} does nothing here; SIGTERM stops the program, when requests are finished"
+                ),
+            }
+        }
+        "a signal"
+    }
+
+    /// Blocks until the first signal, and says its name.
     #[cfg(not(unix))]
     pub fn wait(&mut self) -> &'static str {
         use std::sync::atomic::Ordering;

@@ -5,7 +5,7 @@ use reverse_proxy::error::Cause;
 use crate::support::engines::on_native;
 use crate::support::process::program;
 use crate::support::proxy::Builder;
-use crate::support::{Client, Engine, ProxyProcess, ScriptedBackend, TestProxy};
+use crate::support::{Client, Engine, ProxyProcess, ScriptedBackend, TestProxy, wait_for};
 
 /// Lets clients of both the program and a proxy in this process do `act`, and looks for `cause`. What `act` returns
 /// stays connected until then.
@@ -28,10 +28,19 @@ fn check(config: Builder, cause: Cause, act: impl Fn(Client) -> Option<Client>) 
 }
 
 fn one_that_left(engine: Engine) {
-    let backend = ScriptedBackend::per_connection(|mut conn| conn.hang());
+    let backend = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.hang()
+    });
     let config = TestProxy::builder(engine).shutdown_timeout("0").route("/", &[backend.addr()], "");
     check(config, Cause::ClientLeft, |mut client| {
+        let before = backend.requests();
         client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+        // A reset takes away what was not read yet: then there was no request.
+        wait_for(
+            "the request to be an exchange",
+            || if backend.requests() > before { Ok(()) } else { Err(()) },
+        );
         client.leave(true);
         None
     });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use reverse_proxy::error::Cause;
 
 use crate::support::backend::Conn;
-use crate::support::engines::on_both_engines;
+use crate::support::engines::on_native;
 use crate::support::{Client, Engine, Origin, ScriptedBackend, TestProxy, get};
 
 /// Every other limit is 8 s or more.
@@ -156,7 +156,7 @@ fn the_next_exchange_has_its_own(engine: Engine) {
     get(proxy.addr(), "/").expect(200);
 }
 
-on_both_engines!(
+on_native!(
     a_quick_answer_is_not_touched,
     no_answer_is_504,
     a_head_that_drips_is_504,

@@ -29,22 +29,28 @@ mod cause_words_of_clients;
 mod client_leaves;
 mod closing;
 mod counters;
+mod dead_resolver;
 mod deadline;
 mod deadline_clients;
 #[cfg(target_os = "linux")]
 mod drain;
+mod dropped;
 mod early_answers;
 mod expect;
 mod failures;
 mod forms;
 mod health;
+mod hold;
 mod idle_connections;
+#[cfg(unix)]
+mod installation;
 mod interim;
 mod isolation;
 mod large_bodies;
 #[cfg(target_os = "linux")]
 mod listeners;
 mod load;
+mod logging;
 mod loops;
 mod methods;
 mod names;
@@ -57,7 +63,11 @@ mod responses;
 mod retries;
 mod reuse;
 mod routing;
+#[cfg(target_os = "linux")]
+mod service_manager;
 mod shutdown;
+#[cfg(unix)]
+mod signals;
 mod slow_clients;
 mod startup;
 mod streaming;

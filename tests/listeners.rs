@@ -1,11 +1,22 @@
 //! Where connections come in: several addresses, both families, long backlogs, sockets that were passed on.
 
+use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::drain::{End, carry_on};
 use crate::support::engines::on_native;
-use crate::support::process::program_after;
-use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, ScriptedBackend, TestProxy, get, wait_for};
+use crate::support::process::{TempDir, program, program_after};
+use crate::support::proxy::Builder;
+use crate::support::{
+    Client, Echo, Engine, Origin, ProxyProcess, ScriptedBackend, Task, TestProxy, get, spawn, wait_for,
+};
 
 fn several_addresses(engine: Engine) {
     let origin = Origin::echo();
@@ -78,10 +89,7 @@ fn passed_sockets_lose_nothing_over_a_restart(engine: Engine) {
     for round in ["/first", "/second"] {
         // Nobody is there to accept it.
         let mut early = ask(round);
-        let mut command = program_after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
-        command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
-        let (mut process, listening) = ProxyProcess::start_with(&config.toml(), command);
-        assert_eq!(listening, addr);
+        let mut process = start_on(&listener, &config);
         process
             .wait_for_output("where the socket comes from", |line| line.contains("LISTEN_FDS").then_some(()));
         assert_eq!(Echo::parse(&early.response().expect(200).body).target, round);
@@ -89,6 +97,165 @@ fn passed_sockets_lose_nothing_over_a_restart(engine: Engine) {
         process.signal(rustix::process::Signal::TERM);
         assert_eq!(process.wait().status.code(), Some(0));
     }
+}
+
+/// The program, which gets `listener` as systemd would pass it.
+fn start_on(listener: &TcpListener, config: &Builder) -> ProxyProcess {
+    let mut command = program_after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+    command.stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
+    let (process, listening) = ProxyProcess::start_with(&config.toml(), command);
+    assert_eq!(listening, listener.local_addr().unwrap());
+    process
+}
+
+/// While one program after the other takes over the socket, clients come and go, and every request is answered. What
+/// `systemctl restart` does is to stop one and then start the next; with an overlap it is the same to the clients.
+fn under_load_passed_sockets_lose_nothing_over_restarts(engine: Engine) {
+    const CLIENTS: usize = 8;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine).listen(&format!("\"{addr}\"")).shutdown_timeout("10").route(
+        "/",
+        &[origin.addr()],
+        "",
+    );
+    let answered = Arc::new(AtomicUsize::new(0));
+    let enough = Arc::new(AtomicBool::new(false));
+    let mut process = start_on(&listener, &config);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (answered, enough) = (Arc::clone(&answered), Arc::clone(&enough));
+            spawn(&format!("client-{number}"), move || {
+                let mut connections = 0;
+                while !enough.load(Ordering::Relaxed) {
+                    // Half of them have a new connection for each request, the others for as long as it lasts.
+                    if number % 2 == 0 {
+                        get(addr, "/new").expect(200);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        let end = carry_on(addr, &answered, &enough);
+                        assert!(!matches!(end, End::Unanswered(..)), "{end:?}");
+                    }
+                    connections += 1;
+                }
+                connections
+            })
+        })
+        .collect();
+    let wait_for_answers = || {
+        let before = answered.load(Ordering::Relaxed);
+        wait_for("a hundred answers more", || match answered.load(Ordering::Relaxed) - before {
+            100.. => Ok(()),
+            count => Err(count),
+        });
+    };
+    for overlap in [false, true, false, true] {
+        wait_for_answers();
+        process.signal(rustix::process::Signal::TERM);
+        let exit = if overlap {
+            let next = start_on(&listener, &config);
+            std::mem::replace(&mut process, next).wait()
+        } else {
+            let exit = process.wait();
+            process = start_on(&listener, &config);
+            exit
+        };
+        assert_eq!(exit.status.code(), Some(0), "{}", exit.output);
+        assert!(!exit.output.contains("WARN"), "{}", exit.output);
+    }
+    wait_for_answers();
+    enough.store(true, Ordering::Relaxed);
+    let connections: Vec<usize> = clients.into_iter().map(Task::join).collect();
+    assert!(connections.iter().all(|count| *count > 1), "a client saw no restart: {connections:?}");
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().status.code(), Some(0));
+}
+
+/// std asks for 128.
+fn the_backlog_is_long(engine: Engine) {
+    const WANTED: usize = 400;
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    if most.trim().parse::<usize>().is_ok_and(|most| most < WANTED) {
+        println!("skipped: the kernel allows no backlog longer than {most}");
+        return;
+    }
+    let origin = Origin::echo();
+    let proxy =
+        TestProxy::builder(engine).server("max_connections = 1").route("/", &[origin.addr()], "").start();
+    let mut inside = Client::connect(proxy.addr());
+    inside.get("/").expect(200);
+    let connect = |number| {
+        let patience = Duration::from_millis(900);
+        TcpStream::connect_timeout(&proxy.addr(), patience)
+            .unwrap_or_else(|error| panic!("connection {number} found the backlog full: {error}"))
+    };
+    let waiting: Vec<TcpStream> = (0..WANTED).map(connect).collect();
+    inside.get("/").expect(200);
+    drop(waiting);
+}
+
+/// The answer to a GET through the socket at `path`.
+fn get_through(path: &Path) -> String {
+    let mut stream = UnixStream::connect(path).expect("connect to the socket");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let fields = "Host: proxy.test\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n";
+    stream.write_all(format!("GET /x HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn unix_sockets(engine: Engine) {
+    let directory = TempDir::new();
+    let path = directory.path().join("http.sock");
+    // Left behind by a proxy that was killed.
+    drop(UnixListener::bind(&path).unwrap());
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine)
+        .listen(&format!("[\"127.0.0.1:0\", \"unix:{}\"]\nlisten_mode = \"0600\"", path.display()))
+        .server("trusted_proxies = [\"unix:\"]")
+        .route("/", &[origin.addr()], "");
+    let (mut process, addr) = ProxyProcess::start(&config.toml());
+    process.wait_for_output("the socket it listens on", |line| {
+        line.contains(&format!("listening addr=unix:{}", path.display())).then_some(())
+    });
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = get_through(&path);
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let fields = Echo::parse(body.as_bytes()).fields;
+    assert_eq!(fields.all("x-forwarded-for"), ["unknown"]);
+    assert_eq!(fields.all("x-forwarded-proto"), ["https"]);
+    get(addr, "/x").expect(200);
+
+    // It is taken now, and stays so.
+    let directory = TempDir::new();
+    let file = directory.file("second.toml", &config.toml());
+    let second = ProxyProcess::spawn(program().arg("--config").arg(file)).wait();
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert!(second.output.contains("another program listens there"), "{second:?}");
+    get_through(&path);
+}
+
+/// Whatever it is, it is somebody's.
+fn a_file_in_the_way_of_a_unix_socket_stays(engine: Engine) {
+    let directory = TempDir::new();
+    let path = directory.file("http.sock", "precious");
+    for (path, words) in
+        [(path.clone(), "in the way"), (directory.path().join("no/http.sock"), "directory is missing")]
+    {
+        let config = TestProxy::builder(engine).listen(&format!("\"unix:{}\"", path.display())).route(
+            "/",
+            &["127.0.0.1:9".into()],
+            "",
+        );
+        let file = directory.file("reverse-proxy.toml", &config.toml());
+        let exit = ProxyProcess::spawn(program().arg("--config").arg(file)).wait();
+        assert_eq!(exit.status.code(), Some(1), "{exit:?}");
+        assert!(exit.output.contains(words), "{exit:?}");
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), "precious");
 }
 
 /// Whoever waited in the backlog of a passed socket has the same time as everybody else.
@@ -142,34 +309,14 @@ fn limits_hold_for_who_waited_in_a_passed_socket(engine: Engine) {
     drop(download);
 }
 
-/// std asks for 128.
-fn the_backlog_is_long(engine: Engine) {
-    const WANTED: usize = 400;
-    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
-    if most.trim().parse::<usize>().is_ok_and(|most| most < WANTED) {
-        println!("skipped: the kernel allows no backlog longer than {most}");
-        return;
-    }
-    let origin = Origin::echo();
-    let proxy =
-        TestProxy::builder(engine).server("max_connections = 1").route("/", &[origin.addr()], "").start();
-    let mut inside = Client::connect(proxy.addr());
-    inside.get("/").expect(200);
-    let connect = |number| {
-        let patience = Duration::from_millis(900);
-        TcpStream::connect_timeout(&proxy.addr(), patience)
-            .unwrap_or_else(|error| panic!("connection {number} found the backlog full: {error}"))
-    };
-    let waiting: Vec<TcpStream> = (0..WANTED).map(connect).collect();
-    inside.get("/").expect(200);
-    drop(waiting);
-}
-
 on_native!(
     limits_hold_for_who_waited_in_a_passed_socket,
+    unix_sockets,
+    a_file_in_the_way_of_a_unix_socket_stays,
     several_addresses,
     ipv6,
     both_families_on_one_port,
     passed_sockets_lose_nothing_over_a_restart,
+    under_load_passed_sockets_lose_nothing_over_restarts,
     the_backlog_is_long,
 );

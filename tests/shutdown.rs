@@ -238,10 +238,50 @@ mod signals {
         }
     }
 
+    fn with_a_delay_new_connections_are_served_until_then(engine: Engine) {
+        const DELAY: Duration = Duration::from_secs(2);
+        let origin = Origin::echo();
+        let builder = TestProxy::builder(engine).drain_delay("2").shutdown_timeout("30");
+        let config = builder.route("/", &[origin.addr()], "").toml();
+        let (mut process, addr) = ProxyProcess::start(&config);
+        let mut held = hold(addr, &origin);
+        let started = Instant::now();
+        process.signal(Signal::TERM);
+        process.wait_for_output("the delay", |line| line.contains("draining soon").then_some(()));
+        let mut kept_alive = Client::connect(addr);
+        let mut served = 0;
+        while started.elapsed() < DELAY / 2 {
+            get(addr, "/new").expect(200);
+            kept_alive.get("/again").expect(200);
+            served += 1;
+        }
+        assert!(served > 0, "half of the delay was over before the first request");
+        wait_until_nobody_new_is_served(addr);
+        assert!(started.elapsed() >= DELAY, "accepting ended after {:?}", started.elapsed());
+        origin.release();
+        held.response().expect(200);
+        let exit = process.wait();
+        assert!(exit.status.success(), "{exit:?}");
+    }
+
+    fn a_second_signal_ends_the_delay_too(engine: Engine) {
+        let origin = Origin::echo();
+        let builder = TestProxy::builder(engine).drain_delay("600").route("/", &[origin.addr()], "");
+        let (mut process, addr) = ProxyProcess::start(&builder.toml());
+        process.signal(Signal::TERM);
+        process.wait_for_output("the delay", |line| line.contains("draining soon").then_some(()));
+        get(addr, "/new").expect(200);
+        process.signal(Signal::TERM);
+        let exit = process.wait_up_to(Duration::from_secs(5));
+        assert_eq!(exit.status.code(), Some(2), "{exit:?}");
+    }
+
     on_both_engines!(
         a_signal_lets_requests_finish,
         a_signal_ends_an_idle_program_at_once,
         past_the_deadline_one_warning_says_how_many,
         a_second_signal_ends_it_immediately,
+        with_a_delay_new_connections_are_served_until_then,
+        a_second_signal_ends_the_delay_too,
     );
 }

@@ -124,6 +124,10 @@ fn no_backends() {
 
 #[test]
 fn a_bad_backend_address() {
+    expect_config_refused(
+        &format!("{TOP}backend_addrs = [\"http://h:9001/app\"]\n"),
+        &["broken.toml:6", "no scheme and no path", "\"h:9001\""],
+    );
     for addr in ["nonsense", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "http://127.0.0.1:80/path", ""] {
         let config = format!("{TOP}backend_addrs = [\"127.0.0.1:9\", {addr:?}]\n");
         expect_config_refused(&config, &["broken.toml:6", "backend_addrs", addr]);
@@ -171,6 +175,60 @@ fn check_accepts_what_existing_users_have() {
     let path = directory.file("reverse-proxy.toml", EXISTING);
     let exit = run(program().arg("--check").arg("--config").arg(path));
     assert_eq!(exit.status.code(), Some(0), "{exit:?}");
+}
+
+/// What is accepted and will hardly do what was meant, with the line and a word of its warning.
+const QUESTIONABLE: [(&str, &str); 4] = [
+    ("prefix = \"/api/*\"\n", "4: routes[0].prefix"),
+    ("prefix = \"/{id}\"\n", "4: routes[0].prefix"),
+    ("prefix = \"/\"\nmax_in_flight = 20000\n", "5: routes[0].max_in_flight"),
+    ("prefix = \"/\"\ndeadline_secs = 5\nresponse_timeout_secs = 30\n", "5: routes[0].deadline_secs"),
+];
+
+#[test]
+fn check_counts_warnings_and_strict_refuses_them() {
+    let directory = TempDir::new();
+    for (route, place) in QUESTIONABLE {
+        let config =
+            format!("listen_addr = \"127.0.0.1:0\"\nshutdown_timeout = 1\n[[routes]]\n{route}{BACKEND}");
+        let path = directory.file("questionable.toml", &config);
+        let check = |more: &[&str]| run(program().arg("--check").args(more).arg("--config").arg(&path));
+        let exit = check(&[]);
+        assert_eq!(exit.status.code(), Some(0), "{exit:?}");
+        let place = format!("questionable.toml:{place}");
+        for word in ["warning: ", &place, "ok: 1 route, 1 backend, 1 warning"] {
+            assert!(exit.output.contains(word), "{word:?} is missing in:\n{}", exit.output);
+        }
+        expect_refused(&check(&["--strict"]), &[&place, "--strict, 1 warning"]);
+    }
+    let path = directory.file("good.toml", &format!("{TOP}{BACKEND}"));
+    let exit = run(program().args(["--check", "--strict", "--config"]).arg(path));
+    assert_eq!(exit.status.code(), Some(0), "{exit:?}");
+    assert!(!exit.output.contains("warning"), "{exit:?}");
+}
+
+#[test]
+fn warnings_are_logged_at_the_start() {
+    let config = format!("{TOP}{BACKEND}resolve_secs = 5\n");
+    let (mut process, _) = ProxyProcess::start(&config);
+    process.wait_for_output("the warning", |line| {
+        (line.contains("WARN") && line.contains(":7: routes[0].resolve_secs")).then_some(())
+    });
+}
+
+#[test]
+fn every_slip_of_syntax_is_listed() {
+    let config = "listen_addr = = 1\nshutdown_timeout = soon\n[[routes]]\nprefix = /\n";
+    expect_config_refused(config, &["broken.toml:1", "broken.toml:2", "broken.toml:4", "column 10"]);
+}
+
+#[test]
+fn what_other_programs_call_check() {
+    for argument in ["-t", "check", "validate", "--validate", "configtest"] {
+        let exit = run(program().arg(argument));
+        assert_eq!(exit.status.code(), Some(2), "{exit:?}");
+        assert!(exit.output.contains("--check"), "{exit:?}");
+    }
 }
 
 #[test]
@@ -248,7 +306,7 @@ fn a_port_in_use_is_named(engine: Engine) {
 on_both_engines!(it_says_what_it_does_and_does_it, a_port_in_use_is_named);
 
 /// Needs no file and no other program; the printed line is what a newcomer types.
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 #[test]
 fn the_demo_answers_on_the_line_it_prints() {
     let directory = TempDir::new();

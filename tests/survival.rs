@@ -9,19 +9,34 @@ use crate::support::{Client, Engine, Origin, PATIENCE, ProxyProcess, Task, TestP
 
 const CANNOT: &str = "cannot accept connections";
 
-fn no_descriptors_left(engine: Engine) {
+/// However many do nothing, those who were let in are served.
+fn idle_clients_leave_descriptors_for_backends(engine: Engine) {
     let origin = Origin::echo();
     let config = TestProxy::builder(engine).route("/", &[origin.addr()], "");
-    let (mut process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 60"));
+    let (mut process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 100"));
     let warning = process.wait_for_output("a warning at the start", |line| {
         line.contains("max_connections").then(|| line.to_owned())
     });
-    assert!(warning.contains("WARN") && warning.contains("60 open files"), "{warning}");
+    assert!(warning.contains("WARN") && warning.contains("100 open files"), "{warning}");
+    let mut clients: Vec<Client> = (0..150).map(|_| Client::connect(addr)).collect();
+    // Each is answered in its turn: who is let in later waits for one before it to leave.
+    for mut client in clients.drain(..) {
+        client.get("/").expect(200);
+    }
+}
 
+fn no_descriptors_left(engine: Engine) {
+    let origin = Origin::echo();
+    let config = TestProxy::builder(engine).route("/", &[origin.addr()], "");
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 1000"));
     let mut kept = Client::connect(addr);
     kept.get("/before").expect(200);
+    // No descriptor becomes free by itself: whoever has come stays.
+    let mut others = Vec::new();
     for episode in 1..=2 {
-        let idle: Vec<Client> = (0..80).map(|_| Client::connect(addr)).collect();
+        process.limit_descriptors(0);
+        let mut waiting = Client::connect(addr);
+        waiting.send("GET /waiting HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
         wait_for("the failure to be logged", || match process.output().matches(CANNOT).count() {
             count if count == episode => Ok(()),
             count => Err(count),
@@ -30,15 +45,13 @@ fn no_descriptors_left(engine: Engine) {
         for _ in 0..20 {
             kept.get("/meanwhile").expect(200);
         }
-        let mut waiting = Client::connect(addr);
-        waiting.send("GET /waiting HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
         // Several attempts later.
         waiting.set_patience(Duration::from_millis(350));
         assert!(waiting.any_head("GET").is_err(), "accepted without a descriptor");
-        drop(idle);
+        process.unlimit_descriptors();
         waiting.set_patience(PATIENCE);
         waiting.response().expect(200);
-        get(addr, "/after").expect(200);
+        others.push(waiting);
         wait_for("the recovery to be logged", || {
             match process.output().matches("accepting connections again").count() {
                 count if count == episode => Ok(()),
@@ -52,28 +65,26 @@ fn no_descriptors_left(engine: Engine) {
     assert_eq!(process.wait().status.code(), Some(0));
 }
 
-/// Clients that do nothing, until there is no descriptor left for one more.
-fn take_all_descriptors(process: &ProxyProcess, addr: std::net::SocketAddr) -> Vec<Client> {
-    let idle = (0..60).map(|_| Client::connect(addr)).collect();
-    wait_for("the last descriptor to be gone", || {
-        if process.output().contains(CANNOT) { Ok(()) } else { Err(process.output()) }
-    });
-    idle
-}
-
 /// Whose fault it is, when there is none left for a connection to a backend.
 fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
     let (first, second) = (Origin::named("first"), Origin::named("second"));
     let keys = "max_fails = 1\nfail_timeout_secs = 600\nkeepalive_connections = 0";
     let config = TestProxy::builder(engine).route("/", &[first.addr(), second.addr()], keys);
-    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 40"));
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 1000"));
     let mut kept = Client::connect(addr);
     kept.get("/").expect(200);
-    let idle = take_all_descriptors(&process, addr);
+    // The connection of the request before may still be open.
+    wait_for("the last descriptor to be gone", || {
+        process.limit_descriptors(0);
+        match kept.get("/").status() {
+            502 => Ok(()),
+            status => Err(status),
+        }
+    });
     for _ in 0..6 {
         kept.get("/").expect_failure(502, "connect_failed");
     }
-    drop(idle);
+    process.unlimit_descriptors();
     get(addr, "/after").expect(200);
     let before = (first.requests(), second.requests());
     for _ in 0..10 {
@@ -83,28 +94,55 @@ fn no_descriptor_for_a_backend_is_not_held_against_it(engine: Engine) {
     assert!(!process.output().contains("taken out"), "{}", process.output());
 }
 
-/// Clients that do nothing but take all descriptors must not make the backends look unhealthy to the probes.
+/// One that lies idle is given up for one that is needed now.
+fn an_idle_connection_is_given_up_for_another_backend(engine: Engine) {
+    let (first, second) = (Origin::named("first"), Origin::named("second"));
+    let config = TestProxy::builder(engine).server("workers = 1").route("/first", &[first.addr()], "").route(
+        "/second",
+        &[second.addr()],
+        "",
+    );
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 1000"));
+    let mut client = Client::connect(addr);
+    client.get("/first").expect(200);
+    process.limit_descriptors(0);
+    for _ in 0..3 {
+        client.get("/second").expect(200);
+        client.get("/first").expect(200);
+    }
+}
+
+/// Nor must a want of descriptors make the backends look unhealthy to the probes.
 fn no_descriptor_for_a_probe_is_not_held_against_the_backend(engine: Engine) {
     let origin = Origin::echo();
     let keys = format!("health_check = {{ path = {HEALTH:?}, interval_secs = 0.05 }}");
     let config = TestProxy::builder(engine).route("/", &[origin.addr()], &keys);
-    let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after("ulimit -n 40"));
+    let mut command = program_after("ulimit -n 1000");
+    command.env("RUST_LOG", "reverse_proxy=debug");
+    let (process, addr) = ProxyProcess::start_with(&config.toml(), command);
     let mut kept = Client::connect(addr);
     kept.get("/").expect(200);
-    let idle = take_all_descriptors(&process, addr);
+    wait_for("a probe that cannot be made", || {
+        // That of a probe under way becomes free again.
+        process.limit_descriptors(0);
+        if process.output().contains("not probed") { Ok(()) } else { Err(process.output()) }
+    });
     for _ in 0..30 {
         kept.get("/").expect(200);
-        std::thread::sleep(Duration::from_millis(20));
     }
     assert!(!process.output().contains("unhealthy"), "{}", process.output());
     let before = origin.probes();
-    drop(idle);
+    process.unlimit_descriptors();
     wait_for("the probes to go on", || if origin.probes() > before { Ok(()) } else { Err(()) });
 }
 
 fn a_soft_limit_is_raised(engine: Engine) {
     let origin = Origin::echo();
-    let config = TestProxy::builder(engine).server("max_connections = 50").route("/", &[origin.addr()], "");
+    let config = TestProxy::builder(engine).server("max_connections = 50\nmax_exchanges = 50").route(
+        "/",
+        &[origin.addr()],
+        "",
+    );
     let before = "ulimit -n 2000; ulimit -S -n 30";
     let (process, addr) = ProxyProcess::start_with(&config.toml(), program_after(before));
     let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(addr)).collect();
@@ -161,6 +199,8 @@ fn every_place_is_used_again(engine: Engine) {
 }
 
 on_native!(
+    idle_clients_leave_descriptors_for_backends,
+    an_idle_connection_is_given_up_for_another_backend,
     no_descriptors_left,
     no_descriptor_for_a_backend_is_not_held_against_it,
     no_descriptor_for_a_probe_is_not_held_against_the_backend,

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, SupportedProtocolVersion};
 
 use crate::support::backend::{Conn, Request, each_request};
-use crate::support::engines::on_both_engines;
+use crate::support::engines::on_native;
 use crate::support::process::{ProxyProcess, TempDir, program};
 use crate::support::wire::{Body, LAST_CHUNK, chunk};
 use crate::support::{
@@ -148,6 +148,18 @@ fn a_certificate_that_is_not_good_is_502(engine: Engine) {
     expect_refused(engine, "named", &trusting(""));
     expect_refused(engine, "loopback", &trusting(", server_name = \"backend.test\""));
     expect_refused(engine, "expired", &trusting(""));
+}
+
+/// What `openssl req -x509` makes says of itself that it is a CA's. Given as `ca` it is trusted all the same, for its own
+/// names only.
+fn a_self_signed_certificate_can_be_pinned(engine: Engine) {
+    let backend = backend("self-signed");
+    let pinned = format!("tls = {{ ca = {:?} }}", file("self-signed.pem"));
+    let proxy = TestProxy::to(engine, &[backend.addr()], &pinned);
+    get(proxy.addr(), "/").expect(200);
+    expect_refused(engine, "self-signed", &trusting(""));
+    let other_name = format!("tls = {{ ca = {:?}, server_name = \"other.test\" }}", file("self-signed.pem"));
+    expect_refused(engine, "self-signed", &other_name);
 }
 
 fn the_server_name_can_be_told(engine: Engine) {
@@ -400,12 +412,13 @@ fn a_slow_upload_is_not_taken_for_answered(engine: Engine) {
     assert_eq!(client.response_to("POST").expect(200).text(), hash_of(&body));
 }
 
-on_both_engines!(
+on_native!(
     a_request_and_its_answer_pass,
     one_handshake_serves_many_requests,
     an_idle_connection_survives_new_keys_but_no_stray_bytes,
     later_connections_resume_the_session,
     a_certificate_that_is_not_good_is_502,
+    a_self_signed_certificate_can_be_pinned,
     the_server_name_can_be_told,
     a_host_name_is_verified,
     any_certificate_will_do_where_nobody_verifies,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::backend::each_request;
-use crate::support::engines::on_both_engines;
+use crate::support::engines::on_native;
 use crate::support::process::TempDir;
 use crate::support::wait::Task;
 use crate::support::{Client, Engine, ScriptedBackend, TestProxy, get, pattern, spawn, wait_for};
@@ -179,7 +179,7 @@ fn a_probe_waits_for_a_full_backlog(engine: Engine) {
     get(proxy.addr(), "/").expect(200);
 }
 
-on_both_engines!(
+on_native!(
     a_full_backlog_is_waited_for,
     a_backlog_that_stays_full_is_504,
     a_probe_waits_for_a_full_backlog,

@@ -1,6 +1,8 @@
-"""Load on a proxy: wrk for requests, the helper for WebSockets."""
+"""Load on a proxy: wrk for requests, the helper for WebSockets and for clients that wait."""
 
 import json
+import subprocess
+import threading
 from dataclasses import dataclass
 
 from . import processes
@@ -75,3 +77,61 @@ def websockets(helper, port, connections, seconds):
     if result.requests == 0:
         raise RuntimeError(f"no message came back: {complaints[0] if complaints else 'no reason given'}")
     return result
+
+
+class Waiting:
+    """Clients of the helper that wait: open from the beginning of a `with` to its end, unless `finish` is called."""
+
+    OPENING = 60
+    """Seconds until all of them are open."""
+    ENDING = 60
+    """Seconds from being told so until all of them have ended: more than a long poll takes."""
+
+    def __init__(self, helper, port, kind, count):
+        self.command = [helper, "wait", kind, f"127.0.0.1:{port}", str(count)]
+
+    def __enter__(self):
+        self.popen = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        line = self._within(self.OPENING, self.popen.stdout.readline)
+        try:
+            self.open = json.loads(line)["open"]
+        except ValueError:
+            self._kill()
+            raise RuntimeError(f"the helper's clients did not open: {line.strip() or 'no word within 60 s'}") from None
+        return self
+
+    def finish(self):
+        """Lets them end. How many failed, and why: `{reason: count}`."""
+        # Closes its input, by which it is told.
+        text = self._within(self.ENDING, lambda: self.popen.communicate()[0])
+        *complaints, result = text.strip().splitlines() or [""]
+        if not result:
+            raise RuntimeError("the helper's clients did not end")
+        reasons = {}
+        for complaint in complaints:
+            count, _, reason = complaint.removeprefix("helper: ").partition(" × ")
+            reasons[reason] = int(count)
+        assert json.loads(result)["failures"] == sum(reasons.values())
+        return reasons
+
+    def __exit__(self, *_):
+        self._kill()
+
+    def _within(self, seconds, what):
+        alarm = threading.Timer(seconds, self.popen.kill)
+        alarm.start()
+        try:
+            return what()
+        finally:
+            alarm.cancel()
+
+    def _kill(self):
+        self.popen.kill()
+        self.popen.communicate()

@@ -48,10 +48,11 @@ http {{
     return ports
 
 
-def start_helper(binary):
-    """The helper's origin: slow and chunked answers, uploads, WebSockets. On three ports."""
+def start_helper(binary, kind="origin"):
+    """One of the helper's origins, on three ports: "origin" for slow and chunked answers, uploads, events, WebSockets;
+    "split-origin" for answers in two pieces."""
     ports = [free_port() for _ in range(3)]
-    process = Process("helper", [binary, "origin", *(f"127.0.0.1:{port}" for port in ports)])
+    process = Process(f"helper-{kind}", [binary, kind, *(f"127.0.0.1:{port}" for port in ports)])
     for port in ports:
         process.wait_for_port(port)
     return ports

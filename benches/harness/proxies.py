@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .origins import nginx_command, nginx_preamble, nginx_temporary
-from .processes import folder
+from .processes import folder, free_port
 
 
 @dataclass
@@ -30,8 +30,17 @@ class Proxy:
     only: tuple = ()
     """The scenarios it takes part in, if not all."""
 
-    def missing(self):
-        return shutil.which(self.program) is None
+    def unusable(self):
+        """Why it cannot be measured, or `None`."""
+        if shutil.which(self.program) is None:
+            return f"{self.program} is not installed"
+        if not self.ours:
+            return None
+        # A build may lack an engine, or be older than a key of the configuration.
+        command = [str(part) for part in [*self.command(free_port(), [free_port()]), "--check"]]
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        lines = (checked.stderr + checked.stdout).strip().splitlines()
+        return None if checked.returncode == 0 else lines[-1] if lines else "it does not take its configuration"
 
 
 def ours(name, binary, engine, routes=1, most_backends=None):
@@ -42,6 +51,8 @@ def ours(name, binary, engine, routes=1, most_backends=None):
         addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends[:most_backends])
         prefixes = ["/", *(f"/service-{number}/v1" for number in range(1, routes))]
         tables = (f'[[routes]]\nprefix = "{prefix}"\nbackend_addrs = [{addresses}]' for prefix in prefixes)
+        # As many connections as any scenario has; upgraded ones are counted by the native engine alone.
+        tunnels = "max_tunnels = 4000" if engine == "native" else ""
         config.write_text(f"""
 listen_addr = "127.0.0.1:{port}"
 shutdown_timeout = 1
@@ -49,6 +60,7 @@ shutdown_timeout = 1
 [server]
 engine = "{engine}"
 max_connections = 12000
+{tunnels}
 
 {chr(10).join(tables)}
 """)

@@ -26,7 +26,12 @@ def run(proxy, scenario, backends, options):
             process.wait_for_port(port)
             if scenario.kind != "websockets":
                 _first_answer(process, port, scenario)
-            measured = {"requests": _requests, "websockets": _websockets, "idle": _idle}[scenario.kind]
+            measured = {
+                "requests": _requests,
+                "websockets": _websockets,
+                "idle": _idle,
+                "waiting": _waiting,
+            }[scenario.kind]
             result = measured(process, port, scenario, options)
     finally:
         process.stop()
@@ -101,6 +106,31 @@ def _idle(process, port, scenario, options):
         "rss_mib": now.rss,
         "pss_mib": now.pss,
         "threads": now.threads,
+    }
+
+
+def _waiting(process, port, scenario, options):
+    """The busy clients alone, and again beside many that wait. What these cost is what came on top."""
+    at_start = usage(process.pid)
+    alone = _requests(process, port, scenario, options)
+    before = usage(process.pid)
+    with load.Waiting(options.helper, port, scenario.name, scenario.waiting) as waiting:
+        beside = _requests(process, port, scenario, options)
+        now = usage(process.pid)
+        failures = waiting.finish()
+    return {
+        **beside,
+        "errors": dict(Counter(alone["errors"]) + Counter(beside["errors"]) + Counter(failures)),
+        "failures": sum(failures.values()),
+        "alone_rate": alone["rate"],
+        "alone_p99_us": alone["p99_us"],
+        "alone_cpu_us": alone["cpu_us"],
+        "beside_share": beside["rate"] / alone["rate"],
+        "rss_mib": now.rss,
+        "rss_kib_each": (now.rss - before.rss) * 1024 / scenario.waiting,
+        "threads_at_start": at_start.threads,
+        "threads": now.threads,
+        "threads_more": now.threads - at_start.threads,
     }
 
 

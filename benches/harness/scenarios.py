@@ -14,7 +14,8 @@ class Scenario:
     path: str = "/small"
     connections: int = 64
     origin: str = "nginx"
-    """Who is behind: "nginx", or the "helper" for what nginx does not do by itself."""
+    """Who is behind: "nginx" ("many" of them), or the "helper" for what nginx does not do by itself ("split": answers
+    in two pieces)."""
     kind: str = "requests"
     """How it is driven: see runner.py."""
     upload: int = 0
@@ -26,8 +27,23 @@ class Scenario:
     """Measured in more rounds than the others."""
     quick: bool = False
     """Part of --quick."""
+    waiting: int = 0
+    """Clients that wait beside the busy ones, in the way that the scenario is named after."""
+    without: tuple = ()
+    """The proxies that take no part."""
     variants: tuple = ()
     """Instead of several proxies: the native engine alone, with more and more of something. The counts."""
+
+
+# What takes a thread for each exchange, or much memory, cannot have thousands of them.
+WITH_FEW = ("tiny_http", "apache", "caddy")
+
+
+def waiting(name, title, count, **fields):
+    """A scenario with clients that wait, beside a few that ask for the small answer."""
+    return Scenario(
+        name, title, connections=8, origin="helper", kind="waiting", waiting=count, without=WITH_FEW, **fields
+    )
 
 
 def variant_name(scenario, count):
@@ -79,6 +95,17 @@ SCENARIOS = [
     Scenario("soon", "A backend that takes 2 ms, 64 connections", "/soon", 64, "helper"),
     Scenario("slow", "A backend that takes 20 ms, 256 connections", "/slow", 256, "helper", quick=True),
     Scenario("idle", "10,000 idle connections beside 8 busy ones", connections=8, kind="idle"),
+    waiting("slow-readers", "1,000 clients that read 1 MiB at 1 KiB/s, beside 8 busy ones", 1000),
+    waiting("long-polls", "4,000 requests that are answered after 15 s, beside 8 busy clients", 4000),
+    waiting("event-streams", "4,000 streams with an event every 3 s, beside 8 busy clients", 4000),
+    waiting("tunnels", "3,000 idle WebSockets, beside 8 busy clients", 3000),
+    Scenario(
+        "split-writes",
+        "A backend that writes head and body separately, Nagle's algorithm on, 8 connections",
+        connections=8,
+        origin="split",
+        quick=True,
+    ),
     Scenario(
         "websocket",
         "WebSocket messages of 64 bytes there and back, 64 connections",

@@ -76,7 +76,9 @@ impl Line {
             return;
         }
         let mut places = self.lock();
-        if let Some(place) = places.taken.range_mut(number..).map(|(_, place)| place).find(|place| !place.called) {
+        if let Some(place) =
+            places.taken.range_mut(number..).map(|(_, place)| place).find(|place| !place.called)
+        {
             place.called = true;
             place.wake.wake();
         }

@@ -1,4 +1,4 @@
-//! [`BackendAddr`] as people write it: `host:port`, `[v6]:port`, `https://host:port`, `unix:/path`.
+//! [`BackendAddr`] as people write it: `host:port`, `[v6]:port`, `https://host`, `https://host:port`, `unix:/path`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -42,8 +42,13 @@ impl FromStr for BackendAddr {
         }
         match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => return https(rest),
-            Some(_) => return Err(Error::Scheme),
+            Some((scheme, rest)) => return Err(url(scheme, rest)),
             None => {}
+        }
+        if let Some((authority, _)) = text.split_once('/')
+            && let Ok(addr) = authority.parse::<Self>()
+        {
+            return Err(Error::Path(Some(addr)));
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             return Err(Error::BareV6);
@@ -70,13 +75,39 @@ impl FromStr for BackendAddr {
     }
 }
 
-/// What stands behind `https://`.
+/// What stands behind `https://`. Without a port it is that of HTTPS.
 fn https(text: &str) -> Result<BackendAddr, BackendAddrError> {
-    match text.parse() {
-        Ok(BackendAddr::Tcp { host, port }) => Ok(BackendAddr::Https { host, port }),
-        Err(error @ (BackendAddrError::PortRange | BackendAddrError::BareV6)) => Err(error),
-        _ => Err(BackendAddrError::Https),
-    }
+    use BackendAddrError as Error;
+    let (authority, has_path) = match text.split_once('/') {
+        Some((authority, _)) => (authority, true),
+        None => (text, false),
+    };
+    let addr = match authority.parse() {
+        Ok(BackendAddr::Tcp { host, port }) => BackendAddr::Https { host, port },
+        Err(error @ (Error::PortRange | Error::BareV6)) => return Err(error),
+        // A colon at the end is a port that was forgotten, rather than one that was left out.
+        _ if authority.ends_with(':') => return Err(Error::Https),
+        _ => BackendAddr::Https { host: tcp_host(authority).ok_or(Error::Https)?, port: 443 },
+    };
+    if has_path { Err(Error::Path(Some(addr))) } else { Ok(addr) }
+}
+
+/// What is wrong with `scheme://rest`: everything at once.
+fn url(scheme: &str, rest: &str) -> BackendAddrError {
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, _)) => (authority, true),
+        None => (rest, false),
+    };
+    let is_http = ["http", "tcp", "ws"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let write = match authority.parse() {
+        Ok(addr @ BackendAddr::Tcp { .. }) if is_http => Some(addr),
+        // Without a port it is that of HTTP.
+        Err(BackendAddrError::NoPort | BackendAddrError::NotAnAddress) if is_http => {
+            tcp_host(authority).map(|host| BackendAddr::Tcp { host, port: 80 })
+        }
+        _ => None,
+    };
+    BackendAddrError::Scheme { path, write }
 }
 
 /// The host in its canonical form, without brackets; `None` when it is neither an address nor a possible name.
@@ -120,7 +151,7 @@ fn unix(_: &str) -> Result<BackendAddr, BackendAddrError> {
 }
 
 /// Why a text is not a [`BackendAddr`]. `Display` says so as the end of a sentence that begins with the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendAddrError {
     /// None of the forms.
     NotAnAddress,
@@ -128,10 +159,17 @@ pub enum BackendAddrError {
     NoPort,
     /// The port is 0 or above 65535.
     PortRange,
-    /// It begins with `https://`, but what follows is not `host:port` alone.
+    /// It begins with `https://`, but what follows is neither `host` nor `host:port`.
     Https,
-    /// It is a URL.
-    Scheme,
+    /// It begins with a scheme.
+    Scheme {
+        /// It has a path as well.
+        path: bool,
+        /// The address in it, if it can be told.
+        write: Option<BackendAddr>,
+    },
+    /// It has a path; the address before it.
+    Path(Option<BackendAddr>),
     /// An IPv6 address without brackets: where it ends and the port begins cannot be told.
     BareV6,
     /// `unix:` without an absolute path to a file.
@@ -145,17 +183,25 @@ pub enum BackendAddrError {
 impl fmt::Display for BackendAddrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Scheme { path, write: found } => {
+                let parts = if *path { "no scheme and no path" } else { "no scheme" };
+                return write!(f, "is a URL; expected {parts}: {}", Written(found.as_ref()));
+            }
+            Self::Path(found) => {
+                return write!(
+                    f,
+                    "has a path; expected no path, requests are passed on with their own: {}",
+                    Written(found.as_ref())
+                );
+            }
             Self::NotAnAddress => {
                 "is not an address; expected host:port or unix:/path, for example \"127.0.0.1:8001\""
             }
             Self::NoPort => "has no port; expected host:port, for example \"127.0.0.1:8001\"",
             Self::PortRange => "has a port out of range; expected host:port with a port from 1 to 65535",
             Self::Https => {
-                "is not an https address; expected https://host:port and no path, \
-                 for example \"https://backend.example:443\""
-            }
-            Self::Scheme => {
-                "is a URL; expected host:port or unix:/path without a scheme, for example \"127.0.0.1:8001\""
+                "is not an https address; expected https://host or https://host:port, \
+                 for example \"https://backend.example\""
             }
             Self::BareV6 => "lacks brackets or a port; expected [address]:port, for example \"[::1]:8001\"",
             Self::UnixPath => {
@@ -166,6 +212,18 @@ impl fmt::Display for BackendAddrError {
             }
             Self::NoUnix => "is a Unix socket, which this system lacks; expected host:port",
         })
+    }
+}
+
+/// What to write instead of what was found.
+struct Written<'a>(Option<&'a BackendAddr>);
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => write!(f, "write \"{addr}\""),
+            None => f.write_str("write host:port or unix:/path, for example \"127.0.0.1:8001\""),
+        }
     }
 }
 
@@ -186,6 +244,8 @@ mod tests {
             ("[0:0::0:1]:80", "[::1]:80"),
             ("https://Backend.internal:443", "https://backend.internal:443"),
             ("HTTPS://[::1]:8443", "https://[::1]:8443"),
+            ("https://app.example", "https://app.example:443"),
+            ("https://[::1]", "https://[::1]:443"),
             #[cfg(unix)]
             ("unix:/run/a b.sock", "unix:/run/a b.sock"),
         ] {
@@ -206,7 +266,8 @@ mod tests {
             (":80", NotAnAddress),
             ("a b:80", NotAnAddress),
             ("a:+80", NotAnAddress),
-            ("a:80/", NotAnAddress),
+            ("foo/", NotAnAddress),
+            ("a:x/y", NotAnAddress),
             ("user@a:80", NotAnAddress),
             ("-a:80", NotAnAddress),
             ("a..b:80", NotAnAddress),
@@ -223,10 +284,7 @@ mod tests {
             ("a:", NoPort),
             ("a:0", PortRange),
             ("a:65536", PortRange),
-            ("http://a:80", Scheme),
-            ("https://a", Https),
-            ("https://a:443/", Https),
-            ("https://a:443/path", Https),
+            ("https://a:", Https),
             ("https://user@a:443", Https),
             ("https://https://a:443", Https),
             ("https://unix:/a", Https),
@@ -246,5 +304,33 @@ mod tests {
         }
         #[cfg(unix)]
         assert_eq!(format!("unix:/{}", "x".repeat(200)).parse::<BackendAddr>(), Err(UnixPathRefused));
+    }
+
+    #[test]
+    fn says_all_that_is_wrong_with_a_url() {
+        for (text, expected) in [
+            ("http://h:9001", "is a URL; expected no scheme: write \"h:9001\""),
+            ("HTTP://h", "is a URL; expected no scheme: write \"h:80\""),
+            ("http://[::1]/", "is a URL; expected no scheme and no path: write \"[::1]:80\""),
+            ("http://h:9001/app", "is a URL; expected no scheme and no path: write \"h:9001\""),
+            (
+                "ftp://h:21",
+                "is a URL; expected no scheme: write host:port or unix:/path, for example \"127.0.0.1:8001\"",
+            ),
+            (
+                "h:9001/app",
+                "has a path; expected no path, requests are passed on with their own: write \"h:9001\"",
+            ),
+            (
+                "https://h/app",
+                "has a path; expected no path, requests are passed on with their own: write \"https://h:443\"",
+            ),
+            (
+                "https://h:8443/",
+                "has a path; expected no path, requests are passed on with their own: write \"https://h:8443\"",
+            ),
+        ] {
+            assert_eq!(text.parse::<BackendAddr>().unwrap_err().to_string(), expected, "{text}");
+        }
     }
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::raw::{Nested, RawConfig, TABLES, TOP, TableKeys};
-use super::suggest;
+use super::raw::{Nested, RawConfig, TOP, TableKeys};
+use super::suggest::{self, Advice};
 use super::{ConfigError, ConfigErrors};
 
 /// The file as it is written.
@@ -15,6 +15,22 @@ use super::{ConfigError, ConfigErrors};
 pub(super) struct Document<'a> {
     text: &'a str,
     origin: &'a str,
+}
+
+/// What is wrong with the tables.
+#[derive(Default)]
+struct Found {
+    errors: Vec<ConfigError>,
+    unknown: Vec<UnknownKey>,
+}
+
+/// A key that its table does not have.
+struct UnknownKey {
+    span: Range<usize>,
+    name: String,
+    /// The path of its table.
+    home: String,
+    table: &'static TableKeys,
 }
 
 impl<'a> Document<'a> {
@@ -25,9 +41,14 @@ impl<'a> Document<'a> {
     /// Reads the TOML. What has an unknown key or a wrong type is left out and returned as an error, so that the rest
     /// can be checked too.
     pub(super) fn read(&self) -> Result<(RawConfig, Vec<ConfigError>), ConfigErrors> {
-        let mut table = DeTable::parse(self.text).map_err(|error| self.not_toml(&error))?;
-        let mut errors = Vec::new();
-        self.check_table(table.get_mut(), &TOP, "", &mut errors);
+        let (mut table, syntax) = DeTable::parse_recoverable(self.text);
+        if !syntax.is_empty() {
+            return Err(self.not_toml(&syntax));
+        }
+        let mut found = Found::default();
+        self.check_table(table.get_mut(), &TOP, "", &mut found);
+        let mut errors = found.errors;
+        self.unknown_keys(found.unknown, &mut errors);
         loop {
             // serde stops at the first wrong type. It is taken out and serde asked again; each turn removes a key.
             let error = match RawConfig::deserialize(toml::de::Deserializer::from(table.clone())) {
@@ -51,6 +72,7 @@ impl<'a> Document<'a> {
             line: span.map(|span| self.line(span.start)),
             key: key.to_owned(),
             problem,
+            meant: None,
         }
     }
 
@@ -69,26 +91,22 @@ impl<'a> Document<'a> {
     }
 
     /// Takes what does not belong there out of `table`, and out of the tables in it.
-    fn check_table(
-        &self,
-        table: &mut DeTable<'_>,
-        known: &TableKeys,
-        path: &str,
-        errors: &mut Vec<ConfigError>,
-    ) {
+    fn check_table(&self, table: &mut DeTable<'_>, known: &'static TableKeys, path: &str, found: &mut Found) {
         let mut refused = Vec::new();
         for (name, value) in table.iter_mut() {
             let key = join(path, name.get_ref());
             if !known.keys.contains(&name.get_ref().as_ref()) {
-                errors.push(self.error(Some(&name.span()), &key, unknown_key(name.get_ref(), known)));
-                refused.push(name.get_ref().to_string());
+                let span = name.span();
+                let name = name.get_ref().to_string();
+                refused.push(name.clone());
+                found.unknown.push(UnknownKey { span, name, home: path.to_owned(), table: known });
             } else if let Some((_, nested)) =
                 known.tables.iter().find(|(holder, _)| *holder == name.get_ref())
-                && !self.check_nested(value.get_mut(), nested, &key, errors)
+                && !self.check_nested(value.get_mut(), nested, &key, found)
             {
                 let problem =
                     format!("found {}; expected {}", self.written(&value.span()), nested.keys().expected);
-                errors.push(self.error(Some(&value.span()), &key, problem));
+                found.errors.push(self.error(Some(&value.span()), &key, problem));
                 refused.push(name.get_ref().to_string());
             }
         }
@@ -98,16 +116,10 @@ impl<'a> Document<'a> {
     }
 
     /// Checks the tables in `value`. False when it is not of the kind that holds them.
-    fn check_nested(
-        &self,
-        value: &mut DeValue<'_>,
-        nested: &Nested,
-        path: &str,
-        errors: &mut Vec<ConfigError>,
-    ) -> bool {
+    fn check_nested(&self, value: &mut DeValue<'_>, nested: &Nested, path: &str, found: &mut Found) -> bool {
         match (nested, value) {
             (Nested::One(known), DeValue::Table(table)) => {
-                self.check_table(table, known, path, errors);
+                self.check_table(table, known, path, found);
                 true
             }
             (Nested::Many(known) | Nested::Among(known), DeValue::Array(array)) => {
@@ -115,7 +127,7 @@ impl<'a> Document<'a> {
                 for (n, element) in array.iter_mut().enumerate() {
                     match element.get_mut() {
                         DeValue::Table(table) => {
-                            self.check_table(table, known, &format!("{path}[{n}]"), errors);
+                            self.check_table(table, known, &format!("{path}[{n}]"), found);
                         }
                         _ => all_tables = false,
                     }
@@ -126,8 +138,35 @@ impl<'a> Document<'a> {
         }
     }
 
-    fn not_toml(&self, error: &toml::de::Error) -> ConfigErrors {
-        let start = error.span().unwrap_or_default().start.min(self.text.len());
+    /// Messages about `unknown`, in the order of the file. What is allowed is said once for each kind of table.
+    fn unknown_keys(&self, mut unknown: Vec<UnknownKey>, errors: &mut Vec<ConfigError>) {
+        unknown.sort_by_key(|key| key.span.start);
+        let mut listed: Vec<&str> = Vec::new();
+        for UnknownKey { span, name, home, table } in unknown {
+            let Advice { mut problem, meant } = suggest::about_unknown(&name, table);
+            if !listed.contains(&table.name) {
+                listed.push(table.name);
+                let end = if problem.ends_with('?') { " " } else { "; " };
+                problem = format!("{problem}{end}allowed here: {}", table.keys.join(", "));
+            }
+            let error = self.error(Some(&span), &join(&home, &name), problem);
+            errors.push(ConfigError { meant: meant.map(|key| join(&home, key)), ..error });
+        }
+    }
+
+    /// Everything the parser has found, in the order of the file. It may find several things wrong with one slip: of
+    /// those on one line the first is said.
+    fn not_toml(&self, syntax: &[toml::de::Error]) -> ConfigErrors {
+        let start = |error: &toml::de::Error| error.span().unwrap_or_default().start.min(self.text.len());
+        let mut syntax: Vec<_> = syntax.iter().map(|error| (start(error), error.message())).collect();
+        syntax.sort_by_key(|(start, _)| *start);
+        syntax.dedup_by_key(|(start, _)| self.line(*start));
+        ConfigErrors::new(
+            syntax.into_iter().map(|(start, message)| self.syntax_error(start, message)).collect(),
+        )
+    }
+
+    fn syntax_error(&self, start: usize, message: &str) -> ConfigError {
         let before = self.text.get(..start).unwrap_or_default();
         let begin = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.chars().count() - before.get(..begin).unwrap_or_default().chars().count() + 1;
@@ -135,9 +174,9 @@ impl<'a> Document<'a> {
             self.text.get(start..).and_then(|rest| rest.find('\n')).map_or(self.text.len(), |n| start + n);
         let line = self.written(&(begin..end)).trim().to_owned();
         // "expected nothing" is how the parser says that it would rather the text ended here.
-        let message = error.message().replace(", expected nothing", "");
+        let message = message.replace(", expected nothing", "");
         let problem = format!("not valid TOML at column {column}: {message}; the line is: {line}");
-        ConfigErrors::of_file(self.origin, Some(self.line(start)), problem)
+        self.error(Some(&(start..start)), "", problem)
     }
 
     /// serde's message about a value, in words that appear in TOML files.
@@ -151,18 +190,6 @@ impl<'a> Document<'a> {
             Some((_, expected)) => format!("found {found}; expected {expected}"),
             None => format!("found {found}; {message}"),
         }
-    }
-}
-
-fn unknown_key(name: &str, known: &TableKeys) -> String {
-    let allowed = known.keys.join(", ");
-    if let Some(home) = TABLES.iter().find(|table| table.keys.contains(&name)) {
-        // The trap of TOML: what comes below a header belongs to it.
-        return format!("unknown key here, it belongs to {}; allowed here: {allowed}", home.name);
-    }
-    match suggest::closest(name, known.keys) {
-        Some(word) => format!("unknown key; did you mean {word}? allowed here: {allowed}"),
-        None => format!("unknown key; allowed here: {allowed}"),
     }
 }
 

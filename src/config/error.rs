@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One thing wrong with a configuration file, as a line for the operator:
+/// One thing wrong with a configuration file, or questionable in it, as a line for the operator:
 ///
 /// ```text
 /// reverse-proxy.toml:7: routes[1].backend_addrs: "foo" is not an address; expected host:port ...
@@ -19,6 +19,8 @@ pub struct ConfigError {
     pub(super) key: String,
     /// What was found and what is allowed.
     pub(super) problem: String,
+    /// The path of the key that was probably meant, where the one that is written is unknown.
+    pub(super) meant: Option<String>,
 }
 
 impl ConfigError {
@@ -63,7 +65,7 @@ impl ConfigErrors {
 
     /// The file as a whole cannot be used.
     pub(super) fn of_file(origin: &str, line: Option<usize>, problem: String) -> Self {
-        Self(vec![ConfigError { origin: origin.to_owned(), line, key: String::new(), problem }])
+        Self(vec![ConfigError { origin: origin.to_owned(), line, key: String::new(), problem, meant: None }])
     }
 
     /// The errors, one by one.

@@ -2,12 +2,14 @@
 //!
 //! A file becomes a [`Config`] in three steps: `document` reads the TOML and finds unknown keys and wrong types, `raw`
 //! is what people write, `resolve` checks the values. All three go on after an error, so that one look at
-//! [`ConfigErrors`] shows everything there is to mend.
+//! [`ConfigErrors`] shows everything there is to mend. What is allowed and will hardly do what was meant is found by
+//! `warnings`, at the end.
 
 mod addr;
 mod balancing;
 mod document;
 mod error;
+mod listen;
 mod network;
 mod raw;
 mod resolve;
@@ -16,11 +18,11 @@ mod suggest;
 mod tests;
 mod tls;
 mod values;
+mod warnings;
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,19 +32,26 @@ use crate::routing::Prefix;
 pub use addr::BackendAddrError;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use error::{ConfigError, ConfigErrors};
+pub use listen::{ListenAddr, ListenAddrError};
 pub use network::IpNetworkError;
 
 /// Everything the proxy is told. A value of this type needs no further checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Addresses to listen on; at least one.
-    pub listen_addrs: Vec<SocketAddr>,
+    pub listen_addrs: Vec<ListenAddr>,
+    /// Permissions of the Unix-domain sockets among them; absent = as the umask has it.
+    pub listen_mode: Option<u32>,
+    /// How long new connections are still served after the signal to stop.
+    pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
     /// Limits of the front door.
     pub server: ServerConfig,
     /// At least one route; no two with the same prefix.
     pub routes: Vec<RouteConfig>,
+    /// What is allowed and will hardly do what was meant, in the order of the file.
+    pub warnings: Vec<ConfigError>,
 }
 
 impl Config {
@@ -72,7 +81,7 @@ impl Config {
     /// Checks the text of a configuration file. `origin` is what messages call the file.
     ///
     /// # Errors
-    /// Everything that is wrong with it: text that is not TOML (that alone, then), unknown keys, wrong types, values
+    /// Everything that is wrong with it: places where it is not TOML (those alone, then), unknown keys, wrong types, values
     /// that are not allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ConfigErrors> {
         let document = document::Document::new(text, origin);
@@ -84,7 +93,7 @@ impl Config {
 /// How requests come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// The waiting room: our own listener.
+    /// Our own listener and our own client.
     Native,
     /// A `tiny_http::Server`; for trusted networks only.
     TinyHttp,
@@ -122,7 +131,7 @@ pub struct ServerConfig {
     pub max_exchanges: NonZeroUsize,
     /// Open tunnels (after a 101) at once.
     pub max_tunnels: usize,
-    /// What may wait for a worker's attention: accepted connections, with tiny_http requests.
+    /// With tiny_http: requests that may wait for a worker.
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
     pub max_connections: NonZeroUsize,
@@ -213,7 +222,7 @@ pub struct RouteConfig {
     pub queue_timeout: Duration,
     /// How long a request that can be sent again waits while no backend can be had; zero = not at all.
     pub hold: Duration,
-    /// Consecutive connection failures or time-outs that take a backend out; 0 = none do.
+    /// Consecutive failures to connect, or to say a word before closing, that take a backend out; 0 = none do.
     pub max_fails: u32,
     /// The failures must fall within this time; without a health check, also how long the backend stays out.
     pub fail_timeout: Duration,
@@ -230,11 +239,15 @@ pub struct RouteConfig {
 }
 
 impl RouteConfig {
-    /// A route that says nothing but where it begins and leads to; `server` has the workers it takes its share of.
+    /// A route that says nothing but where it begins and leads to; `server` has what it takes its share of.
     #[must_use]
     pub fn new(prefix: Prefix, backends: Vec<BackendConfig>, server: &ServerConfig) -> Self {
+        let carried = match server.engine {
+            Engine::Native => server.max_exchanges.get(),
+            Engine::TinyHttp => server.workers.get(),
+        };
         // A quarter stays free, so that one hung backend cannot stop the other routes.
-        let share = server.max_exchanges.get() - server.max_exchanges.get() / 4;
+        let share = carried - carried / 4;
         Self {
             prefix,
             backends,
@@ -282,7 +295,7 @@ pub enum BackendAddr {
         /// TCP port, never 0.
         port: u16,
     },
-    /// `https://host:port`.
+    /// `https://host:port`; without a port 443.
     Https {
         /// As above.
         host: String,

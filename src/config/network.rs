@@ -7,6 +7,9 @@ use std::str::FromStr;
 use super::IpNetwork;
 
 impl IpNetwork {
+    /// Stands for whoever comes in through a Unix-domain socket: nobody has this address, and those have no other.
+    pub(crate) const UNIX_CLIENTS: Self = Self { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix_len: 32 };
+
     /// Whether `addr` is within. An IPv4 address that came in over an IPv6 socket (`::ffff:10.0.0.1`) counts as the
     /// IPv4 address it is.
     #[must_use]
@@ -81,7 +84,7 @@ impl fmt::Display for IpNetworkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotANetwork => f.write_str(
-                "is not a network; expected an address or CIDR notation, for example \"10.0.0.0/8\"",
+                "is not a network; expected an address, CIDR notation or \"unix:\", for example \"10.0.0.0/8\"",
             ),
             Self::HostBits(network) => {
                 write!(f, "has bits set behind the network part; expected \"{network}\"")

@@ -24,6 +24,10 @@ pub(super) struct TableKeys {
     pub(super) keys: &'static [&'static str],
     /// Those of the keys that hold tables.
     pub(super) tables: &'static [(&'static str, Nested)],
+    /// What people write who know another program, and the key that it is here.
+    pub(super) aliases: &'static [(&'static str, &'static str)],
+    /// What people write for which there is no key, and what to do instead: the end of a sentence.
+    pub(super) absent: &'static [(&'static str, &'static str)],
 }
 
 /// How a key holds tables.
@@ -53,18 +57,64 @@ pub(super) const TABLES: [&TableKeys; 7] =
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
     expected: "a TOML document",
-    keys: &["listen_addr", "shutdown_timeout", "server", "routes"],
+    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "drain_delay_secs", "server", "routes"],
     tables: &[("server", Nested::One(&SERVER)), ("routes", Nested::Many(&ROUTE))],
+    aliases: &[
+        ("listen", "listen_addr"),
+        ("listen_address", "listen_addr"),
+        ("bind", "listen_addr"),
+        ("address", "listen_addr"),
+        ("addr", "listen_addr"),
+        ("port", "listen_addr"),
+        ("host", "listen_addr"),
+        ("grace_period", "shutdown_timeout"),
+        ("graceful_shutdown_timeout", "shutdown_timeout"),
+        ("drain_timeout", "shutdown_timeout"),
+        ("drain_delay", "drain_delay_secs"),
+        ("shutdown_delay", "drain_delay_secs"),
+        ("location", "routes"),
+        ("locations", "routes"),
+    ],
+    absent: &[
+        ("tls", NO_TLS),
+        ("ssl", NO_TLS),
+        ("https", NO_TLS),
+        ("cert", NO_TLS),
+        ("certificate", NO_TLS),
+        ("path", PREFIXES_ARE_IN_ROUTES),
+        ("backends", BACKENDS_ARE_IN_ROUTES),
+        ("backend", BACKENDS_ARE_IN_ROUTES),
+        ("upstream", BACKENDS_ARE_IN_ROUTES),
+        ("upstreams", BACKENDS_ARE_IN_ROUTES),
+        ("servers", BACKENDS_ARE_IN_ROUTES),
+        ("log", LOGGING_IS_ELSEWHERE),
+        ("logging", LOGGING_IS_ELSEWHERE),
+        ("log_level", LOGGING_IS_ELSEWHERE),
+    ],
 };
+
+const NO_TLS: &str = "connections from clients are plain HTTP: for TLS towards them put another proxy in front; tls \
+                      below [[routes]] is for backends at https://";
+const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below the line [[routes]]";
+const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
+const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
+const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
+const NO_HOSTS: &str = "routes are told apart by prefix alone, not by host name; to pass the client's Host on to the \
+                        backends write preserve_host = true";
+const NO_REWRITING: &str = "requests are passed on as they are: paths and fields are not rewritten";
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
-    /// `ip:port`, `localhost:port` (the IPv4 loopback address), or a list of them. Port 0: any free port.
+    /// `ip:port`, `localhost:port` (the IPv4 loopback address), `unix:/path`, or a list of them. Port 0: any free port.
     pub(super) listen_addr: Option<Spanned<OneOrMany>>,
+    /// Permissions of the sockets at `unix:/path`, in octal. Absent: as the umask has it.
+    pub(super) listen_mode: Option<Spanned<String>>,
     /// Seconds that requests in flight get to finish on shutdown; 0 cuts them off at once. Default 10.
     pub(super) shutdown_timeout: Option<Spanned<Seconds>>,
+    /// Seconds between the signal to stop and the end of accepting connections. Default 0.
+    pub(super) drain_delay_secs: Option<Spanned<Seconds>>,
     /// Limits of the front door.
     #[serde(default)]
     pub(super) server: RawServer,
@@ -94,6 +144,34 @@ pub(super) static SERVER: TableKeys = TableKeys {
         "trusted_proxies",
     ],
     tables: &[],
+    aliases: &[
+        ("threads", "workers"),
+        ("worker_threads", "workers"),
+        ("worker_processes", "workers"),
+        ("worker_connections", "max_connections"),
+        ("maxconn", "max_connections"),
+        ("connections", "max_connections"),
+        ("max_requests", "max_exchanges"),
+        ("keepalive_timeout", "keepalive_timeout_secs"),
+        ("keep_alive_timeout", "keepalive_timeout_secs"),
+        ("idle_timeout", "keepalive_timeout_secs"),
+        ("idle_timeout_secs", "keepalive_timeout_secs"),
+        ("send_timeout", "write_timeout_secs"),
+        ("set_real_ip_from", "trusted_proxies"),
+    ],
+    absent: &[
+        ("listen", WHERE_TO_LISTEN),
+        ("bind", WHERE_TO_LISTEN),
+        ("address", WHERE_TO_LISTEN),
+        ("addr", WHERE_TO_LISTEN),
+        ("port", WHERE_TO_LISTEN),
+        ("host", WHERE_TO_LISTEN),
+        ("path", PREFIXES_ARE_IN_ROUTES),
+        ("tls", NO_TLS),
+        ("ssl", NO_TLS),
+        ("https", NO_TLS),
+        ("log_level", LOGGING_IS_ELSEWHERE),
+    ],
 };
 
 /// `[server]`.
@@ -108,8 +186,7 @@ pub(super) struct RawServer {
     pub(super) max_exchanges: Option<Spanned<i128>>,
     /// WebSockets and other upgrades open at once; beyond it 503. 0: none.
     pub(super) max_tunnels: Option<Spanned<i128>>,
-    /// Accepted connections that wait for a worker; beyond it clients wait in the backlog. With `tiny_http` requests that
-    /// wait for a worker; beyond it 503.
+    /// With `tiny_http`: requests that wait for a worker; beyond it 503. No use with `native`.
     pub(super) queue_size: Option<Spanned<i128>>,
     /// Client connections at once; beyond it new ones wait in the kernel's backlog.
     pub(super) max_connections: Option<Spanned<i128>>,
@@ -130,7 +207,7 @@ pub(super) struct RawServer {
     pub(super) min_answer_rate: Option<Spanned<i128>>,
     /// For a response write that makes no progress; then closed.
     pub(super) write_timeout_secs: Option<Spanned<Seconds>>,
-    /// Networks whose `X-Forwarded-*` are believed. Default: none.
+    /// Networks whose `X-Forwarded-*` are believed; `unix:` for whoever comes in through a Unix-domain socket. Default: none.
     #[serde(default)]
     pub(super) trusted_proxies: Vec<Spanned<String>>,
 }
@@ -154,6 +231,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "max_in_flight",
         "max_in_flight_per_backend",
         "queue_timeout_secs",
+        "hold_secs",
         "max_fails",
         "fail_timeout_secs",
         "keepalive_connections",
@@ -167,6 +245,50 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("tls", Nested::One(&TLS)),
+    ],
+    aliases: &[
+        ("path", "prefix"),
+        ("path_prefix", "prefix"),
+        ("location", "prefix"),
+        ("match", "prefix"),
+        ("backend", "backend_addrs"),
+        ("backends", "backend_addrs"),
+        ("backend_address", "backend_addrs"),
+        ("backend_addresses", "backend_addrs"),
+        ("backend_servers", "backend_addrs"),
+        ("backend_urls", "backend_addrs"),
+        ("addr", "backend_addrs"),
+        ("addrs", "backend_addrs"),
+        ("address", "backend_addrs"),
+        ("addresses", "backend_addrs"),
+        ("upstream", "backend_addrs"),
+        ("upstreams", "backend_addrs"),
+        ("server", "backend_addrs"),
+        ("servers", "backend_addrs"),
+        ("target", "backend_addrs"),
+        ("targets", "backend_addrs"),
+        ("proxy_pass", "backend_addrs"),
+        ("balance", "balancing_algorithm"),
+        ("balancing", "balancing_algorithm"),
+        ("load_balancing", "balancing_algorithm"),
+        ("lb_policy", "balancing_algorithm"),
+        ("health", "health_check"),
+        ("healthcheck", "health_check"),
+        ("sticky", "sticky_cookie"),
+        ("max_conns", "max_in_flight_per_backend"),
+        ("client_max_body_size", "max_body_bytes"),
+        ("read_timeout_secs", "response_timeout_secs"),
+    ],
+    absent: &[
+        ("host", NO_HOSTS),
+        ("hosts", NO_HOSTS),
+        ("hostname", NO_HOSTS),
+        ("domain", NO_HOSTS),
+        ("server_name", NO_HOSTS),
+        ("rewrite", NO_REWRITING),
+        ("name", "routes have no names, they are told apart by prefix"),
+        ("strip_prefix", NO_REWRITING),
+        ("headers", NO_REWRITING),
     ],
 };
 
@@ -198,13 +320,15 @@ pub(super) struct RawRoute {
     pub(super) max_body_bytes: Option<Spanned<i128>>,
     /// Further tries after the first, where a second try is safe.
     pub(super) retries: Option<Spanned<i128>>,
-    /// Exchanges of this route at once. Default: three quarters of the workers.
+    /// Exchanges of this route at once. Default: three quarters of `max_exchanges`.
     pub(super) max_in_flight: Option<Spanned<i128>>,
     /// Exchanges of one backend at once. Absent: unlimited.
     pub(super) max_in_flight_per_backend: Option<Spanned<i128>>,
     /// For a backend to become free when all carry as many as they may; then 503.
     pub(super) queue_timeout_secs: Option<Spanned<Seconds>>,
-    /// Consecutive connection failures or time-outs that take a backend out. 0: none do.
+    /// For a backend to be had while there is none, if the request can be sent again; then the failure. 0: not at all.
+    pub(super) hold_secs: Option<Spanned<Seconds>>,
+    /// Consecutive failures to connect, or to say a word before closing, that take a backend out. 0: none do.
     pub(super) max_fails: Option<Spanned<i128>>,
     /// The failures must fall within this time; without a health check, also how long the backend stays out.
     pub(super) fail_timeout_secs: Option<Spanned<Seconds>>,
@@ -225,6 +349,15 @@ pub(super) static HEALTH_CHECK: TableKeys = TableKeys {
     expected: "a table, for example { path = \"/health\", interval_secs = 10 }",
     keys: &["path", "interval_secs", "timeout_secs", "healthy_threshold", "unhealthy_threshold"],
     tables: &[],
+    aliases: &[
+        ("url", "path"),
+        ("uri", "path"),
+        ("interval", "interval_secs"),
+        ("timeout", "timeout_secs"),
+        ("rise", "healthy_threshold"),
+        ("fall", "unhealthy_threshold"),
+    ],
+    absent: &[],
 };
 
 /// `health_check` of a route.
@@ -248,6 +381,8 @@ pub(super) static STICKY_COOKIE: TableKeys = TableKeys {
     expected: "a table, for example { name = \"backend\" }",
     keys: &["name", "max_age_secs"],
     tables: &[],
+    aliases: &[("cookie", "name"), ("max_age", "max_age_secs"), ("expires", "max_age_secs")],
+    absent: &[],
 };
 
 /// `sticky_cookie` of a route.
@@ -265,6 +400,14 @@ pub(super) static TLS: TableKeys = TableKeys {
     expected: "a table, for example { ca = \"/etc/ssl/backends.pem\" }",
     keys: &["ca", "server_name", "insecure_skip_verify"],
     tables: &[],
+    aliases: &[
+        ("ca_file", "ca"),
+        ("ca_cert", "ca"),
+        ("sni", "server_name"),
+        ("verify", "insecure_skip_verify"),
+        ("insecure", "insecure_skip_verify"),
+    ],
+    absent: &[],
 };
 
 /// `tls` of a route.
@@ -284,13 +427,21 @@ pub(super) static BACKEND: TableKeys = TableKeys {
     expected: "a list, for example [\"127.0.0.1:8001\", \"127.0.0.1:8002\"]",
     keys: &["addr", "weight"],
     tables: &[],
+    aliases: &[
+        ("address", "addr"),
+        ("url", "addr"),
+        ("host", "addr"),
+        ("server", "addr"),
+        ("share", "weight"),
+    ],
+    absent: &[],
 };
 
 /// An entry of `backend_addrs` as a table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBackendTable {
-    /// `host:port`, `https://host:port`, `unix:/path`. Required.
+    /// `host:port`, `https://host` with or without a port, `unix:/path`. Required.
     pub(super) addr: Option<Spanned<String>>,
     /// Its share relative to its neighbours. Default 1.
     pub(super) weight: Option<Spanned<i128>>,
@@ -344,7 +495,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
             type Value = OneOrMany;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of strings")
+                f.write_str("a string or a list of strings, for example \"127.0.0.1:3000\"")
             }
 
             fn visit_str<E: Error>(self, one: &str) -> Result<OneOrMany, E> {
@@ -410,6 +561,17 @@ mod tests {
         let error = toml::from_str::<T>("no_such_key = 1").unwrap_err().message().to_owned();
         let (_, keys) = error.split_once("expected ").expect("a list of keys");
         keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn aliases_lead_to_keys_and_are_none() {
+        for table in TABLES {
+            for (alias, key) in table.aliases {
+                assert!(table.keys.contains(key), "{alias} of {}", table.name);
+            }
+            let others = table.aliases.iter().chain(table.absent);
+            assert!(others.clone().all(|(other, _)| !table.keys.contains(other)), "of {}", table.name);
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthChe
 use super::values::{GRACE, Resolver};
 use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
-    RouteConfig, ServerConfig,
+    ListenAddr, RouteConfig, ServerConfig, warnings,
 };
 use crate::routing::Prefix;
 
@@ -22,22 +21,34 @@ pub(super) fn resolve(
     document: &Document<'_>,
     errors: Vec<ConfigError>,
 ) -> Result<Config, ConfigErrors> {
-    let mut resolver = Resolver { document, errors };
+    let mut resolver = Resolver { document, errors, places: HashMap::new() };
     let mut shutdown_timeout = Duration::from_secs(10);
     resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
-    let listen_addrs = resolver.listen_addrs(raw.listen_addr);
+    let mut drain_delay = Duration::ZERO;
+    resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
+    let listen_mode = raw.listen_mode.and_then(|mode| resolver.listen_mode(&mode));
     let server = resolver.server(raw.server);
+    let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
     let routes = resolver.routes(raw.routes, &server);
-    if resolver.errors.is_empty() {
-        Ok(Config { listen_addrs, shutdown_timeout, server, routes })
-    } else {
-        Err(ConfigErrors::new(resolver.errors))
+    if !resolver.errors.is_empty() {
+        return Err(ConfigErrors::new(resolver.errors));
     }
+    let mut config = Config {
+        listen_addrs,
+        listen_mode,
+        drain_delay,
+        shutdown_timeout,
+        server,
+        routes,
+        warnings: Vec::new(),
+    };
+    config.warnings = warnings::find(&config, &resolver.places, document);
+    Ok(config)
 }
 
 /// The sections of the file.
 impl Resolver<'_> {
-    fn listen_addrs(&mut self, raw: Option<Spanned<OneOrMany>>) -> Vec<SocketAddr> {
+    fn listen_addrs(&mut self, raw: Option<Spanned<OneOrMany>>, engine: Engine) -> Vec<ListenAddr> {
         const KEY: &str = "listen_addr";
         let Some(raw) = raw else {
             self.missing(None, KEY, "an address to listen on, for example \"127.0.0.1:3000\"");
@@ -56,25 +67,44 @@ impl Resolver<'_> {
             }
             OneOrMany::Many(texts) => texts,
         };
-        let mut addrs: Vec<SocketAddr> = Vec::new();
+        let mut addrs: Vec<ListenAddr> = Vec::new();
         for text in texts {
-            match listen_addr(text.get_ref()) {
+            match text.get_ref().parse::<ListenAddr>() {
                 // Port 0 is a different port each time.
-                Some(addr) if addr.port() != 0 && addrs.contains(&addr) => {
+                Ok(addr) if addr.tcp().is_none_or(|tcp| tcp.port() != 0) && addrs.contains(&addr) => {
                     self.refuse(&text.span(), KEY, format!("{:?} is listed twice", text.get_ref()));
                 }
-                Some(addr) => addrs.push(addr),
-                None => {
-                    let problem = format!(
-                        "{:?} is not an address to listen on; expected ip:port or localhost:port, \
-                         for example \"127.0.0.1:3000\"",
-                        text.get_ref()
+                Ok(ListenAddr::Unix(_)) if engine == Engine::TinyHttp => {
+                    self.refuse_text(
+                        &text,
+                        KEY,
+                        "is a Unix socket, which takes engine = \"native\"; write ip:port, or change the engine",
                     );
-                    self.refuse(&text.span(), KEY, problem);
                 }
+                Ok(addr) => {
+                    self.note(&format!("{KEY}[{}]", addrs.len()), &text.span());
+                    addrs.push(addr);
+                }
+                Err(error) => self.refuse_text(&text, KEY, error),
             }
         }
         addrs
+    }
+
+    /// Permissions in octal, as `chmod` has them.
+    fn listen_mode(&mut self, text: &Spanned<String>) -> Option<u32> {
+        const KEY: &str = "listen_mode";
+        self.note(KEY, &text.span());
+        let digits = text.get_ref();
+        let is_octal =
+            (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+        if mode.is_none() {
+            let problem = "is no set of permissions; expected three octal digits, with or without a 0 before them, \
+                           for example \"0660\"";
+            self.refuse_text(text, KEY, problem);
+        }
+        mode
     }
 
     fn server(&mut self, raw: RawServer) -> ServerConfig {
@@ -111,6 +141,10 @@ impl Resolver<'_> {
         );
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         for text in raw.trusted_proxies {
+            if text.get_ref() == "unix:" {
+                server.trusted_proxies.push(IpNetwork::UNIX_CLIENTS);
+                continue;
+            }
             match text.get_ref().parse::<IpNetwork>() {
                 Ok(network) => server.trusted_proxies.push(network),
                 Err(error) => self.refuse_text(&text, "server.trusted_proxies", error),
@@ -122,8 +156,8 @@ impl Resolver<'_> {
     fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {
         const KEY: &str = "server.engine";
         if let Some(found) = self.word(word, KEY, "an engine", &[Engine::Native, Engine::TinyHttp]) {
-            if found == Engine::TinyHttp && cfg!(not(feature = "tiny-http")) {
-                let problem = "\"tiny_http\" is not part of this build; it takes the cargo feature tiny-http";
+            if found == Engine::TinyHttp && cfg!(not(feature = "classic")) {
+                let problem = "\"tiny_http\" is not part of this build; it takes the cargo feature classic";
                 self.refuse(&word.span(), KEY, problem.to_owned());
             }
             *engine = found;
@@ -154,6 +188,8 @@ impl Resolver<'_> {
                     seen.insert(prefix.clone(), (n, line));
                 }
             }
+            let backends_at = raw.backend_addrs.as_ref().map(Spanned::span);
+            let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
             let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
             self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
@@ -180,12 +216,18 @@ impl Resolver<'_> {
                 self.whole(&key("max_body_bytes"), raw.max_body_bytes, 0..=i64::MAX.into(), max);
             }
             self.whole(&key("retries"), raw.retries, 0..=100, &mut route.retries);
-            self.count(&key("max_in_flight"), raw.max_in_flight, 1..=65_536, &mut route.max_in_flight);
+            self.count(&key("max_in_flight"), raw.max_in_flight, 1..=1_000_000, &mut route.max_in_flight);
             if raw.max_in_flight_per_backend.is_some() {
                 let max = route.max_in_flight_per_backend.insert(std::num::NonZeroUsize::MAX);
-                self.count(&key("max_in_flight_per_backend"), raw.max_in_flight_per_backend, 1..=65_536, max);
+                self.count(
+                    &key("max_in_flight_per_backend"),
+                    raw.max_in_flight_per_backend,
+                    1..=1_000_000,
+                    max,
+                );
             }
             self.timeout(&key("queue_timeout_secs"), raw.queue_timeout_secs, &mut route.queue_timeout);
+            self.seconds(&key("hold_secs"), raw.hold_secs, &GRACE, &mut route.hold);
             self.whole(&key("max_fails"), raw.max_fails, 0..=1000, &mut route.max_fails);
             self.timeout(&key("fail_timeout_secs"), raw.fail_timeout_secs, &mut route.fail_timeout);
             let kept = &mut route.keepalive_connections;
@@ -195,6 +237,17 @@ impl Resolver<'_> {
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
             if let Some(raw) = raw.tls {
                 route.tls = self.tls(&key("tls"), raw, &route.backends);
+            }
+            if server.engine == Engine::TinyHttp {
+                let is_plain = |backend: &BackendConfig| matches!(backend.addr, BackendAddr::Tcp { .. });
+                if let Some(at) = backends_at.filter(|_| !route.backends.iter().all(is_plain)) {
+                    let problem = "https:// and Unix-domain backends take engine = \"native\"";
+                    self.refuse(&at, &key("backend_addrs"), problem.to_owned());
+                }
+                if let Some(at) = deadline_at {
+                    let problem = "takes engine = \"native\"; leave it out, or change the engine";
+                    self.refuse(&at, &key("deadline_secs"), problem.to_owned());
+                }
             }
             routes.push(route);
         }
@@ -207,6 +260,7 @@ impl Resolver<'_> {
             self.missing(Some(at), &key, "the path prefix this route serves, for example prefix = \"/\"");
             return None;
         };
+        self.note(&key, &text.span());
         Prefix::parse(text.get_ref()).map_err(|error| self.refuse_text(text, &key, error)).ok()
     }
 
@@ -262,6 +316,7 @@ impl Resolver<'_> {
                     } else {
                         seen.insert(addr.clone(), self.document.line(text.span().start));
                     }
+                    self.note(&format!("{key}[{n}]"), &text.span());
                     backends.push(BackendConfig { addr, weight });
                 }
             }
@@ -300,15 +355,6 @@ impl Resolver<'_> {
         let unhealthy_key = format!("{key}.unhealthy_threshold");
         self.count(&unhealthy_key, raw.unhealthy_threshold, threshold, &mut check.unhealthy_threshold);
         Some(check)
-    }
-}
-
-/// `ip:port` or `localhost:port`. Other names are not looked up: where the proxy can be reached must not depend on
-/// what a resolver says at the moment it starts.
-fn listen_addr(text: &str) -> Option<SocketAddr> {
-    match text.strip_prefix("localhost:") {
-        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
-        None => text.parse().ok(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Resolver`]: one value at a time: is it in range, is it one of the words, and what to say if not.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
@@ -23,6 +24,8 @@ pub(super) const GRACE: RangeInclusive<f64> = 0.0..=604_800.0;
 pub(super) struct Resolver<'a> {
     pub(super) document: &'a Document<'a>,
     pub(super) errors: Vec<ConfigError>,
+    /// Where in the file the values are, by key; what is not written has none.
+    pub(super) places: HashMap<String, Range<usize>>,
 }
 
 /// Kinds of values. Those with `into` leave the default there when the key is absent.
@@ -39,6 +42,7 @@ impl Resolver<'_> {
         into: &mut Duration,
     ) {
         let Some(raw) = raw else { return };
+        self.note(key, &raw.span());
         let Seconds(seconds) = *raw.get_ref();
         // NaN is in no range.
         if allowed.contains(&seconds) {
@@ -79,6 +83,7 @@ impl Resolver<'_> {
         into: &mut T,
     ) {
         let Some(raw) = raw else { return };
+        self.note(key, &raw.span());
         let number = Some(*raw.get_ref()).filter(|number| allowed.contains(number));
         match number.and_then(|number| convert(u64::try_from(number).ok()?)) {
             Some(number) => *into = number,
@@ -120,13 +125,18 @@ impl Resolver<'_> {
         self.refuse(span, key, problem);
     }
 
+    /// Remembers where the value of `key` is written, for warnings.
+    pub(super) fn note(&mut self, key: &str, span: &Range<usize>) {
+        self.places.insert(key.to_owned(), span.clone());
+    }
+
     pub(super) fn refuse_text(&mut self, text: &Spanned<String>, key: &str, problem: impl Display) {
         self.refuse(&text.span(), key, format!("{:?} {problem}", text.get_ref()));
     }
 
-    /// What is required is not there. When it was, and was refused for its type, that has been said.
+    /// What is required is not there. When it was, and was refused for its type or its spelling, that has been said.
     pub(super) fn missing(&mut self, table: Option<&Range<usize>>, key: &str, expected: &str) {
-        if self.errors.iter().all(|error| error.key() != key) {
+        if self.errors.iter().all(|error| error.key() != key && error.meant.as_deref() != Some(key)) {
             self.errors.push(self.document.error(table, key, format!("missing; expected {expected}")));
         }
     }

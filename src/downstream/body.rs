@@ -44,7 +44,7 @@ impl RequestBody {
         let rest = match framing {
             BodyFraming::None => Rest::Length(0),
             BodyFraming::Length(length) => Rest::Length(length),
-            BodyFraming::Chunked => Rest::Chunked(Box::new(Decoder::new())),
+            BodyFraming::Chunked => Rest::Chunked(Box::default()),
         };
         Self { rest, held: Vec::new(), taken: 0, streamed: false, began: now, pace: Pace::new(now) }
     }

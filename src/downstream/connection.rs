@@ -82,10 +82,13 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(socket: Socket, peer: SocketAddr, now: Instant) -> Self {
         let address = peer.ip().to_canonical();
+        // Who comes in through a Unix-domain socket has no address; nobody comes from this one. The word is that of RFC
+        // 7239 §6.2.
+        let forwarded_for = if address.is_unspecified() { "unknown".to_owned() } else { address.to_string() };
         Self {
             stream: Stream::established(socket),
             address,
-            forwarded_for: HeaderValue::from_str(&address.to_string())
+            forwarded_for: HeaderValue::from_str(&forwarded_for)
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             input: Vec::new(),
             unsent: Unsent::default(),
@@ -97,6 +100,11 @@ impl Connection {
 
     pub(crate) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Whose it is, for the log.
+    pub(crate) fn who(&self) -> &str {
+        if self.address.is_unspecified() { "unix" } else { self.forwarded_for.to_str().unwrap_or_default() }
     }
 
     pub(crate) fn forwarded_for(&self) -> &HeaderValue {

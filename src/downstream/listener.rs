@@ -1,9 +1,12 @@
-//! Listening: sockets with a long backlog, those a service manager passed, and the limit of open files.
+//! Listening: sockets with a long backlog, and those a service manager passed.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::ListenAddr;
 
 /// What is asked for; the kernel grants at most `net.core.somaxconn`. std asks for 128, with which a burst of 5,000
 /// connections takes twenty seconds instead of one.
@@ -13,21 +16,29 @@ pub(crate) const BACKLOG: u16 = 4096;
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub socket: Socket,
-    pub addr: SocketAddr,
+    pub addr: ListenAddr,
 }
 
 /// The listeners for `addrs`: sockets passed in `LISTEN_FDS` where one fits, newly bound ones elsewhere. Passed sockets
-/// that fit no address are served too: whoever passed them wants that.
+/// that fit no address are served too: whoever passed them wants that. `mode` is what the permissions of Unix-domain
+/// sockets become; a passed one keeps those it has.
 ///
 /// # Errors
 /// The address that can't be bound, and why.
-pub(crate) fn open(addrs: &[SocketAddr]) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
+pub(crate) fn open(
+    addrs: &[ListenAddr],
+    mode: Option<u32>,
+) -> Result<Vec<Listener>, (ListenAddr, io::Error)> {
     let mut passed = passed_sockets();
     let mut listeners = Vec::new();
     for addr in addrs {
         let listener = match passed.iter().position(|listener| listener.addr == *addr) {
             Some(place) => passed.swap_remove(place),
-            None => bind(*addr).map_err(|error| (*addr, error))?,
+            None => match addr {
+                ListenAddr::Tcp(addr) => bind(*addr),
+                ListenAddr::Unix(path) => bind_unix(path, mode),
+            }
+            .map_err(|error| (addr.clone(), error))?,
         };
         listeners.push(listener);
     }
@@ -50,10 +61,73 @@ fn bind(addr: SocketAddr) -> io::Result<Listener> {
 }
 
 fn with_address(socket: Socket) -> io::Result<Listener> {
-    socket.set_tcp_nodelay(true)?;
-    let addr = socket.local_addr()?.as_socket();
-    let addr = addr.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a TCP socket"))?;
+    let addr = socket.local_addr()?;
+    let addr = match addr.as_socket() {
+        Some(addr) => {
+            socket.set_tcp_nodelay(true)?;
+            ListenAddr::Tcp(addr)
+        }
+        None => path_of(&addr).map(ListenAddr::Unix).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "neither a TCP socket nor a Unix socket with a path")
+        })?,
+    };
     Ok(Listener { socket, addr })
+}
+
+#[cfg(unix)]
+fn path_of(addr: &SockAddr) -> Option<PathBuf> {
+    addr.as_pathname().map(Path::to_owned)
+}
+
+#[cfg(not(unix))]
+fn path_of(_: &SockAddr) -> Option<PathBuf> {
+    None
+}
+
+#[cfg(unix)]
+fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<Listener> {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    let addr = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    match socket.bind(&addr) {
+        // A proxy that was killed leaves its file behind.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &addr) => {
+            std::fs::remove_file(path)?;
+            socket.bind(&addr)?;
+        }
+        bound => bound?,
+    }
+    // Before it listens, so that nobody gets in whom the permissions would keep out.
+    if let Some(mode) = mode {
+        set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    socket.listen(BACKLOG.into())?;
+    with_address(socket)
+}
+
+/// The configuration has no such addresses there.
+#[cfg(not(unix))]
+fn bind_unix(_: &Path, _: Option<u32>) -> io::Result<Listener> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether `path` is a socket that nobody listens on. Any other file stays where it is.
+#[cfg(unix)]
+fn is_stale(path: &Path, addr: &SockAddr) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    is_socket && {
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None);
+        // A full backlog must not hold up the start, and whoever has one is there.
+        let answer = client.and_then(|client| {
+            client.set_nonblocking(true)?;
+            client.connect(addr)
+        });
+        answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    }
 }
 
 /// Sockets passed by systemd or the like.
@@ -62,9 +136,14 @@ fn passed_sockets() -> Vec<Listener> {
     let mut fds = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..fds.len() {
-        let listener = match fds.take_tcp_listener(index) {
+        // What is no TCP socket stays there and may be one of the other kind.
+        let taken = match fds.take_tcp_listener(index) {
+            Ok(listener) => Ok(listener.map(Socket::from)),
+            Err(_) => fds.take_unix_listener(index).map(|listener| listener.map(Socket::from)),
+        };
+        let listener = match taken {
             Ok(None) => continue,
-            Ok(Some(listener)) => with_address(Socket::from(listener)),
+            Ok(Some(socket)) => with_address(socket),
             Err(error) => Err(error),
         };
         match listener {
@@ -84,10 +163,16 @@ fn passed_sockets() -> Vec<Listener> {
 }
 
 impl Listener {
-    /// For an engine of std.
-    #[cfg(feature = "tiny-http")]
-    pub(crate) fn into_std(self) -> std::net::TcpListener {
-        self.socket.into()
+    /// For the classic engine, which takes TCP connections only.
+    ///
+    /// # Errors
+    /// It listens on a Unix-domain socket.
+    #[cfg(feature = "classic")]
+    pub(crate) fn into_std(self) -> io::Result<std::net::TcpListener> {
+        match self.addr.tcp() {
+            Some(_) => Ok(self.socket.into()),
+            None => Err(io::Error::other(format!("engine = \"tiny_http\" can not listen on {}", self.addr))),
+        }
     }
 
     /// Prepares it for a thread that never waits in `accept`.
@@ -95,34 +180,4 @@ impl Listener {
         self.socket.set_nonblocking(true)?;
         Ok(self.socket)
     }
-}
-
-/// Raises the soft limit of open files to the hard one, and says so if `max_connections` does not fit.
-pub(crate) fn raise_file_limit(max_connections: usize, workers: usize) {
-    #[cfg(unix)]
-    {
-        use crate::net::pipe::MAX_PIPES;
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let limit = getrlimit(Resource::Nofile);
-        if limit.current != limit.maximum {
-            let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-            if let Err(error) = setrlimit(Resource::Nofile, raised) {
-                log::warn!("the limit of open files could not be raised: {error}");
-            }
-        }
-        // A worker has at most one connection to a backend, and for a large answer a pipe with two ends; the rest is for
-        // listeners, logs and probes.
-        let needed = (max_connections + workers + 2 * workers.min(MAX_PIPES) + 64) as u64;
-        if let Some(allowed) = getrlimit(Resource::Nofile).current
-            && allowed < needed
-        {
-            log::warn!(
-                "max_connections = {max_connections} does not fit the limit of {allowed} open files, {needed} would be \
-                 needed: raise it (ulimit -Hn, LimitNOFILE=) or lower max_connections; beyond it clients wait in the \
-                 backlog"
-            );
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (max_connections, workers);
 }

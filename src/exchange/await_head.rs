@@ -75,8 +75,7 @@ impl Exchange {
                 ResponseScan::Bad(error) => return Some(self.bad_response(error)),
             };
             backend.scanned = 0;
-            let rest =
-                if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
+            let rest = if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
             let bytes = Bytes::from(std::mem::replace(&mut backend.input, rest));
             let head = match ResponseHead::parse(&bytes, &self.head.method) {
                 Ok(head) => head,
@@ -125,8 +124,7 @@ impl Exchange {
     fn begin_relay(&mut self, head: &ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
         let first = std::mem::take(&mut backend.input);
-        let keep_alive =
-            self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
+        let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
         if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
             backend.stream.acknowledge();

@@ -4,8 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use crate::downstream::connection::Connection;
 use super::{Due, Exchange, Failed, Next, Stage};
+use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::upstream::{fault, shortage};
 

@@ -92,7 +92,7 @@ impl Exchange {
         if log::log_enabled!(log::Level::Debug) {
             log::debug!(
                 "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",
-                client.address(),
+                client.who(),
                 self.head.method,
                 self.head.target.as_str(),
                 self.answered.unwrap_or(0),

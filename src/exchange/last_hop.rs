@@ -10,7 +10,7 @@ use crate::http::response_out::{write_connection, write_date, write_field, write
 pub(super) const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
 /// The whole answer, if the request ends here.
-pub(super) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
+pub(crate) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
     if max_forwards(head) != Some(0) {
         return None;
     }

@@ -18,7 +18,7 @@ mod connect;
 pub(crate) mod context;
 mod finish;
 pub(crate) mod gateway;
-mod last_hop;
+pub(crate) mod last_hop;
 pub(crate) mod queued;
 pub(crate) mod refusal;
 mod relay;
@@ -415,8 +415,8 @@ impl Exchange {
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         // However long it was held, no backend had it meanwhile.
-        let in_time = cx.now.duration_since(self.started) < config.response_timeout
-            || cx.now < self.held_until(cx);
+        let in_time =
+            cx.now.duration_since(self.started) < config.response_timeout || cx.now < self.held_until(cx);
         let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
         if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
             self.guard = None;

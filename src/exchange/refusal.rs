@@ -2,9 +2,9 @@
 
 use http::StatusCode;
 
+use super::last_hop::ALLOW;
 use crate::error::Cause;
 use crate::http::head::Version;
-use super::last_hop::ALLOW;
 use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
 
 /// The bytes of an answer made by the proxy itself. `request`: version, and whether it was HEAD.

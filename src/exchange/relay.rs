@@ -58,7 +58,7 @@ impl Relay {
                 let from = if length == 0 { From::Nothing } else { From::Length(length) };
                 (from, Delimited::Length(length))
             }
-            ResponseFraming::Chunked => (From::Chunked(Box::new(Decoder::new())), unknown(version)),
+            ResponseFraming::Chunked => (From::Chunked(Box::default()), unknown(version)),
             ResponseFraming::UntilClose => (From::UntilClose, unknown(version)),
         };
         let keep_alive = keep_alive && to != Delimited::UntilClose;
@@ -180,9 +180,7 @@ fn write_piece(to: Delimited, data: &[u8], out: &mut Vec<u8>) {
         return;
     }
     if to == Delimited::Chunked {
-        chunked::encode_head(data.len(), out);
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
+        chunked::write_chunk(data, out);
     } else {
         out.extend_from_slice(data);
     }
@@ -289,7 +287,9 @@ impl Exchange {
                     let n = match backend.stream.fill(pipe, most) {
                         Ok(0) => return Err(Cause::BackendClosed),
                         Ok(n) => n,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return Ok(Waits::ForBackend);
+                        }
                         Err(_) => return Err(Cause::BackendClosed),
                     };
                     relay.received = cx.now;

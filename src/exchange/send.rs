@@ -8,11 +8,11 @@ use super::context::{Buffers, Context};
 use super::{CONTINUE, Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
-use crate::http::chunked;
-use crate::http::trailers::write_last_chunk;
+use crate::http::chunked::write_chunk;
 use crate::http::framing::BodyFraming;
-use crate::http::request_out::write_request;
 use crate::http::headers::Rewrite;
+use crate::http::request_out::write_request;
+use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
 
 /// How far the request has come.
@@ -65,12 +65,21 @@ impl Exchange {
         };
         let config = route.config();
         let upstream = guard.upstream();
-        let host =
-            if config.preserve_host && !self.head.host.is_empty() { &self.head.host } else { upstream.host() };
+        let host = if config.preserve_host && !self.head.host.is_empty() {
+            &self.head.host
+        } else {
+            upstream.host()
+        };
         self.upload = Upload::new(cx.now);
         let mut out = cx.buffers.take_out();
         let trusted = cx.gateway.trusted.iter().any(|network| network.contains(client.address()));
-        let with = Rewrite { host, client: client.forwarded_for(), trusted, upgrade: self.permit.is_some(), via: &cx.gateway.via };
+        let with = Rewrite {
+            host,
+            client: client.forwarded_for(),
+            trusted,
+            upgrade: self.permit.is_some(),
+            via: &cx.gateway.via,
+        };
         write_request(&mut out, &self.head, &with);
         let held = self.body.take_held();
         if !held.is_empty() {
@@ -222,10 +231,4 @@ impl Exchange {
             WaitsFor::Client => Some(self.body_due(cx)),
         }
     }
-}
-
-fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
-    chunked::encode_head(data.len(), out);
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
 }

@@ -29,35 +29,36 @@ pub struct HealthChecker {
 }
 
 impl HealthChecker {
-    /// Starts the thread `health PREFIX`, which runs until `stop`. It ends at once then: it waits for the end of an
-    /// interval not at all, and at most 100 ms for probes under way. Those that take longer end by themselves, within
+    /// Starts the thread `health PREFIX`, which runs until it is told to stop. It ends at once then: it waits for the end of
+    /// an interval not at all, and at most 100 ms for probes under way. Those that take longer end by themselves, within
     /// their time-out, and change nothing any more.
     ///
     /// `None` if the route has no health check.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(route: Arc<Route>, stop: StopToken) -> io::Result<Option<JoinHandle<()>>> {
+    pub fn start(route: Arc<Route>) -> io::Result<Option<RunningChecker>> {
         Self::start_with(
             route,
-            stop,
             Box::new(|backend, check| client::probe(backend.upstream(), &check.path, check.timeout)),
         )
     }
 
-    fn start_with(route: Arc<Route>, stop: StopToken, probe: Probe) -> io::Result<Option<JoinHandle<()>>> {
+    fn start_with(route: Arc<Route>, probe: Probe) -> io::Result<Option<RunningChecker>> {
         let Some(check) = route.config().health_check.clone() else {
             return Ok(None);
         };
         let name = thread_name("health", route.config().prefix.as_str());
         let (alive, ended) = mpsc::channel();
+        let stop = StopToken::new();
         let checker = Self {
-            prober: Arc::new(Prober { route, check, probe, stop }),
+            prober: Arc::new(Prober { route, check, probe, stop: stop.clone() }),
             targets: Vec::new(),
             alive,
             ended,
         };
-        Builder::new().name(name).spawn(move || checker.run()).map(Some)
+        let thread = Builder::new().name(name).spawn(move || checker.run())?;
+        Ok(Some(RunningChecker { stop, thread: Some(thread) }))
     }
 
     fn run(mut self) {
@@ -111,6 +112,29 @@ impl HealthChecker {
         }
         if left > 0 {
             log::debug!("stopped with probes under way route={} probes={left}", prober.prefix());
+        }
+    }
+}
+
+/// The thread of a [`HealthChecker`]. Dropping it ends and joins it.
+#[derive(Debug)]
+pub struct RunningChecker {
+    stop: StopToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningChecker {
+    /// Tells it to end, and does not wait for that.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+}
+
+impl Drop for RunningChecker {
+    fn drop(&mut self) {
+        self.stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("a health thread had panicked");
         }
     }
 }
@@ -206,8 +230,7 @@ mod tests {
     struct Running {
         stage: Arc<Stage>,
         route: Arc<Route>,
-        stop: StopToken,
-        thread: Option<JoinHandle<()>>,
+        checker: Option<RunningChecker>,
     }
 
     fn run(interval: Duration, threshold: u32, scripts: &[Script]) -> Running {
@@ -224,14 +247,13 @@ mod tests {
                 unhealthy_threshold: NonZeroU32::new(threshold).unwrap(),
             });
         });
-        let stop = StopToken::new();
         let probe: Probe = {
             let stage = Arc::clone(&stage);
             Box::new(move |backend, check| stage.play(backend, check))
         };
-        let thread = HealthChecker::start_with(Arc::clone(&route), stop.clone(), probe).unwrap();
-        assert!(thread.is_some());
-        Running { stage, route, stop, thread }
+        let checker = HealthChecker::start_with(Arc::clone(&route), probe).unwrap();
+        assert!(checker.is_some());
+        Running { stage, route, checker }
     }
 
     impl Running {
@@ -257,10 +279,7 @@ mod tests {
         }
 
         fn stop(&mut self) {
-            self.stop.stop();
-            if let Some(thread) = self.thread.take() {
-                thread.join().unwrap();
-            }
+            self.checker = None;
         }
     }
 
@@ -372,28 +391,27 @@ mod tests {
         };
         let backends = route.backends();
         let config = crate::config::RouteConfig { health_check: Some(check), ..route.config().clone() };
-        let (route, stop) = (Arc::new(Route::with_line(config, backends, Arc::default())), StopToken::new());
+        let route = Arc::new(Route::with_line(config, backends, Arc::default()));
         let probe: Probe = Box::new(|_, _| Ok(StatusCode::OK));
-        let thread = HealthChecker::start_with(Arc::clone(&route), stop.clone(), probe).unwrap().unwrap();
+        let _checker = HealthChecker::start_with(Arc::clone(&route), probe).unwrap().unwrap();
         let begin = Instant::now();
         while !route.has_healthy() {
             assert!(begin.elapsed() < PATIENCE);
             std::thread::sleep(Duration::from_millis(1));
         }
-        stop.stop();
-        thread.join().unwrap();
     }
 
     #[test]
     fn without_a_health_check_there_is_no_thread() {
-        let started = HealthChecker::start(Route::for_tests(1, |_| ()), StopToken::new());
+        let started = HealthChecker::start(Route::for_tests(1, |_| ()));
         assert!(started.unwrap().is_none());
     }
 
     #[test]
     fn threads_say_what_they_do_for_whom() {
         let running = run(NEVER, 1, &[Script::Status(200), Script::Status(200)]);
-        assert_eq!(running.thread.as_ref().unwrap().thread().name(), Some("health /api"));
+        let thread = running.checker.as_ref().and_then(|checker| checker.thread.as_ref());
+        assert_eq!(thread.unwrap().thread().name(), Some("health /api"));
         running.stage.wait_until("both probed", |state| state.threads.len() == 2);
         let mut names = running.stage.state.lock().unwrap().threads.clone();
         names.sort_unstable();

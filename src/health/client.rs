@@ -79,7 +79,9 @@ impl From<io::Error> for Fault {
 fn connect(upstream: &Upstream, deadline: Instant) -> io::Result<Stream> {
     let mut stream = loop {
         match upstream.connect() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() + TRY_AGAIN < deadline => {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && Instant::now() + TRY_AGAIN < deadline =>
+            {
                 std::thread::park_timeout(TRY_AGAIN);
             }
             connected => break connected?,
@@ -103,7 +105,9 @@ fn ask(stream: &mut Stream, request: &[u8], deadline: Instant) -> Result<StatusC
     while !rest.is_empty() || stream.has_unsent() {
         match stream.write(rest, false) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(stream, PollFlags::OUT, deadline)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(stream, PollFlags::OUT, deadline)?;
+            }
             Err(error) => return Err(error.into()),
         }
     }

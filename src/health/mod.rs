@@ -6,4 +6,4 @@ mod probe;
 pub mod streak;
 mod target;
 
-pub use checker::HealthChecker;
+pub use checker::{HealthChecker, RunningChecker};

@@ -1,6 +1,5 @@
 //! [`Prober`]: asks one backend, judges the answer, and sets the health of the backend accordingly.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,9 +8,10 @@ use ::http::StatusCode;
 use super::streak::{Streak, Transition};
 use crate::balance::Backend;
 use crate::config::HealthCheckConfig;
+use crate::health::client::ProbeError;
+use crate::logging::panics::panic_message;
 use crate::route::Route;
 use crate::stop::StopToken;
-use crate::health::client::ProbeError;
 
 /// One probe of one backend: the status of the answer, or why there is none. Ends after about
 /// [`HealthCheckConfig::timeout`]; until it has ended, its backend is not probed again.
@@ -92,15 +92,6 @@ fn verdict(outcome: Result<StatusCode, String>) -> Result<StatusCode, String> {
 
 fn describe(status: StatusCode) -> String {
     format!("status {}", status.as_u16())
-}
-
-/// What a panic said.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(message), _) => message,
-        (_, Some(message)) => message,
-        _ => "no message",
-    }
 }
 
 #[cfg(test)]

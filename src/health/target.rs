@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
 
-use super::probe::{Prober, panic_message};
+use super::probe::Prober;
 use super::streak::Streak;
 use crate::balance::Backend;
 use crate::config::HealthCheckConfig;
+use crate::logging::panics::panic_message;
+use crate::logging::sparingly::log_sparingly;
 
 /// A backend as the checker sees it.
 #[derive(Debug)]
@@ -38,12 +40,15 @@ impl Target {
             // Panics of the probe itself are caught, so what is lost here at worst is one result.
             match running.join() {
                 Ok(streak) => self.streak = streak,
-                Err(panic) => log::error!(
-                    "probe thread panicked route={} backend={} reason={:?}",
-                    prober.prefix(),
-                    self.backend.label(),
-                    panic_message(&*panic),
-                ),
+                Err(panic) => {
+                    log_sparingly!(
+                        error,
+                        "probe thread panicked route={} backend={} reason={:?}",
+                        prober.prefix(),
+                        self.backend.label(),
+                        panic_message(&*panic),
+                    );
+                }
             }
         }
         let name = thread_name("probe", self.backend.label());
@@ -56,12 +61,16 @@ impl Target {
         });
         match started {
             Ok(running) => self.running = Some(running),
-            Err(error) => log::warn!(
-                "cannot start a probe route={} backend={} reason={:?}",
-                prober.prefix(),
-                self.backend.label(),
-                error.to_string(),
-            ),
+            Err(error) => {
+                log_sparingly!(
+                    warn,
+                    "cannot start a probe: raise the limit of threads of this user or service (ulimit -u, TasksMax) \
+                 route={} backend={} reason={:?}",
+                    prober.prefix(),
+                    self.backend.label(),
+                    error.to_string(),
+                );
+            }
         }
     }
 }

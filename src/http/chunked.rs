@@ -170,7 +170,10 @@ impl Decoder {
         // The decoder has let nothing pass that could not be parsed.
         let (_, parsed) = httparse::parse_headers(&lines, &mut slots).ok().and_then(complete)?;
         let field = |line: &httparse::Header<'_>| {
-            Some((HeaderName::from_bytes(line.name.as_bytes()).ok()?, HeaderValue::from_bytes(line.value).ok()?))
+            Some((
+                HeaderName::from_bytes(line.name.as_bytes()).ok()?,
+                HeaderValue::from_bytes(line.value).ok()?,
+            ))
         };
         Some(parsed.iter().filter_map(field).collect())
     }
@@ -315,6 +318,13 @@ pub fn encode_head(len: usize, out: &mut Vec<u8>) {
     debug_assert_ne!(len, 0, "a chunk without data ends the body");
     // A Vec takes whatever is written to it.
     let _ = write!(out, "{len:X}\r\n");
+}
+
+/// One chunk with all of `data`, which must not be empty.
+pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+    encode_head(data.len(), out);
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

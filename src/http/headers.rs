@@ -1,7 +1,7 @@
 //! The fields of a request on its way to a backend: removing first, adding after. A pure function.
 
-use http::header::{self, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::fields::Fields;
 use super::framing::{BodyFraming, parse_decimal};
@@ -89,7 +89,8 @@ pub fn max_forwards(head: &RequestHead) -> Option<u64> {
 /// Whether the request has been here before: `Via` names this proxy.
 #[must_use]
 pub fn has_passed(fields: &Fields, via: &str) -> bool {
-    let names_us = |value: &HeaderValue| value.as_bytes().windows(via.len()).any(|part| part == via.as_bytes());
+    let names_us =
+        |value: &HeaderValue| value.as_bytes().windows(via.len()).any(|part| part == via.as_bytes());
     fields.get_all(&header::VIA).any(names_us)
 }
 

@@ -223,7 +223,9 @@ mod tests {
 
     #[test]
     fn underscores_do_not_hide_a_name() {
-        for field in ["content_length", "transfer_encoding", "x_forwarded_for", "x_forwarded-proto", "keep_alive"] {
+        for field in
+            ["content_length", "transfer_encoding", "x_forwarded_for", "x_forwarded-proto", "keep_alive"]
+        {
             assert!(imitates_ours(&name(field)), "{field}");
         }
         for field in ["content-length", "x-forwarded-for", "x_token", "user_id", "vi_a"] {

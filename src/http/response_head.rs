@@ -163,8 +163,8 @@ impl ResponseHead {
         let status = status.ok_or(malformed("status below 100"))?;
         let mut fields = Fields::with_capacity(response.headers.len());
         for field in response.headers.iter() {
-            let name = HeaderName::from_bytes(field.name.as_bytes())
-                .map_err(|_| malformed("invalid field name"))?;
+            let name =
+                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("invalid field name"))?;
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value))
                 .map_err(|_| malformed("invalid field value"))?;
             fields.push(name, value);
@@ -273,7 +273,10 @@ mod tests {
         assert_eq!(framing_of("Content-Length: 5\r\n"), Some(ResponseFraming::Length(5)));
         assert_eq!(framing_of("Transfer-Encoding: Chunked \r\n"), Some(ResponseFraming::Chunked));
         assert_eq!(framing_of(""), Some(ResponseFraming::UntilClose));
-        assert_eq!(framing_of("Content-Length: 5, 5\r\nContent-Length: 5\r\n"), Some(ResponseFraming::Length(5)));
+        assert_eq!(
+            framing_of("Content-Length: 5, 5\r\nContent-Length: 5\r\n"),
+            Some(ResponseFraming::Length(5))
+        );
         for status in [100, 103, 204, 304] {
             let head = parse_for(&Method::GET, &format!("HTTP/1.1 {status} x\r\nContent-Length: 5\r\n\r\n"));
             assert_eq!(head.unwrap().framing, ResponseFraming::None);

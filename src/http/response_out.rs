@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_426_says_to_what() {
-        let head = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: upgrade\r\ndate: d\r\n\r\n";
+        let head =
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: upgrade\r\ndate: d\r\n\r\n";
         let to = Delimited::NoBody;
         let expected = "HTTP/1.1 426 Upgrade Required\r\ndate: d\r\nupgrade: TLS/1.3\r\nconnection: upgrade";
         assert_eq!(written(head, to, Version::Http11, true), format!("{expected}\r\n\r\n"));
@@ -181,7 +182,8 @@ mod tests {
 
     #[test]
     fn what_is_about_the_backends_connection_stays_there() {
-        let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x-a\r\nX-A: 1\r\nKeep-Alive: 1\r\n\r\n";
+        let head =
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x-a\r\nX-A: 1\r\nKeep-Alive: 1\r\n\r\n";
         let mut out = Vec::new();
         write_interim(&mut out, &parsed(head));
         assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");

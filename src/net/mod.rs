@@ -6,9 +6,13 @@ pub(crate) mod pipe;
 pub(crate) mod poller;
 pub(crate) mod slab;
 pub(crate) mod stream;
-pub(crate) mod unsent;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 pub(crate) mod tls;
+#[cfg(feature = "tls")]
+mod tls_words;
+pub(crate) mod unsent;
+#[cfg(feature = "tls")]
+mod verify;

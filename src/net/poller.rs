@@ -127,12 +127,7 @@ impl Poller {
 
     /// Reports a listener no more, or again. Needs no memory of the kernel's: what was said no more of for want of it could
     /// not come back.
-    pub(crate) fn report_listener(
-        &self,
-        socket: impl AsFd,
-        token: Token,
-        wanted: bool,
-    ) -> io::Result<()> {
+    pub(crate) fn report_listener(&self, socket: impl AsFd, token: Token, wanted: bool) -> io::Result<()> {
         let flags = if wanted { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
         Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(token), flags)?)
     }

@@ -4,13 +4,12 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme,
-};
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use super::tls_words::explain;
+use super::verify::{AnyCertificate, Pinned};
 use crate::config::TlsConfig;
 use crate::error::TlsFault;
 
@@ -34,11 +33,20 @@ impl TlsClient {
             let verifier = Arc::new(AnyCertificate { provider });
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         } else {
-            let trusted = match &tls.ca {
-                Some(ca) => Arc::new(trust(ca.certificates.iter().map(|der| der.clone().into()))),
-                None => system_certificates()?,
-            };
-            builder.with_root_certificates(trusted).with_no_client_auth()
+            match &tls.ca {
+                None => builder.with_root_certificates(system_certificates()?).with_no_client_auth(),
+                Some(ca) => {
+                    let certificates: Vec<CertificateDer<'static>> =
+                        ca.certificates.iter().map(|der| der.clone().into()).collect();
+                    let trusted = Arc::new(trust(certificates.iter().cloned()));
+                    let by_rules = WebPkiServerVerifier::builder_with_provider(trusted, provider).build();
+                    let verifier = Pinned { by_rules: by_rules.map_err(invalid)?, certificates };
+                    builder
+                        .dangerous()
+                        .with_custom_certificate_verifier(Arc::new(verifier))
+                        .with_no_client_auth()
+                }
+            }
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), name })
@@ -256,55 +264,5 @@ pub(crate) fn fault(error: &io::Error) -> Option<(TlsFault, String)> {
     if inner.is::<HandshakeCutOff>() {
         return Some((TlsFault::Protocol, inner.to_string()));
     }
-    let error = inner.downcast_ref::<rustls::Error>()?;
-    Some(match error {
-        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-            (TlsFault::Certificate, error.to_string())
-        }
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            (TlsFault::Protocol, format!("this is no TLS, perhaps plain HTTP: {error}"))
-        }
-        _ => (TlsFault::Protocol, error.to_string()),
-    })
-}
-
-/// `insecure_skip_verify`: takes any certificate of which the backend has the key.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    Some(explain(inner.downcast_ref()?))
 }

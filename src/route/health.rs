@@ -18,7 +18,10 @@ impl Route {
     /// Whether the backend with this id is there, and neither probes nor exchanges have taken it out.
     pub(crate) fn can_use(&self, id: u64) -> bool {
         let group = self.group.load();
-        group.backends.iter().any(|backend| backend.id() == id && backend.is_healthy() && !backend.passive().is_out())
+        group
+            .backends
+            .iter()
+            .any(|backend| backend.id() == id && backend.is_healthy() && !backend.passive().is_out())
     }
 
     /// An exchange on `backend` went well.
@@ -136,9 +139,13 @@ mod tests {
     fn what_a_client_can_provoke_takes_nobody_out() {
         let route = Route::for_tests(2, |_| ());
         let backends = route.backends();
-        for cause in
-            [Cause::ClientLeft, Cause::BodyTimeout, Cause::ResponseTimeout, Cause::BadResponse, Cause::BadBody]
-        {
+        for cause in [
+            Cause::ClientLeft,
+            Cause::BodyTimeout,
+            Cause::ResponseTimeout,
+            Cause::BadResponse,
+            Cause::BadBody,
+        ] {
             (0..10).for_each(|_| route.note_failure(&backends[0], cause));
         }
         assert!(!backends[0].passive().is_out());

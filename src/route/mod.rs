@@ -12,7 +12,7 @@ mod names;
 mod pick;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -21,7 +21,6 @@ use crate::balance::line::Line;
 use crate::balance::passive::PassivePolicy;
 use crate::balance::{Backend, LoadBalancer, balancer};
 use crate::config::RouteConfig;
-use crate::upstream;
 
 pub use guard::RouteGuard;
 pub use pick::Pick;
@@ -44,8 +43,6 @@ pub struct Route {
     known_healthy: Mutex<bool>,
     /// Held while failures take a backend out: of two that fail at the same moment, one has to stay.
     taking_out: Mutex<()>,
-    /// The names were looked up for the first time. Set once, before others see the route: `Relaxed`.
-    names_known: AtomicBool,
 }
 
 /// The backends of a route, and who chooses among them.
@@ -73,18 +70,17 @@ impl Route {
             in_flight: AtomicUsize::new(0),
             known_healthy,
             taking_out: Mutex::default(),
-            names_known: AtomicBool::new(false),
         }
     }
 
-    /// A route whose backends are made from its configuration; names are looked up, which may take a while.
+    /// A route whose backends are made from its configuration. Names have no address yet: [`Upkeep`](crate::upkeep::Upkeep)
+    /// has them looked up.
     ///
     /// # Errors
     /// An address can't be used.
     pub fn build(config: &RouteConfig) -> io::Result<Self> {
         let route = Self::with_line(config.clone(), Vec::new(), Arc::default());
-        let backends = route.look_up(&upstream::names::system, &[])?;
-        route.names_known.store(true, Ordering::Relaxed);
+        let backends = route.known_backends()?;
         let balancer = balancer(config, &backends);
         *lock(&route.known_healthy) = !backends.is_empty();
         route.group.store(Arc::new(Group { backends, balancer }));

@@ -1,84 +1,105 @@
-//! From the entries of a route's configuration to its backends: names are looked up, at the start and again while the
-//! proxy runs.
+//! From the entries of a route's configuration to its backends: addresses at once, names when they have been looked up.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Group, Route};
 use crate::balance::{Backend, balancer};
+use crate::config::BackendConfig;
+use crate::logging::sparingly::log_sparingly;
 use crate::upstream::address::Upstream;
-use crate::upstream::names::{self, Lookup};
+use crate::upstream::names;
 
 impl Route {
-    /// Whether the addresses of its backends may change.
-    #[must_use]
-    pub fn has_names(&self) -> bool {
-        self.config.backends.iter().any(|entry| names::is_name(&entry.addr))
+    /// The entries that are names, whose addresses may change.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &BackendConfig> {
+        self.config.backends.iter().filter(|entry| names::is_name(&entry.addr))
     }
 
-    /// Looks the names of its backends up again. An address that stays keeps its backend with its health and counts; a
-    /// name that can't be looked up keeps the addresses it had.
-    pub fn look_up_names(&self, lookup: Lookup<'_>) {
+    /// Takes in what looking up a name has found. An address that stays keeps its backend with its health and counts; a
+    /// name that can't be looked up keeps the addresses it had. Called by one thread at a time.
+    pub(crate) fn take_in_addresses(
+        &self,
+        entry: &BackendConfig,
+        found: io::Result<Vec<Option<SocketAddr>>>,
+        is_first: bool,
+    ) {
         let before = self.backends();
-        let after = match self.look_up(lookup, &before) {
-            Ok(after) => after,
+        let known: Vec<_> = before.iter().filter(|backend| backend.config() == entry).collect();
+        let (addr, route) = (&entry.addr, &self.config.prefix);
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
-                log::warn!("backends stay as they are route={} reason={error}", self.config.prefix);
+                if !known.is_empty() {
+                    log::debug!("kept the addresses of backend={addr} route={route}: {error}");
+                } else if is_first {
+                    log::warn!("no address for backend={addr} route={route}: {error}");
+                } else {
+                    log::debug!("still no address for backend={addr} route={route}: {error}");
+                }
                 return;
             }
         };
-        let same = before.len() == after.len() && before.iter().zip(&after).all(|(a, b)| Arc::ptr_eq(a, b));
-        if same {
+        let mut of_entry = Vec::new();
+        for resolved in found {
+            of_entry.push(match known.iter().find(|backend| backend.resolved() == resolved) {
+                Some(backend) => Arc::clone(backend),
+                None => match self.new_backend(entry, resolved) {
+                    Ok(backend) => backend,
+                    Err(error) => {
+                        log_sparingly!(
+                            warn,
+                            "backends stay as they are route={route} backend={addr} reason={:?}",
+                            error.to_string()
+                        );
+                        return;
+                    }
+                },
+            });
+        }
+        if known.len() == of_entry.len() && known.iter().zip(&of_entry).all(|(a, b)| Arc::ptr_eq(a, b)) {
             return;
         }
-        let labels = after.iter().map(|backend| backend.label()).collect::<Vec<_>>().join(",");
-        log::info!("addresses changed route={} backends={labels}", self.config.prefix);
+        let what = if is_first { "addresses found" } else { "addresses changed" };
+        let labels = of_entry.iter().map(|backend| backend.label()).collect::<Vec<_>>().join(",");
+        log::info!("{what} route={route} backends={labels}");
+        let mut after = Vec::new();
+        let mut others = before.iter().filter(|backend| backend.config() != entry).peekable();
+        // Both are in the order of the file.
+        for each in &self.config.backends {
+            if each == entry {
+                after.append(&mut of_entry);
+            }
+            while let Some(backend) = others.next_if(|backend| backend.config() == each) {
+                after.push(Arc::clone(backend));
+            }
+        }
         let balancer = balancer(&self.config, &after);
         self.group.store(Arc::new(Group { backends: after, balancer }));
         self.health_changed();
     }
 
-    pub(super) fn look_up(
-        &self,
-        lookup: Lookup<'_>,
-        before: &[Arc<Backend>],
-    ) -> io::Result<Vec<Arc<Backend>>> {
+    /// The backends whose addresses are in the file. What else is in the file is checked.
+    pub(super) fn known_backends(&self) -> io::Result<Vec<Arc<Backend>>> {
         let mut backends = Vec::new();
         for entry in &self.config.backends {
-            let of_entry = |backend: &&Arc<Backend>| backend.config() == entry;
-            match names::addresses(&entry.addr, lookup) {
-                Ok(addresses) => {
-                    for resolved in addresses {
-                        let known =
-                            before.iter().filter(of_entry).find(|backend| backend.resolved() == resolved);
-                        backends.push(match known {
-                            Some(backend) => Arc::clone(backend),
-                            None => {
-                                let upstream = Upstream::new(&entry.addr, resolved, &self.config)?;
-                                let line = Arc::clone(&self.line);
-                                Arc::new(Backend::new(entry.clone(), resolved, upstream, line))
-                            }
-                        });
-                    }
-                }
-                Err(error) => {
-                    let known = before.iter().filter(of_entry).cloned();
-                    let count = backends.len();
-                    backends.extend(known);
-                    let (addr, route) = (&entry.addr, &self.config.prefix);
-                    if backends.len() > count {
-                        log::debug!("kept the addresses of backend={addr} route={route}: {error}");
-                    } else if self.names_known.load(Ordering::Relaxed) {
-                        log::debug!("still no address for backend={addr} route={route}: {error}");
-                    } else {
-                        // Said once, at the start: a name that has had an address keeps it.
-                        log::warn!("no address for backend={addr} route={route}: {error}");
-                    }
-                }
+            if names::is_name(&entry.addr) {
+                // What is wrong with it whatever its address: no CA certificates, for one.
+                Upstream::new(&entry.addr, None, &self.config)?;
+                continue;
+            }
+            let nobody = |_: &str, _: u16| Err(io::ErrorKind::NotFound.into());
+            for resolved in names::addresses(&entry.addr, &nobody)? {
+                backends.push(self.new_backend(entry, resolved)?);
             }
         }
         Ok(backends)
+    }
+
+    fn new_backend(&self, entry: &BackendConfig, resolved: Option<SocketAddr>) -> io::Result<Arc<Backend>> {
+        let upstream = Upstream::new(&entry.addr, resolved, &self.config)?;
+        Ok(Arc::new(Backend::new(entry.clone(), resolved, upstream, Arc::clone(&self.line))))
     }
 }
 
@@ -86,8 +107,14 @@ impl Route {
 mod tests {
     use super::*;
     use crate::balance::PickRequest;
-    use crate::config::BackendConfig;
     use crate::error::Cause;
+    use crate::upstream::names::Lookup;
+
+    fn look_up(route: &Route, lookup: Lookup<'_>) {
+        for entry in route.names() {
+            route.take_in_addresses(entry, names::addresses(&entry.addr, lookup), true);
+        }
+    }
 
     #[test]
     fn a_name_is_followed_to_its_addresses() {
@@ -100,14 +127,30 @@ mod tests {
         };
         let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();
         assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::NameNotResolved));
-        route.look_up_names(&addresses(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"]));
+        look_up(&route, &addresses(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.1:80", "app.test:80/10.0.0.2:80"]);
         let kept = Arc::clone(&route.backends()[1]);
         kept.set_healthy(false);
-        route.look_up_names(&addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
+        look_up(&route, &addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.2:80", "app.test:80/10.0.0.3:80"]);
         assert!(Arc::ptr_eq(&kept, &route.backends()[0]), "its health and counts go with it");
-        route.look_up_names(&|_, _| Err(io::ErrorKind::TimedOut.into()));
+        look_up(&route, &|_, _| Err(io::ErrorKind::TimedOut.into()));
         assert_eq!(labels().len(), 2, "a resolver that fails changes nothing");
+    }
+
+    #[test]
+    fn an_address_needs_no_resolver_and_the_order_is_that_of_the_file() {
+        let mut config = Route::for_tests(0, |_| ()).config().clone();
+        config.backends = ["b.test:80", "10.0.0.9:80", "a.test:80"]
+            .map(|addr| BackendConfig { addr: addr.parse().unwrap(), weight: std::num::NonZeroU32::MIN })
+            .into();
+        let route = Route::build(&config).unwrap();
+        let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();
+        let name = |number: usize| route.names().nth(number).unwrap();
+        assert_eq!(labels(), ["10.0.0.9:80"]);
+        route.take_in_addresses(name(1), Ok(vec![Some("10.0.0.2:80".parse().unwrap())]), true);
+        assert_eq!(labels(), ["10.0.0.9:80", "a.test:80/10.0.0.2:80"]);
+        route.take_in_addresses(name(0), Ok(vec![Some("10.0.0.1:80".parse().unwrap())]), true);
+        assert_eq!(labels(), ["b.test:80/10.0.0.1:80", "10.0.0.9:80", "a.test:80/10.0.0.2:80"]);
     }
 }

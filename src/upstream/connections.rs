@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::address::{IdlePlace, Upstream};
 use super::connection::UpstreamConnection;
+use super::shortage;
 use crate::net::poller::{Event, Poller, Token};
 use crate::net::slab::Slab;
 
@@ -63,7 +64,8 @@ impl Upstreams {
             let Some(slot @ Slot::Idle(_)) = self.slots.get_mut(token) else { continue };
             let Slot::Idle(idle) = std::mem::replace(slot, Slot::Used(client)) else { continue };
             let mut connection = idle.connection;
-            if now.duration_since(idle.since) < idle.max_age && !(look && !connection.stream.is_quiet()) {
+            let is_fresh = now.duration_since(idle.since) < idle.max_age;
+            if is_fresh && (!look || connection.stream.is_quiet()) {
                 connection.is_reused = true;
                 connection.sent = 0;
                 connection.received = 0;
@@ -83,7 +85,11 @@ impl Upstreams {
         upstream: &Upstream,
         client: Token,
     ) -> io::Result<Box<UpstreamConnection>> {
-        let stream = upstream.connect()?;
+        let stream = match upstream.connect() {
+            // What lies idle is worth less than what is asked for now.
+            Err(error) if shortage::is_ours(&error) && self.close_idle() => upstream.connect()?,
+            connected => connected?,
+        };
         let token = self.slots.insert(Slot::Used(client));
         if let Err(error) = self.poller.add(stream.socket(), token) {
             drop(self.slots.remove(token));
@@ -92,8 +98,23 @@ impl Upstreams {
         Ok(Box::new(UpstreamConnection::new(stream, token, false)))
     }
 
+    /// Closes all idle connections. Whether there were any.
+    fn close_idle(&mut self) -> bool {
+        let tokens: Vec<Token> = self.idle.drain().flat_map(|(_, tokens)| tokens).collect();
+        let slots = &mut self.slots;
+        let is_idle = |token: &Token| matches!(slots.get_mut(*token), Some(Slot::Idle(_)));
+        let idle: Vec<Token> = tokens.into_iter().filter(is_idle).collect();
+        idle.iter().for_each(|token| drop(self.slots.remove(*token)));
+        !idle.is_empty()
+    }
+
     /// The exchange on it is over and left it clean: keeps it for another, if there is a place.
-    pub(crate) fn keep(&mut self, mut connection: Box<UpstreamConnection>, upstream: &Upstream, now: Instant) {
+    pub(crate) fn keep(
+        &mut self,
+        mut connection: Box<UpstreamConnection>,
+        upstream: &Upstream,
+        now: Instant,
+    ) {
         let token = connection.token;
         // More than the answer may have come, where not everything that came was read.
         let stream = &mut connection.stream;

@@ -27,10 +27,14 @@ mod tests {
     #[test]
     fn want_of_ports_is_ours_and_a_refusal_is_not() {
         let is_ours = |errno: Errno| is_ours(&io::Error::from(errno));
-        for errno in [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM] {
+        for errno in
+            [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM]
+        {
             assert!(is_ours(errno), "{errno}");
         }
-        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::TIMEDOUT, Errno::NOENT] {
+        for errno in
+            [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::TIMEDOUT, Errno::NOENT]
+        {
             assert!(!is_ours(errno), "{errno}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,7 +12,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::Socket;
 
 use super::mailbox::Mailbox;
+use super::turns;
+use crate::counters::Counters;
 use crate::downstream::listener::{BACKLOG, Listener};
+use crate::logging::sparingly::log_sparingly;
 use crate::net::poller::{Events, Poller, Token, Waker};
 
 /// After `accept` failed for want of descriptors or memory, it is tried again this much later.
@@ -63,6 +67,7 @@ impl Accept {
         listeners: Vec<Listener>,
         workers: Vec<Mailbox>,
         max_connections: usize,
+        counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let mut sockets = Vec::new();
@@ -85,9 +90,14 @@ impl Accept {
             workers,
             places: Arc::new(places),
             state: State::Open,
-            cannot_accept: false,
+            cannot_accept: CannotAccept::No,
+            drain: from_main,
+            drain_until: None,
         };
-        let thread = thread::Builder::new().name("accept".to_owned()).spawn(move || door.run(&from_main))?;
+        let thread = thread::Builder::new().name("accept".to_owned()).spawn(move || {
+            let mut events = Events::new();
+            turns::run("the accept thread", &counters, || door.turn(&mut events));
+        })?;
         Ok(Self { drain, waker, thread })
     }
 
@@ -118,32 +128,43 @@ struct Door {
     places: Arc<Places>,
     state: State,
     /// `accept` has failed, and the backlog was not empty since: said once per episode.
-    cannot_accept: bool,
+    cannot_accept: CannotAccept,
+    drain: Receiver<Instant>,
+    /// The drain has begun, and ends then.
+    drain_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CannotAccept {
+    No,
+    /// And the log says so.
+    Told,
+    /// And the log has said so a moment ago, when it was the same.
+    NotTold,
 }
 
 impl Door {
-    fn run(&mut self, drain: &Receiver<Instant>) {
-        let mut events = Events::new();
-        loop {
-            let paused = match self.state {
-                State::PausedUntil(at) => Some(at.saturating_duration_since(Instant::now())),
-                State::Open | State::Full => None,
-            };
-            self.poller.about_to_sleep();
-            let patience = if drain.is_empty() && !self.may_open() { paused } else { Some(Duration::ZERO) };
-            if let Err(error) = self.poller.wait(&mut events, patience) {
-                // See `worker.rs`: a proxy that takes nobody in and looks alive is worse than one that ends.
-                log::error!("the poller failed, no connection can be accepted, the process ends: {error}");
-                std::process::abort();
-            }
-            self.open_again();
-            for event in events.iter() {
-                self.accept(usize::try_from(event.token).unwrap_or(usize::MAX), BATCH);
-            }
-            if let Ok(deadline) = drain.try_recv() {
-                return self.drain_backlogs(deadline);
-            }
+    /// Waits until there is something to do, and does it. The last turn is the drain.
+    fn turn(&mut self, events: &mut Events) -> ControlFlow<()> {
+        if let Some(deadline) = self.drain_until {
+            self.drain_backlogs(deadline);
+            return ControlFlow::Break(());
         }
+        let paused = match self.state {
+            State::PausedUntil(at) => Some(at.saturating_duration_since(Instant::now())),
+            State::Open | State::Full => None,
+        };
+        self.poller.about_to_sleep();
+        let patience = if self.drain.is_empty() && !self.may_open() { paused } else { Some(Duration::ZERO) };
+        if let Err(error) = self.poller.wait(events, patience) {
+            turns::poller_failed("no connection can be accepted", &error);
+        }
+        self.open_again();
+        for event in events.iter() {
+            self.accept(usize::try_from(event.token).unwrap_or(usize::MAX), BATCH);
+        }
+        self.drain_until = self.drain.try_recv().ok();
+        ControlFlow::Continue(())
     }
 
     /// Accepts what waits, `most` at most. How many those were.
@@ -173,7 +194,7 @@ impl Door {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Not at the first success: with one descriptor free now and then, this would fill the log.
-                if std::mem::take(&mut self.cannot_accept) {
+                if std::mem::replace(&mut self.cannot_accept, CannotAccept::No) == CannotAccept::Told {
                     log::info!("accepting connections again");
                 }
                 false
@@ -186,12 +207,14 @@ impl Door {
             }
             Err(error) => {
                 drop(place);
-                if !std::mem::replace(&mut self.cannot_accept, true) {
-                    log::warn!(
+                if self.cannot_accept == CannotAccept::No {
+                    let told = log_sparingly!(
+                        warn,
                         "cannot accept connections, clients wait in the backlog: {error}; raise the limit of open \
                          files (ulimit -n) or lower max_connections open={}",
                         self.places.taken.load(Ordering::Relaxed)
                     );
+                    self.cannot_accept = if told { CannotAccept::Told } else { CannotAccept::NotTold };
                 }
                 self.stop_for(State::PausedUntil(Instant::now() + PAUSE));
                 false
@@ -223,7 +246,7 @@ impl Door {
     fn report_listeners(&self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
             if let Err(error) = self.poller.report_listener(listener, number as Token, wanted) {
-                log::error!("a listener cannot be polled: {error}");
+                log_sparingly!(error, "a listener cannot be polled: {error}");
             }
         }
     }

@@ -98,7 +98,8 @@ impl Client {
             Step::Wait | Step::Again => return Some(Outcome::Again),
             Step::Close => return Some(Outcome::Close),
             Step::Request(head) => {
-                self.exchange = Some(Box::new(Exchange::new(head, self.connection.address(), cx.gateway, cx.now)));
+                self.exchange =
+                    Some(Box::new(Exchange::new(head, self.connection.address(), cx.gateway, cx.now)));
             }
             Step::Refuse(cause) => self.refuse(cause, cx),
         }
@@ -108,7 +109,7 @@ impl Client {
     /// Answers what is no request, and closes.
     fn refuse(&mut self, cause: Cause, cx: &Context<'_>) {
         cx.gateway.counters.count(cause);
-        log::debug!("refused client={} cause={cause}", self.connection.address());
+        log::debug!("refused client={} cause={cause}", self.connection.who());
         self.connection.unsent.push(&refusal::refusal(cause, Version::Http11, false, false));
         self.connection.begin_linger(cx.now);
     }

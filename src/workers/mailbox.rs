@@ -13,6 +13,9 @@ use super::accept::ConnectionPlace;
 use crate::exchange::queued::Wakeup;
 use crate::net::poller::{Poller, Token};
 
+/// Connections that may have been dealt to a worker and not taken in by it. It takes in 64 in each turn.
+const ROOM: usize = 1024;
+
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {
@@ -45,7 +48,7 @@ pub(super) struct Mailbox {
 /// The worker's side.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// Bounded by `queue_size`: who deals out waits while it is full, and then so do clients in the backlog.
+    /// Bounded: who deals out waits while it is full, and then so do clients in the backlog.
     pub(super) connections: Receiver<Accepted>,
     pub(super) drain: Receiver<Instant>,
     /// At most one for each exchange that waits for a backend.
@@ -54,19 +57,14 @@ pub(super) struct Inbox {
 }
 
 impl Mailbox {
-    pub(super) fn new(queue_size: usize) -> io::Result<(Self, Inbox, Poller)> {
+    pub(super) fn new() -> io::Result<(Self, Inbox, Poller)> {
         let poller = Poller::new()?;
-        let (connections, from_accept) = bounded(queue_size);
+        let (connections, from_accept) = bounded(ROOM);
         let (drain, from_main) = bounded(1);
         let (tokens, from_others) = unbounded();
         let wakeup = Wakeup { tokens, waker: poller.waker() };
         let mailbox = Self { connections, drain, wakeup: wakeup.clone(), load: Arc::default() };
-        let inbox = Inbox {
-            connections: from_accept,
-            drain: from_main,
-            tokens: from_others,
-            wakeup,
-        };
+        let inbox = Inbox { connections: from_accept, drain: from_main, tokens: from_others, wakeup };
         Ok((mailbox, inbox, poller))
     }
 
@@ -95,5 +93,4 @@ impl Mailbox {
         let _ = self.drain.try_send(deadline);
         self.wakeup.waker.wake();
     }
-
 }

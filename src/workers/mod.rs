@@ -4,6 +4,7 @@
 mod accept;
 mod client;
 mod mailbox;
+mod turns;
 mod worker;
 
 use std::io;
@@ -20,10 +21,11 @@ use accept::Accept;
 use mailbox::Mailbox;
 use worker::Worker;
 
-/// The running engine.
+/// The running engine. Dropping it ends and joins its threads, and cuts what is under way.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    accept: Accept,
+    /// `None` before clients are let in, and when it has ended.
+    accept: Option<Accept>,
     workers: Vec<Running>,
 }
 
@@ -34,50 +36,43 @@ struct Running {
 }
 
 impl Workers {
-    /// Starts the workers, and lets clients in.
+    /// Starts the workers, and lets up to `max_clients` in at once.
     ///
     /// # Errors
     /// A thread or an epoll can't be had.
     pub(crate) fn start(
         config: &ServerConfig,
         listeners: Vec<Listener>,
+        max_clients: usize,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
-        let limits = Limits {
-            head: HeadLimits {
-                max_header_bytes: config.max_header_bytes.get(),
-                max_headers: config.max_headers.get(),
-            },
-            header_timeout: config.header_timeout,
-            keepalive_timeout: config.keepalive_timeout,
-            read_timeout: config.read_timeout,
-            write_timeout: config.write_timeout,
-            min_body_rate: config.min_body_rate,
-            min_answer_rate: config.min_answer_rate,
-        };
-        let mut workers = Vec::new();
+        let limits = limits(config);
+        let mut engine = Self { accept: None, workers: Vec::new() };
         for number in 0..config.workers.get() {
-            let (mailbox, inbox, poller) = Mailbox::new(config.queue_size.get())?;
+            let (mailbox, inbox, poller) = Mailbox::new()?;
             let gateway = Arc::clone(gateway);
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || Worker::new(poller, inbox, gateway, limits).run())?;
-            workers.push(Running { mailbox, thread });
+            engine.workers.push(Running { mailbox, thread });
         }
-        let mailboxes = workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        let accept = Accept::start(listeners, mailboxes, config.max_connections.get())?;
-        Ok(Self { accept, workers })
+        let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
+        engine.accept =
+            Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(&gateway.counters))?);
+        Ok(engine)
     }
 
     /// Stops accepting, lets what is under way finish until `deadline`, and joins every thread. How many requests were
     /// cut.
-    pub(crate) fn drain(self, deadline: Instant) -> usize {
+    pub(crate) fn drain(&mut self, deadline: Instant) -> usize {
         for worker in &self.workers {
             worker.mailbox.drain(deadline);
         }
-        self.accept.drain(deadline);
+        if let Some(accept) = self.accept.take() {
+            accept.drain(deadline);
+        }
         let mut threads = Vec::new();
-        for Running { mailbox, thread } in self.workers {
+        for Running { mailbox, thread } in self.workers.drain(..) {
             mailbox.close();
             threads.push(thread);
         }
@@ -89,5 +84,61 @@ impl Workers {
             }
         }
         cut
+    }
+}
+
+fn limits(config: &ServerConfig) -> Limits {
+    Limits {
+        head: HeadLimits {
+            max_header_bytes: config.max_header_bytes.get(),
+            max_headers: config.max_headers.get(),
+        },
+        header_timeout: config.header_timeout,
+        keepalive_timeout: config.keepalive_timeout,
+        read_timeout: config.read_timeout,
+        write_timeout: config.write_timeout,
+        min_body_rate: config.min_body_rate,
+        min_answer_rate: config.min_answer_rate,
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        // After a drain there is nobody left.
+        self.drain(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::counters::Counters;
+    use crate::exchange::gateway::Places;
+    use crate::routing::RouteTable;
+
+    pub(super) fn gateway() -> Arc<Gateway> {
+        Arc::new(Gateway {
+            routes: RouteTable::new(Vec::new()),
+            trusted: Vec::new(),
+            counters: Arc::new(Counters::default()),
+            tunnels: Places::new(1),
+            exchanges: Places::new(1),
+            via: String::new(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    #[test]
+    fn what_can_not_be_started_takes_along_what_was() {
+        let gateway = gateway();
+        // A file is always ready, so that no epoll takes it: the workers are there by then.
+        let file = OwnedFd::from(std::fs::File::open("Cargo.toml").unwrap());
+        let listener =
+            Listener { socket: file.into(), addr: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into() };
+        assert!(Workers::start(&ServerConfig::default(), vec![listener], 1, &gateway).is_err());
+        assert_eq!(Arc::strong_count(&gateway), 1, "a worker is left");
     }
 }

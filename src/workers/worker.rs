@@ -1,6 +1,7 @@
 //! [`Worker`]: one thread that carries any number of connections, and waits in one place.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use crossbeam_channel::TryRecvError;
 
 use super::client::{Client, Outcome};
 use super::mailbox::{Accepted, Inbox};
+use super::turns;
 use crate::downstream::connection::{Connection, Limits};
 use crate::exchange::context::{Buffers, Context, TURN};
 use crate::exchange::gateway::Gateway;
+use crate::logging::sparingly::log_sparingly;
 use crate::net::deadlines::Deadlines;
 use crate::net::poller::{Event, Events, Poller, Token};
 use crate::net::slab::Slab;
@@ -62,31 +65,33 @@ impl Worker {
     /// Until the drain is over. How many requests were cut then.
     pub(super) fn run(mut self) -> usize {
         let mut events = Events::new();
-        loop {
-            let patience = self.patience();
-            if let Err(error) = self.poller.wait(&mut events, patience) {
-                // No bad input leads here. A proxy of which a part stands still and that looks alive is worse than one that
-                // ends: nobody would start it again.
-                log::error!("the poller failed, its connections can't go on, the process ends: {error}");
-                std::process::abort();
-            }
-            let now = Instant::now();
-            for event in events.iter() {
-                self.note(event);
-            }
-            self.read_mail(now);
-            for _ in 0..self.turns.len() {
-                if let Some(token) = self.turns.pop_front() {
-                    self.advance(token, now);
-                }
-            }
-            self.expire(now);
-            if let Some(end_at) = self.end_at
-                && (now >= end_at || (self.is_last && self.clients.len() == 0))
-            {
-                return self.cut();
+        let counters = Arc::clone(&self.gateway.counters);
+        turns::run("a worker", &counters, || self.turn(&mut events))
+    }
+
+    /// Waits until there is something to do, and does it.
+    fn turn(&mut self, events: &mut Events) -> ControlFlow<usize> {
+        let patience = self.patience();
+        if let Err(error) = self.poller.wait(events, patience) {
+            turns::poller_failed("the connections of a worker can't go on", &error);
+        }
+        let now = Instant::now();
+        for event in events.iter() {
+            self.note(event);
+        }
+        self.read_mail(now);
+        for _ in 0..self.turns.len() {
+            if let Some(token) = self.turns.pop_front() {
+                self.advance(token, now);
             }
         }
+        self.expire(now);
+        if let Some(end_at) = self.end_at
+            && (now >= end_at || (self.is_last && self.clients.len() == 0))
+        {
+            return ControlFlow::Break(self.cut());
+        }
+        ControlFlow::Continue(())
     }
 
     /// How long nothing needs to be looked at.
@@ -100,6 +105,13 @@ impl Worker {
         let Inbox { connections, tokens, drain, .. } = &self.inbox;
         if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() {
             return Some(Duration::ZERO);
+        }
+        if self.end_at.is_some() && !self.is_last {
+            // That nobody deals out connections any more is seen by taking one, and who said so a moment ago woke nobody.
+            self.read_mail(now);
+            if self.is_last || !self.turns.is_empty() {
+                return Some(Duration::ZERO);
+            }
         }
         let next = [self.deadlines.next(), swept, self.end_at].into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(now))
@@ -159,7 +171,7 @@ impl Worker {
         let token = self.clients.insert(client);
         let Some(client) = self.clients.get_mut(token) else { return };
         if let Err(error) = self.poller.add(client.connection.stream.socket(), token) {
-            log::warn!("a connection was closed because it cannot be polled: {error}");
+            log_sparingly!(warn, "a connection was closed because it cannot be polled: {error}");
             drop(self.clients.remove(token));
             return;
         }
@@ -197,7 +209,7 @@ impl Worker {
 
     fn drop_panicked(&mut self, token: Token) {
         self.gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
-        log::error!("an exchange panicked; this is a defect of the proxy, please report it");
+        log_sparingly!(error, "an exchange panicked; this is a defect of the proxy, please report it");
         if let Some(client) = self.clients.remove(token) {
             // What it owns may not be in order. Nothing of it is used any more.
             let dropped = catch_unwind(AssertUnwindSafe(|| {
@@ -206,7 +218,7 @@ impl Worker {
                 drop(client);
             }));
             if dropped.is_err() {
-                log::error!("an exchange that had panicked panicked again when it was dropped");
+                log_sparingly!(error, "an exchange that had panicked panicked again when it was dropped");
             }
         }
         self.upstreams.forget_those_of(token);
@@ -223,15 +235,35 @@ impl Worker {
             }
         }
         let clients = &mut self.clients;
-        self.deadlines.tidy(|at, token| {
-            clients.get_mut(token).is_some_and(|client| client.looks_at == Some(at))
-        });
+        self.deadlines
+            .tidy(|at, token| clients.get_mut(token).is_some_and(|client| client.looks_at == Some(at)));
     }
 
     /// Closes everything that is left. How many requests go unanswered.
-    fn cut(mut self) -> usize {
+    fn cut(&mut self) -> usize {
         let tokens = self.clients.tokens();
         let owed = tokens.into_iter().filter_map(|token| self.clients.remove(token));
         owed.filter(|client| client.is_owed_something()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::workers::limits;
+    use crate::workers::mailbox::Mailbox;
+    use crate::workers::tests::gateway;
+
+    /// Else the drain would take all of its time.
+    #[test]
+    fn who_falls_asleep_notices_that_nobody_else_will_come() {
+        let (mailbox, inbox, poller) = Mailbox::new().unwrap();
+        let mut worker = Worker::new(poller, inbox, gateway(), limits(&ServerConfig::default()));
+        mailbox.drain(Instant::now() + Duration::from_secs(3600));
+        worker.read_mail(Instant::now());
+        // The worker is awake: nobody has to wake it.
+        mailbox.close();
+        assert_eq!(worker.patience(), Some(Duration::ZERO));
     }
 }

@@ -13,6 +13,11 @@ ca() {
 # leaf FILE SUBJECT_ALT_NAMES FROM UNTIL. Not `openssl x509`: before openssl 3.4 it can't make a certificate valid from
 # an earlier day than today, and the clock of the next machine may be behind.
 leaf() {
+    leaf_of "$1" "-cert ca.pem -keyfile ca.key" CA:FALSE "$2" "$3" "$4"
+}
+
+# leaf_of FILE ISSUER CONSTRAINTS SUBJECT_ALT_NAMES FROM UNTIL
+leaf_of() {
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=test" \
         -keyout "$1.key" -out "$work/csr" 2>/dev/null
     cat > "$work/config" <<END
@@ -29,13 +34,19 @@ unique_subject = no
 [any]
 commonName = supplied
 [leaf]
-basicConstraints = CA:FALSE
+basicConstraints = $3
 extendedKeyUsage = serverAuth
-subjectAltName = $2
+subjectAltName = $4
 END
     : > "$work/index"
-    openssl ca -batch -notext -config "$work/config" -cert ca.pem -keyfile ca.key \
-        -startdate "$3" -enddate "$4" -in "$work/csr" -out "$1.pem" 2>/dev/null
+    # shellcheck disable=SC2086 # several words
+    openssl ca -batch -notext -config "$work/config" $2 \
+        -startdate "$5" -enddate "$6" -in "$work/csr" -out "$1.pem" 2>/dev/null
+}
+
+# As most people make one, with `openssl req -x509`: it says of itself that it is a CA's. See above for why not that way.
+self_signed() {
+    leaf_of "$1" "-selfsign -keyfile $1.key" CA:TRUE "$2" 20200101000000Z 21200101000000Z
 }
 
 work=$(mktemp -d)
@@ -45,4 +56,5 @@ ca stranger "a CA nobody asked"
 leaf loopback "IP:127.0.0.1,IP:::1,DNS:localhost" 20200101000000Z 21200101000000Z
 leaf named "DNS:backend.test" 20200101000000Z 21200101000000Z
 leaf expired "IP:127.0.0.1" 20200101000000Z 20210101000000Z
+self_signed self-signed "IP:127.0.0.1,DNS:localhost"
 rm ca.key stranger.key

@@ -116,6 +116,30 @@ impl ProxyProcess {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// Takes away its descriptors: `spare` more can be opened now, and no other.
+    #[cfg(target_os = "linux")]
+    pub fn limit_descriptors(&self, spare: u64) {
+        let open = |number: &u64| {
+            std::fs::exists(format!("/proc/{}/fd/{number}", self.child.id())).is_ok_and(|it| it)
+        };
+        let free = (0..).filter(|number| !open(number)).nth(usize::try_from(spare).unwrap());
+        self.set_descriptor_limit(free.expect("a number"));
+    }
+
+    /// Gives it as many as it likes again.
+    #[cfg(target_os = "linux")]
+    pub fn unlimit_descriptors(&self) {
+        self.set_descriptor_limit(1000);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_descriptor_limit(&self, soft: u64) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let limit = Rlimit { current: Some(soft), maximum: Some(1000) };
+        prlimit(pid, Resource::Nofile, limit).expect("set the limit of a child");
+    }
+
     /// Starts the program as told.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("start the program");

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reverse_proxy::config::Config;
 use reverse_proxy::counters::Counters;
 use reverse_proxy::error::Cause;
 use reverse_proxy::proxy::Proxy;
+use reverse_proxy::upkeep::SharedLookup;
 
 use super::engines::Engine;
 use super::wait::{PATIENCE, Task, spawn, wait_for};
@@ -24,6 +26,7 @@ pub struct TestProxy {
 pub struct Builder {
     engine: Engine,
     listen: String,
+    drain_delay: &'static str,
     shutdown_timeout: &'static str,
     server: String,
     routes: String,
@@ -51,6 +54,12 @@ impl Builder {
     /// failed test left behind.
     pub fn shutdown_timeout(mut self, seconds: &'static str) -> Self {
         self.shutdown_timeout = seconds;
+        self
+    }
+
+    /// Seconds that new connections are still served after a signal. None unless said.
+    pub fn drain_delay(mut self, seconds: &'static str) -> Self {
+        self.drain_delay = seconds;
         self
     }
 
@@ -84,8 +93,9 @@ impl Builder {
     /// The configuration file.
     pub fn toml(&self) -> String {
         format!(
-            "listen_addr = {}\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
+            "listen_addr = {}\ndrain_delay_secs = {}\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
             self.listen,
+            self.drain_delay,
             self.shutdown_timeout,
             self.engine.name(),
             self.server,
@@ -94,11 +104,16 @@ impl Builder {
     }
 
     pub fn start(self) -> TestProxy {
+        self.start_with_lookup(Arc::new(reverse_proxy::upstream::names::system))
+    }
+
+    /// [`start`](Self::start) with another resolver than that of the system.
+    pub fn start_with_lookup(self, lookup: SharedLookup) -> TestProxy {
         log_to_test_output();
         let config = self.toml();
         let parsed = Config::parse(&config, "test.toml")
             .unwrap_or_else(|error| panic!("the test's configuration is refused: {error}\n{config}"));
-        let proxy = Proxy::start(parsed)
+        let proxy = Proxy::start_with_lookup(parsed, lookup)
             .unwrap_or_else(|error| panic!("the proxy does not start: {error}\n{config}"));
         let addr = proxy.local_addrs()[0];
         TestProxy { addr, proxy: Some(proxy), config }
@@ -116,6 +131,7 @@ impl TestProxy {
         Builder {
             engine,
             listen: "\"127.0.0.1:0\"".into(),
+            drain_delay: "0",
             shutdown_timeout: "1",
             server: String::new(),
             routes: String::new(),

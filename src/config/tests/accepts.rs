@@ -35,12 +35,15 @@ balancing_algorithm = "least_connections"
         config,
         Config {
             listen_addrs: vec!["127.0.0.1:3000".parse().unwrap()],
+            listen_mode: None,
+            drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             routes: vec![
                 route("/", &[8001, 8002, 8003], "/health", 10, Algorithm::RoundRobin),
                 route("/api", &[9001], "/ping", 5, Algorithm::LeastConnections),
             ],
             server,
+            warnings: Vec::new(),
         }
     );
 }
@@ -51,6 +54,7 @@ fn every_key_arrives_where_it_belongs() {
         r#"
 listen_addr = ["localhost:3000", "[::1]:0", "[::1]:0"]
 shutdown_timeout = 0
+drain_delay_secs = 2.5
 [server]
 engine = "native"
 workers = 1
@@ -79,6 +83,7 @@ retries = 0
 max_in_flight = 7
 max_in_flight_per_backend = 8
 queue_timeout_secs = 9
+hold_secs = 10
 max_fails = 0
 fail_timeout_secs = 11
 keepalive_connections = 0
@@ -104,6 +109,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(|addr| addr.parse().unwrap())
     );
     assert_eq!(config.shutdown_timeout, Duration::ZERO);
+    assert_eq!(config.drain_delay, Duration::from_millis(2_500));
     let server = ServerConfig {
         engine: Engine::Native,
         workers: n(1),
@@ -149,7 +155,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         max_in_flight: n(7),
         max_in_flight_per_backend: Some(n(8)),
         queue_timeout: secs(9),
-        hold: Duration::ZERO,
+        hold: secs(10),
         max_fails: 0,
         fail_timeout: secs(11),
         keepalive_connections: 0,
@@ -160,22 +166,36 @@ health_check = { path = "/", interval_secs = 0.5 }
     };
     assert_eq!(config.routes[0], route);
     let second = &config.routes[1];
-    assert_eq!(second.max_in_flight, n(1), "three quarters of one worker, rounded up");
+    assert_eq!(second.max_in_flight, n(9), "three quarters of max_exchanges");
     assert_eq!(second.health_check.as_ref().unwrap().timeout, Duration::from_millis(500));
 }
 
 #[test]
-#[cfg(feature = "tiny-http")]
+#[cfg(feature = "classic")]
 fn the_other_engine() {
     assert_eq!(accepted(&with_route("[server]\nengine = \"tiny_http\"")).server.engine, Engine::TinyHttp);
 }
 
 #[test]
-#[cfg(not(feature = "tiny-http"))]
+#[cfg(not(feature = "classic"))]
 fn the_other_engine() {
     let message =
-        ":6: server.engine: \"tiny_http\" is not part of this build; it takes the cargo feature tiny-http";
+        ":6: server.engine: \"tiny_http\" is not part of this build; it takes the cargo feature classic";
     assert_eq!(refused(&with_route("[server]\nengine = \"tiny_http\"")), [message]);
+}
+
+#[test]
+#[cfg(unix)]
+fn unix_sockets_to_listen_on() {
+    let text = "listen_addr = [\"unix:/run/a.sock\", \"127.0.0.1:80\"]\nlisten_mode = \"0660\"\n[[routes]]\nprefix = \"/\"\n\
+                backend_addrs = [\"a:1\"]\n";
+    let config = accepted(text);
+    let expected = [ListenAddr::Unix("/run/a.sock".into()), ListenAddr::Tcp("127.0.0.1:80".parse().unwrap())];
+    assert_eq!(config.listen_addrs, expected);
+    assert_eq!(config.listen_mode, Some(0o660));
+    let trusting = accepted(&with_route("[server]\ntrusted_proxies = [\"unix:\"]"));
+    assert_eq!(trusting.server.trusted_proxies, [IpNetwork::UNIX_CLIENTS]);
+    assert_eq!(accepted(&text.replace("\"0660\"", "\"600\"")).listen_mode, Some(0o600));
 }
 
 #[test]
@@ -191,11 +211,28 @@ fn unix_sockets() {
 }
 
 #[test]
-fn three_quarters_of_the_workers() {
-    for (workers, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (100, 75), (1024, 768)] {
-        let config = accepted(&with_route(&format!("[server]\nworkers = {workers}")));
-        assert_eq!(config.routes[0].max_in_flight.get(), expected, "{workers}");
+fn three_quarters_of_the_exchanges() {
+    for (all, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (100, 75), (1024, 768)] {
+        let config = accepted(&with_route(&format!("[server]\nengine = \"native\"\nmax_exchanges = {all}")));
+        assert_eq!(config.routes[0].max_in_flight.get(), expected, "{all}");
     }
+    let config = accepted(&with_route("[server]\nengine = \"native\""));
+    assert_eq!(config.routes[0].max_in_flight.get(), 7500);
+}
+
+#[test]
+fn a_worker_per_core_or_as_many_as_tiny_http_needs() {
+    let cores = std::thread::available_parallelism().unwrap();
+    assert_eq!(Engine::Native.default_workers(), cores);
+    assert_eq!(accepted(&with_route("[server]\nengine = \"native\"")).server.workers, cores);
+    assert_eq!(Engine::TinyHttp.default_workers().get(), 256);
+}
+
+#[test]
+#[cfg(feature = "classic")]
+fn with_tiny_http_the_share_is_that_of_the_workers() {
+    let config = accepted(&with_route("[server]\nengine = \"tiny_http\"\nworkers = 100"));
+    assert_eq!(config.routes[0].max_in_flight.get(), 75);
 }
 
 #[test]

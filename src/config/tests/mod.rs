@@ -2,9 +2,13 @@
 
 mod accepts;
 mod balancing;
+#[path = "../../../tests/support/golden.rs"]
+mod golden;
 mod readme;
 mod refuses;
+mod schema;
 mod shipped;
+mod warns;
 
 use super::Config;
 

@@ -48,18 +48,19 @@ fn unknown_keys() {
         (
             format!("listen = 1\n{}", with_route("")),
             ":1: listen: unknown key; did you mean listen_addr? \
-             allowed here: listen_addr, shutdown_timeout, server, routes"
+             allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, server, routes"
                 .to_owned(),
         ),
         (
             with_route("[admin]\nlisten_addr = \"127.0.0.1:9900\""),
-            ":5: admin: unknown key; allowed here: listen_addr, shutdown_timeout, server, routes".to_owned(),
+            ":5: admin: unknown key; allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, server, routes".to_owned(),
         ),
         (
             with_route("[server]\nwrokers = 4"),
-            ":6: server.wrokers: unknown key; did you mean workers? allowed here: engine, workers, max_tunnels, \
-             queue_size, max_connections, max_header_bytes, max_headers, header_timeout_secs, \
-             keepalive_timeout_secs, read_timeout_secs, min_body_rate, write_timeout_secs, trusted_proxies"
+            ":6: server.wrokers: unknown key; did you mean workers? allowed here: engine, workers, max_exchanges, \
+             max_tunnels, queue_size, max_connections, max_header_bytes, max_headers, header_timeout_secs, \
+             keepalive_timeout_secs, read_timeout_secs, min_body_rate, min_answer_rate, write_timeout_secs, \
+             trusted_proxies"
                 .to_owned(),
         ),
         (
@@ -128,7 +129,7 @@ fn wrong_types() {
         ),
         (
             "listen_addr = 3000\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n".to_owned(),
-            ":1: listen_addr: found 3000; expected a string or a list of strings",
+            ":1: listen_addr: found 3000; expected a string or a list of strings, for example \"127.0.0.1:3000\"",
         ),
         (with_key("prefix = 5"), ":3: routes[0].prefix: found 5; expected a string in quotes"),
         (
@@ -175,6 +176,14 @@ fn wrong_types() {
     ] {
         assert_eq!(refused(&text), [message], "{text}");
     }
+}
+
+#[test]
+fn one_slip_in_a_required_key_is_one_message() {
+    let text = "listn_addr = \"127.0.0.1:0\"\n[[routes]]\npath = \"/\"\nbackends = [\"a:1\"]\n";
+    let errors = Config::parse(text, FILE).unwrap_err();
+    let keys: Vec<_> = errors.iter().map(ConfigError::key).collect();
+    assert_eq!(keys, ["listn_addr", "routes[0].path", "routes[0].backends"], "{errors}");
 }
 
 #[test]
@@ -283,13 +292,12 @@ fn values_of_strings() {
         ),
         (
             "backend_addrs = [\"http://127.0.0.1:80\"]",
-            "backend_addrs: \"http://127.0.0.1:80\" is a URL; expected host:port or unix:/path without a scheme, \
-             for example \"127.0.0.1:8001\"",
+            "backend_addrs: \"http://127.0.0.1:80\" is a URL; expected no scheme: write \"127.0.0.1:80\"",
         ),
         (
-            "backend_addrs = [\"https://a\"]",
-            "backend_addrs: \"https://a\" is not an https address; expected https://host:port and no path, \
-             for example \"https://backend.example:443\"",
+            "backend_addrs = [\"https://a:\"]",
+            "backend_addrs: \"https://a:\" is not an https address; expected https://host or https://host:port, \
+             for example \"https://backend.example\"",
         ),
         (
             "balancing_algorithm = \"fastest\"",
@@ -324,7 +332,7 @@ fn values_of_strings() {
         ("engine = \"async\"", "engine: \"async\" is not an engine; expected \"native\" or \"tiny_http\""),
         (
             "trusted_proxies = [\"all\"]",
-            "trusted_proxies: \"all\" is not a network; expected an address or CIDR notation, \
+            "trusted_proxies: \"all\" is not a network; expected an address, CIDR notation or \"unix:\", \
              for example \"10.0.0.0/8\"",
         ),
         (
@@ -334,16 +342,86 @@ fn values_of_strings() {
     ] {
         assert_eq!(refused(&with_route(&format!("[server]\n{key}"))), [format!(":6: server.{problem}")]);
     }
-    for addr in
-        ["", "foo", "3000", ":3000", "example.com:80", "127.0.0.1", "localhost", "localhost:x", "[::1]"]
-    {
+    // In full at `ListenAddr`.
+    for (addr, message) in [
+        (
+            "foo",
+            "listen_addr: \"foo\" is not an address to listen on; write ip:port, for example \"127.0.0.1:3000\"",
+        ),
+        (
+            ":80",
+            "listen_addr: \":80\" has no address before its port; write \"0.0.0.0:80\" for every IPv4 address of this \
+             machine, \"[::]:80\" for every IPv6 address, \"127.0.0.1:80\" for this machine alone",
+        ),
+    ] {
         let text = format!("listen_addr = {addr:?}\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n");
-        let message = format!(
-            ":1: listen_addr: {addr:?} is not an address to listen on; expected ip:port or localhost:port, \
-             for example \"127.0.0.1:3000\""
-        );
-        assert_eq!(refused(&text), [message]);
+        assert_eq!(refused(&text), [format!(":1: {message}")]);
     }
+    for mode in ["", "66", "0680", "01777", "u=rw", "+660"] {
+        let message = format!(
+            ":1: listen_mode: {mode:?} is no set of permissions; expected three octal digits, with or without a 0 \
+             before them, for example \"0660\""
+        );
+        assert_eq!(refused(&format!("listen_mode = {mode:?}\n{}", with_route(""))), [message]);
+    }
+}
+
+#[test]
+#[cfg(feature = "classic")]
+fn what_the_classic_engine_can_not_do() {
+    let text = "listen_addr = \"127.0.0.1:80\"\n[server]\nengine = \"tiny_http\"\n[[routes]]\nprefix = \"/\"\n\
+                backend_addrs = [\"unix:/run/b.sock\"]\ndeadline_secs = 60\n";
+    let errors = refused(text);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].starts_with(":6: ") && errors[0].contains("take engine = \"native\""), "{errors:?}");
+    assert!(errors[1].starts_with(":7: ") && errors[1].contains("takes engine = \"native\""), "{errors:?}");
+}
+
+#[test]
+#[cfg(feature = "classic")]
+fn unix_sockets_take_the_native_engine() {
+    let text = "listen_addr = \"unix:/run/a.sock\"\n[server]\nengine = \"tiny_http\"\n[[routes]]\nprefix = \"/\"\n\
+                backend_addrs = [\"a:1\"]\n";
+    let problem = if cfg!(unix) {
+        "which takes engine = \"native\"; write ip:port, or change the engine"
+    } else {
+        "which this system lacks; write ip:port"
+    };
+    assert_eq!(refused(text), [format!(":1: listen_addr: \"unix:/run/a.sock\" is a Unix socket, {problem}")]);
+}
+
+#[test]
+fn what_is_allowed_is_listed_once_for_each_kind_of_table() {
+    let text = "listn_addr = \"127.0.0.1:0\"\nshutdwn_timeout = 1\n[[routes]]\nprefx = \"/\"\nbakends = [\"a:1\"]\n\
+                [[routes]]\nprefix = \"/a\"\nbackend_adrs = [\"a:1\"]\nhealth_chek = { path = \"/\" }\n";
+    let errors = Config::parse(text, FILE).unwrap_err();
+    let about_keys: Vec<String> =
+        errors.iter().map(ToString::to_string).filter(|line| line.contains("unknown key")).collect();
+    assert_eq!(about_keys.len(), 6, "{errors}");
+    assert!(about_keys.iter().all(|line| line.contains("did you mean")), "{errors}");
+    let with_lists: Vec<&str> = about_keys
+        .iter()
+        .filter(|line| line.contains("allowed here"))
+        .map(|line| line.split(' ').nth(1).unwrap())
+        .collect();
+    assert_eq!(with_lists, ["listn_addr:", "routes[0].prefx:"], "{errors}");
+    assert!(errors.to_string().len() < 2000, "{} bytes:\n{errors}", errors.to_string().len());
+}
+
+#[test]
+fn every_slip_of_syntax_in_the_order_of_the_file() {
+    let text = "listen_addr = \"127.0.0.1:0\"\nshutdown_timeout = = 1\n[[routes]]\nprefix = /\nbackend_addrs = [\"a:1\"]\n\
+                retries = 1\nretries = 2\n[[routes]\n";
+    assert_eq!(
+        refused(text),
+        [
+            ":2: not valid TOML at column 20: extra `=`; the line is: shutdown_timeout = = 1",
+            ":4: not valid TOML at column 10: string values must be quoted, expected literal string; \
+             the line is: prefix = /",
+            ":7: not valid TOML at column 1: duplicate key; the line is: retries = 2",
+            ":8: not valid TOML at column 10: unclosed array table, expected `]`; the line is: [[routes]",
+        ]
+    );
 }
 
 #[test]
@@ -382,6 +460,10 @@ fn values_of_numbers() {
     }
     for found in ["-1", "nan", "604801"] {
         assert_eq!(
+            refused(&with_route(&format!("hold_secs = {found}"))),
+            [format!(":5: routes[0].hold_secs: found {found}; expected seconds from 0 to 604800")]
+        );
+        assert_eq!(
             refused(&format!("shutdown_timeout = {found}\n{}", with_route(""))),
             [format!(":1: shutdown_timeout: found {found}; expected seconds from 0 to 604800")]
         );
@@ -397,10 +479,12 @@ fn values_of_numbers() {
         ("server.max_header_bytes", "255", "256 to 1048576"),
         ("server.max_headers", "0", "1 to 10000"),
         ("server.min_body_rate", "-1", "0 to 1000000000"),
+        ("server.min_answer_rate", "-1", "0 to 1000000000"),
+        ("server.max_exchanges", "0", "1 to 1000000"),
         ("routes[0].max_body_bytes", "-1", "0 to 9223372036854775807"),
         ("routes[0].retries", "-1", "0 to 100"),
         ("routes[0].retries", "101", "0 to 100"),
-        ("routes[0].max_in_flight", "0", "1 to 65536"),
+        ("routes[0].max_in_flight", "0", "1 to 1000000"),
         ("routes[0].health_check.healthy_threshold", "0", "1 to 1000"),
         ("routes[0].health_check.unhealthy_threshold", "0", "1 to 1000"),
         ("routes[0].backend_addrs[0].weight", "0", "1 to 1000"),

@@ -1,7 +1,7 @@
 //! The file we ship: it parses, documents every key, and tells the truth about the defaults.
 
 use super::super::raw::TABLES;
-use super::accepted;
+use super::{Config, accepted};
 
 pub(super) const TEXT: &str = include_str!("../../../reverse-proxy.toml");
 
@@ -20,6 +20,7 @@ pub(super) fn uncommented(which: impl Fn(usize) -> bool) -> String {
 #[test]
 fn fits_the_demo() {
     let config = accepted(TEXT);
+    assert_eq!(config.warnings, []);
     assert_eq!(config.listen_addrs, ["127.0.0.1:3000".parse().unwrap()]);
     assert_eq!(config.routes[0].backends[0].addr.to_string(), "127.0.0.1:8000");
 }
@@ -30,22 +31,33 @@ fn all_of_it_uncommented_is_valid() {
     assert!(config.routes[0].deadline.is_some());
 }
 
+// Elsewhere the engine is another one.
 #[test]
+#[cfg(target_os = "linux")]
 fn defaults_are_as_documented() {
-    let config = accepted(TEXT);
+    // That a key is written can be worth a warning, whatever its value.
+    let read = |text: &str| Config { warnings: Vec::new(), ..accepted(text) };
+    let config = read(TEXT);
     let mut examples = Vec::new();
     for (n, line) in TEXT.lines().enumerate() {
         let Some(setting) = commented_out(line) else {
             continue;
         };
-        let same = accepted(&uncommented(|other| other == n)) == config;
+        let same = read(&uncommented(|other| other == n)) == config;
         assert_eq!(same, !setting.ends_with("# example"), "{setting}");
         if !same {
             examples.push(setting.split_once(" = ").unwrap().0);
         }
     }
-    let expected =
-        ["trusted_proxies", "sticky_cookie", "deadline_secs", "max_body_bytes", "max_in_flight_per_backend"];
+    let expected = [
+        "listen_mode",
+        "workers",
+        "trusted_proxies",
+        "sticky_cookie",
+        "deadline_secs",
+        "max_body_bytes",
+        "max_in_flight_per_backend",
+    ];
     assert_eq!(examples, expected);
 }
 

@@ -1,0 +1,178 @@
+//! The client of one request. tiny_http gives either the request, whose body can be read, or the writer of an answer.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::HeaderValue;
+use tiny_http::Request;
+
+use crate::error::Cause;
+use crate::http::framing::BodyFraming;
+
+/// A body up to this long is kept, to be sent again when a backend fails.
+const REPLAYABLE: usize = 64 * 1024;
+
+/// tiny_http allocates what was not read of a body of known length when it drops a request. If more than this is missing
+/// because the client has left, the request is leaked instead: memory for it might not be there, and that would end the
+/// process.
+const ALLOCATED: u64 = 64 * 1024 * 1024;
+
+/// The client of one request.
+pub(super) struct Client {
+    state: State,
+    address: IpAddr,
+    forwarded_for: HeaderValue,
+    framing: BodyFraming,
+    /// Bytes read of the body.
+    read: u64,
+    /// The body was read to its end, or can't be read any further.
+    ended: bool,
+    /// What was read before a backend was asked; as far as `replayed`, it was given out (again).
+    kept: Vec<u8>,
+    replayed: usize,
+    /// Why the body could not be read to its end.
+    fault: Option<Cause>,
+}
+
+enum State {
+    Request(Request),
+    Writer(Box<dyn Write + Send>),
+    Gone,
+}
+
+impl Client {
+    pub(super) fn new(request: Request, framing: BodyFraming) -> Self {
+        let address = request.remote_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
+        let address = address.to_canonical();
+        Self {
+            state: State::Request(request),
+            address,
+            forwarded_for: HeaderValue::from_str(&address.to_string())
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            framing,
+            read: 0,
+            ended: !framing.has_body(),
+            kept: Vec::new(),
+            replayed: 0,
+            fault: None,
+        }
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    pub(super) fn forwarded_for(&self) -> &HeaderValue {
+        &self.forwarded_for
+    }
+
+    /// Why the body could not be read to its end, if it could not.
+    pub(super) fn fault(&self) -> Option<Cause> {
+        self.fault
+    }
+
+    /// Bytes read of the body so far.
+    pub(super) fn received(&self) -> u64 {
+        self.read
+    }
+
+    /// Reads up to what is kept, so that a slow sender holds no backend.
+    pub(super) fn collect(&mut self) -> Result<(), Cause> {
+        let mut buf = [0; 8 * 1024];
+        while !self.ended && self.kept.len() < REPLAYABLE {
+            let room = buf.len().min(REPLAYABLE - self.kept.len());
+            let part = buf.get_mut(..room).unwrap_or_default();
+            let n = self.receive(part).map_err(|_| self.fault.unwrap_or(Cause::ClientLeft))?;
+            self.kept.extend_from_slice(buf.get(..n).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// The body can be sent again: all that was read of it is kept.
+    pub(super) fn replayable(&self) -> bool {
+        self.read == self.kept.len() as u64
+    }
+
+    /// Goes back to the beginning.
+    pub(super) fn rewind(&mut self) {
+        self.replayed = 0;
+    }
+
+    fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let State::Request(request) = &mut self.state else { return Ok(0) };
+        let n = request.as_reader().read(buf).inspect_err(|error| {
+            let is_malformed =
+                matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+            self.fault = Some(if is_malformed { Cause::BadBody } else { Cause::ClientLeft });
+            self.ended = true;
+        })?;
+        self.read += n as u64;
+        if n == 0 {
+            self.ended = true;
+            if self.missing() > 0 {
+                self.fault = Some(Cause::ClientLeft);
+                // What is sent to the backend must not look whole.
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(n)
+    }
+
+    /// Bytes of a body of known length that did not come.
+    fn missing(&self) -> u64 {
+        match self.framing {
+            BodyFraming::Length(length) => length.saturating_sub(self.read),
+            BodyFraming::None | BodyFraming::Chunked => 0,
+        }
+    }
+
+    /// Sends `bytes`, if anybody is still there. Whether that worked.
+    pub(super) fn answer(&mut self, bytes: &[u8]) -> bool {
+        self.writer().is_some_and(|writer| {
+            // tiny_http would keep up to 1 KiB to itself.
+            writer.write_all(bytes).and_then(|()| writer.flush()).is_ok()
+        })
+    }
+
+    /// The way to answer. tiny_http lets go of it when the body was read to its end.
+    fn writer(&mut self) -> Option<&mut (dyn Write + Send)> {
+        if let State::Request(_) = self.state {
+            let mut buf = [0; 16 * 1024];
+            while !self.ended && self.receive(&mut buf).is_ok_and(|n| n > 0) {}
+            let missing = self.missing();
+            if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone) {
+                if missing > ALLOCATED {
+                    log::warn!(
+                        "a client left {missing} bytes of its upload unsent: its connection is never closed"
+                    );
+                    std::mem::forget(request);
+                } else {
+                    self.state = State::Writer(request.into_writer());
+                }
+            }
+        }
+        match &mut self.state {
+            State::Writer(writer) => Some(writer),
+            State::Request(_) | State::Gone => None,
+        }
+    }
+}
+
+/// The body, from where it was rewound to.
+impl Read for Client {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let kept = self.kept.get(self.replayed..).unwrap_or_default();
+        let n = kept.len().min(buf.len());
+        if n > 0 {
+            if let (Some(kept), Some(buf)) = (kept.get(..n), buf.get_mut(..n)) {
+                buf.copy_from_slice(kept);
+            }
+            self.replayed += n;
+            return Ok(n);
+        }
+        if self.ended {
+            return Ok(0);
+        }
+        self.receive(buf)
+    }
+}

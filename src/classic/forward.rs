@@ -1,0 +1,316 @@
+//! One request on its way: a route, a backend, a try with ureq and perhaps another, and the answer.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Uri};
+use ureq::{Body, SendBody, Timeout};
+
+use super::agents::{Agents, agent};
+use super::client::Client;
+use crate::balance::sticky_cookie::set_cookie;
+use crate::balance::{Backend, BackendGuard, PickRequest};
+use crate::error::Cause;
+use crate::exchange::client_address::client_address;
+use crate::exchange::gateway::Gateway;
+use crate::exchange::retry::{self, Progress};
+use crate::http::chunked::{LAST_CHUNK, write_chunk};
+use crate::http::fields::Fields;
+use crate::http::head::{RequestHead, Version};
+use crate::http::headers::{Rewrite, rewrite};
+use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
+use crate::http::response_out::{Delimited, write_response_head};
+use crate::route::Route;
+use crate::upstream::shortage;
+
+/// After all tries have failed, a held request tries again this much later.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What one request needs, and how far it has come.
+pub(super) struct Forward<'a> {
+    gateway: &'a Gateway,
+    agents: &'a Agents,
+    head: &'a RequestHead,
+    started: Instant,
+    guard: Option<BackendGuard>,
+    /// Some of the answer may have been sent.
+    has_begun: bool,
+}
+
+impl<'a> Forward<'a> {
+    pub(super) fn new(gateway: &'a Gateway, agents: &'a Agents, head: &'a RequestHead) -> Self {
+        Self { gateway, agents, head, started: Instant::now(), guard: None, has_begun: false }
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// The backend of the last try.
+    pub(super) fn backend(&self) -> &str {
+        self.guard.as_ref().map_or("-", |guard| guard.label())
+    }
+
+    /// Forwards the request and its answer. The status of that.
+    pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
+        let route = Arc::clone(self.gateway.route(self.head)?);
+        client.collect()?;
+        // Only now: a client that is slow to send its request takes no place away from others.
+        let _guard = route.enter().ok_or(Cause::RouteFull)?;
+        let response = self.try_backends(&route, client)?;
+        let status = self.answer(response, &route, client)?;
+        if let Some(guard) = &self.guard {
+            route.note_success(guard);
+        }
+        Ok(status)
+    }
+
+    /// Tries backends as long as another try is safe, allowed and in time.
+    fn try_backends(&mut self, route: &Route, client: &mut Client) -> Result<Response<Body>, Cause> {
+        let config = route.config();
+        let address = client_address(client.address(), &self.head.fields, &self.gateway.trusted);
+        let request = PickRequest { client: address, fields: &self.head.fields };
+        let mut tried: Vec<Arc<Backend>> = Vec::new();
+        let mut suspects: Vec<Arc<Backend>> = Vec::new();
+        let mut last = None;
+        loop {
+            self.guard = None;
+            let guard = route.find_backend(&request, &tried, None).map_err(|cause| last.unwrap_or(cause))?;
+            client.rewind();
+            let response = self.send(&guard, last.is_none(), route, client);
+            let backend = Arc::clone(guard.backend());
+            self.guard = Some(guard);
+            let failed = match response {
+                Ok(response) => {
+                    for suspect in suspects.iter().filter(|suspect| suspect.id() != backend.id()) {
+                        route.note_failure(suspect, Cause::BackendClosed);
+                    }
+                    return Ok(response);
+                }
+                Err(failed) => failed,
+            };
+            let Failed { cause, is_ours, sent } = failed;
+            if cause == Cause::BackendClosed {
+                suspects.push(Arc::clone(&backend));
+            } else if !is_ours {
+                route.note_failure(&backend, cause);
+            }
+            let progress = Progress { sent: sent.into(), received: 0, replayable: client.replayable() };
+            let in_time = self.started.elapsed() < config.response_timeout;
+            if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
+                return Err(cause);
+            }
+            if tried.len() < config.retries as usize {
+                tried.push(backend);
+            } else if self.started.elapsed() < config.hold {
+                tried.clear();
+                thread::sleep(PAUSE);
+            } else {
+                return Err(cause);
+            }
+            last = Some(cause);
+            log::debug!("trying again backend={} cause={cause} sent={}", self.backend(), u8::from(sent));
+            self.gateway.counters.retries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One try.
+    fn send(
+        &self,
+        guard: &BackendGuard,
+        is_first: bool,
+        route: &Route,
+        client: &mut Client,
+    ) -> Result<Response<Body>, Failed> {
+        let not_sent = |cause| Failed { cause, is_ours: false, sent: false };
+        let config = route.config();
+        let addr = guard.resolved().ok_or(not_sent(Cause::NameNotResolved))?;
+        let upstream = guard.upstream();
+        let keeps_host = config.preserve_host && !self.head.host.is_empty();
+        let trusted = self.gateway.trusted.iter().any(|network| network.contains(client.address()));
+        let forwarded_for = client.forwarded_for().clone();
+        let with = Rewrite {
+            host: if keeps_host { &self.head.host } else { upstream.host() },
+            client: &forwarded_for,
+            trusted,
+            upgrade: false,
+            via: &self.gateway.via,
+        };
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = addr.to_string().parse().ok();
+        uri.path_and_query = Some(self.head.target.path_and_query().clone());
+        // Of these three parts a URI is complete; another would be refused.
+        let uri = Uri::from_parts(uri).unwrap_or_default();
+        let mut request = Request::builder().method(self.head.method.clone()).uri(uri);
+        rewrite(self.head, &with, &mut |name, value| {
+            // TE would ask for trailers, which ureq drops.
+            if name != b"te" && name != b"connection" {
+                let builder = std::mem::take(&mut request);
+                request = builder.header(name, value);
+            }
+        });
+        // After a failure a new connection: the backend may have closed all that are kept.
+        let agent = if is_first { self.agents.of(guard, config) } else { agent(config) };
+        let max = config.max_body_bytes;
+        let result = if self.head.framing.has_body() {
+            let mut reader = Limited { client, max };
+            let body = SendBody::from_reader(&mut reader);
+            request.body(body).map_err(ureq::Error::from).and_then(|request| agent.run(request))
+        } else {
+            request.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
+        };
+        result.map_err(|error| {
+            let failed = Failed::of(&error);
+            log::debug!("try failed backend={} cause={} reason=\"{error}\"", guard.label(), failed.cause);
+            if max.is_some_and(|max| client.received() > max) {
+                return Failed { cause: Cause::BodyTooLarge, is_ours: true, sent: true };
+            }
+            client.fault().map_or(failed, |cause| Failed { cause, is_ours: true, sent: true })
+        })
+    }
+
+    /// Passes the answer on.
+    fn answer(
+        &mut self,
+        response: Response<Body>,
+        route: &Route,
+        client: &mut Client,
+    ) -> Result<StatusCode, Cause> {
+        let (parts, body) = response.into_parts();
+        let version = if parts.version == http::Version::HTTP_10 { Version::Http10 } else { Version::Http11 };
+        let reason = Bytes::from_static(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+        let fields: Fields =
+            parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let head = ResponseHead::build(version, parts.status, reason, fields, &self.head.method);
+        let head = head.map_err(|error| match error {
+            ResponseError::Malformed(_) => Cause::BadResponse,
+            ResponseError::TooLarge => Cause::ResponseHeadTooLarge,
+        })?;
+        if head.status.is_informational() {
+            // A switch of protocols that nobody has asked for.
+            return Err(Cause::BadResponse);
+        }
+        let to = match head.framing {
+            ResponseFraming::None => Delimited::NoBody,
+            ResponseFraming::Length(length) => Delimited::Length(length),
+            ResponseFraming::Chunked | ResponseFraming::UntilClose
+                if self.head.version == Version::Http10 =>
+            {
+                Delimited::UntilClose
+            }
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
+        };
+        let cookie = self
+            .guard
+            .as_ref()
+            .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
+        let mut out = Vec::with_capacity(4 * 1024);
+        let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
+        write_response_head(&mut out, &head, to, self.head.version, keep_alive, cookie.as_ref());
+        self.has_begun = true;
+        if !client.answer(&out) {
+            return Err(Cause::ClientLeft);
+        }
+        pass_on(body, to, client)?;
+        Ok(head.status)
+    }
+}
+
+/// Passes the body on.
+fn pass_on(body: Body, to: Delimited, client: &mut Client) -> Result<(), Cause> {
+    if to == Delimited::NoBody {
+        return Ok(());
+    }
+    let mut reader = body.into_reader();
+    let mut out = Vec::new();
+    let mut buf = vec![0; 16 * 1024];
+    loop {
+        let read = reader.read(&mut buf);
+        let data = buf.get(..read.as_ref().map_or(0, |n| *n)).unwrap_or_default();
+        match to {
+            Delimited::Chunked if !data.is_empty() => write_chunk(data, &mut out),
+            Delimited::Chunked if read.is_ok() => out.extend_from_slice(LAST_CHUNK),
+            _ => out.extend_from_slice(data),
+        }
+        let is_end = data.is_empty();
+        // Also what came before a fault: the missing end shows that it is not whole.
+        if !client.answer(&out) {
+            return Err(Cause::ClientLeft);
+        }
+        out.clear();
+        read.map_err(|error| body_cause(&error))?;
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+/// Why the body of an answer broke off.
+fn body_cause(error: &io::Error) -> Cause {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+        Some(ureq::Error::Timeout(_)) => Cause::ResponseTimeout,
+        Some(ureq::Error::Protocol(_)) => Cause::BadResponse,
+        _ => Cause::BackendClosed,
+    }
+}
+
+/// Why a try failed.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    cause: Cause,
+    /// Not the backend's doing: it is not held against it.
+    is_ours: bool,
+    /// The backend may have some of the request. ureq does not say.
+    sent: bool,
+}
+
+impl Failed {
+    fn of(error: &ureq::Error) -> Self {
+        let (cause, sent) = match error {
+            ureq::Error::Timeout(Timeout::Connect) => (Cause::ConnectTimeout, false),
+            ureq::Error::Timeout(_) => (Cause::ResponseTimeout, true),
+            ureq::Error::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => (Cause::ConnectRefused, false),
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe => (Cause::BackendClosed, true),
+                _ => (Cause::ConnectFailed, false),
+            },
+            ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => (Cause::ConnectFailed, false),
+            ureq::Error::LargeResponseHeader(..) => (Cause::ResponseHeadTooLarge, true),
+            ureq::Error::Protocol(error) if error.to_string().contains("too many headers") => {
+                (Cause::ResponseHeadTooLarge, true)
+            }
+            _ => (Cause::BadResponse, true),
+        };
+        let is_ours = matches!(error, ureq::Error::Io(error) if shortage::is_ours(error));
+        Self { cause, is_ours, sent }
+    }
+}
+
+/// The body of a request, up to the route's `max_body_bytes`.
+struct Limited<'c> {
+    client: &'c mut Client,
+    max: Option<u64>,
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.client.read(buf)?;
+        if self.max.is_some_and(|max| self.client.received() > max) {
+            return Err(io::Error::other("the body is larger than the route accepts"));
+        }
+        Ok(n)
+    }
+}

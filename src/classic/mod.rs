@@ -1,0 +1,93 @@
+//! The classic engine, `engine = "tiny_http"`: the plan this project began with, in its plainest form.
+//!
+//! A `tiny_http::Server` for each listener feeds requests over a bounded channel (`server.rs`) to a fixed pool of blocking
+//! threads (`worker.rs`). Each routes a request, picks a backend through [`LoadBalancer`](crate::balance::LoadBalancer)
+//! with a [`BackendGuard`](crate::balance::BackendGuard), and forwards it with a stock `ureq::Agent` (`forward.rs`). What
+//! decides about a request is shared with the native engine: routes, balancing, rewriting, retry rules, causes, health.
+//!
+//! For trusted networks only; README lists what the two crates do not allow.
+
+mod agents;
+mod client;
+mod forward;
+mod server;
+mod worker;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::config::ServerConfig;
+use crate::downstream::listener::Listener;
+use crate::exchange::gateway::Gateway;
+use crate::http::head::HeadLimits;
+use server::Server;
+use worker::Worker;
+
+/// The running engine.
+#[derive(Debug)]
+pub(crate) struct Classic {
+    gateway: Arc<Gateway>,
+    servers: Vec<Server>,
+    /// Closed when the last worker has ended.
+    workers: Receiver<Infallible>,
+}
+
+impl Classic {
+    /// Starts the workers, and lets clients in.
+    ///
+    /// # Errors
+    /// A thread can't be had, or a listener is none that tiny_http takes.
+    pub(crate) fn start(
+        config: &ServerConfig,
+        listeners: Vec<Listener>,
+        gateway: &Arc<Gateway>,
+    ) -> io::Result<Self> {
+        let limits = HeadLimits {
+            max_header_bytes: config.max_header_bytes.get(),
+            max_headers: config.max_headers.get(),
+        };
+        let (queue, requests) = bounded(config.queue_size.get());
+        let (alive, workers) = bounded(0);
+        let agents = Arc::default();
+        for number in 0..config.workers.get() {
+            let worker = Worker::new(Arc::clone(gateway), Arc::clone(&agents), limits);
+            let (requests, alive): (_, Sender<Infallible>) =
+                (Receiver::clone(&requests), Sender::clone(&alive));
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                worker.run(&requests);
+                drop(alive);
+            })?;
+        }
+        let mut engine = Self { gateway: Arc::clone(gateway), servers: Vec::new(), workers };
+        for listener in listeners {
+            engine.servers.push(Server::start(listener, queue.clone(), Arc::clone(gateway))?);
+        }
+        Ok(engine)
+    }
+
+    /// Stops accepting, and lets what was received be answered until `deadline`. How many requests were cut: a thread that
+    /// waits in a system call can't be called back, and ends with the process.
+    pub(crate) fn drain(&mut self, deadline: Instant) -> usize {
+        // With the last of them the queue has no sender any more, and a worker that finds it empty ends.
+        for server in self.servers.drain(..) {
+            server.stop();
+        }
+        match self.workers.recv_deadline(deadline) {
+            Err(RecvTimeoutError::Timeout) => self.gateway.counters.in_flight.load(Ordering::Relaxed),
+            _ => 0,
+        }
+    }
+}
+
+impl Drop for Classic {
+    fn drop(&mut self) {
+        // After a drain there is nobody left.
+        self.drain(Instant::now());
+    }
+}

@@ -1,0 +1,90 @@
+//! One `tiny_http::Server`, and the thread that puts its requests into the queue.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, TrySendError};
+use tiny_http::Request;
+
+use super::client::Client;
+use crate::downstream::listener::Listener;
+use crate::error::Cause;
+use crate::exchange::gateway::Gateway;
+use crate::exchange::refusal::refusal;
+use crate::http::framing::BodyFraming;
+use crate::http::head::Version;
+
+/// The thread looks after this long whether it was told to stop, should the wake-up get lost.
+const LOOK_UP: Duration = Duration::from_millis(500);
+
+/// The running thread.
+pub(super) struct Server {
+    tiny_http: Arc<tiny_http::Server>,
+    is_stopped: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Server {
+    pub(super) fn start(
+        listener: Listener,
+        queue: Sender<Request>,
+        gateway: Arc<Gateway>,
+    ) -> io::Result<Self> {
+        let tiny_http = tiny_http::Server::from_listener(listener.into_std()?, None);
+        let tiny_http = Arc::new(tiny_http.map_err(|error| io::Error::other(error.to_string()))?);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let (server, stop) = (Arc::clone(&tiny_http), Arc::clone(&is_stopped));
+        let thread = thread::Builder::new()
+            .name("tiny-http".to_owned())
+            .spawn(move || receive(&server, &queue, &gateway, &stop))?;
+        Ok(Self { tiny_http, is_stopped, thread })
+    }
+
+    /// Stops accepting. What has been received is in the queue.
+    pub(super) fn stop(self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        self.tiny_http.unblock();
+        if self.thread.join().is_err() {
+            log::error!("the tiny-http thread had panicked");
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addr", &self.tiny_http.server_addr()).finish_non_exhaustive()
+    }
+}
+
+fn receive(server: &tiny_http::Server, queue: &Sender<Request>, gateway: &Gateway, is_stopped: &AtomicBool) {
+    loop {
+        match server.recv_timeout(LOOK_UP) {
+            Ok(Some(request)) => match queue.try_send(request) {
+                Ok(()) => {}
+                Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
+                    refuse(request, gateway);
+                }
+            },
+            Ok(None) if is_stopped.load(Ordering::SeqCst) => return,
+            Ok(None) => {}
+            Err(error) => {
+                // The accept loop of tiny_http has ended; what it had accepted is still served.
+                log::error!(
+                    "tiny_http accepts no further connections: {error}; restart the proxy, or use engine = \"native\""
+                );
+                return;
+            }
+        }
+    }
+}
+
+/// The queue is full.
+fn refuse(request: Request, gateway: &Gateway) {
+    gateway.counters.count(Cause::Overloaded);
+    let mut client = Client::new(request, BodyFraming::None);
+    log::debug!("refused client={} cause={}", client.address(), Cause::Overloaded);
+    client.answer(&refusal(Cause::Overloaded, Version::Http11, false, true));
+}

@@ -1,0 +1,285 @@
+//! What is allowed and will hardly do what was meant: keys that have no use beside other keys, limits that are never
+//! reached, prefixes written as patterns.
+//!
+//! Only what is written in the file is warned about, never a default. Everything here is about a configuration that has
+//! been accepted: nothing is refused for it, unless `--strict` asks for that.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::document::Document;
+use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
+use crate::http::target::normalize_path;
+
+/// The warnings about `config`, in the order of the file. `places` has the values that are written in it.
+pub(super) fn find(
+    config: &Config,
+    places: &HashMap<String, Range<usize>>,
+    document: &Document<'_>,
+) -> Vec<ConfigError> {
+    let mut warnings = Warnings { config, places, document, found: Vec::new() };
+    warnings.listen();
+    warnings.server();
+    for (n, route) in config.routes.iter().enumerate() {
+        let route = Written { route, key: format!("routes[{n}]") };
+        warnings.prefix(&route);
+        warnings.limits(&route);
+        warnings.times(&route);
+        warnings.without_use(&route);
+        warnings.backends(&route);
+    }
+    warnings.found.sort_by_key(ConfigError::line);
+    warnings.found
+}
+
+struct Warnings<'a> {
+    config: &'a Config,
+    places: &'a HashMap<String, Range<usize>>,
+    document: &'a Document<'a>,
+    found: Vec<ConfigError>,
+}
+
+/// A route, and the path of its key.
+struct Written<'a> {
+    route: &'a RouteConfig,
+    key: String,
+}
+
+impl Written<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.key)
+    }
+}
+
+impl Warnings<'_> {
+    /// Nothing, if `key` is not written.
+    fn warn(&mut self, key: &str, problem: impl Into<String>) {
+        if let Some(span) = self.places.get(key) {
+            // Which of several addresses is meant shows in the message; the key is the one in the file.
+            let name =
+                key.strip_suffix(']').and_then(|key| key.rsplit_once('[')).map_or(key, |(name, _)| name);
+            self.found.push(self.document.error(Some(span), name, problem.into()));
+        }
+    }
+
+    fn listen(&mut self) {
+        let addrs = &self.config.listen_addrs;
+        if !addrs.iter().any(|addr| matches!(addr, ListenAddr::Unix(_))) {
+            self.warn("listen_mode", "has no use without a Unix socket in listen_addr; leave it out");
+        }
+        let tcp: Vec<_> = addrs.iter().map(ListenAddr::tcp).collect();
+        for (n, one) in tcp.iter().enumerate() {
+            let Some(one) = one.filter(|one| one.port() != 0 && !one.ip().is_unspecified()) else { continue };
+            let takes_all = |other: &std::net::SocketAddr| {
+                other.port() == one.port() && other.ip().is_unspecified() && other.is_ipv4() == one.is_ipv4()
+            };
+            if let Some(all) = tcp.iter().flatten().find(|other| takes_all(other)) {
+                let problem = format!(
+                    "\"{one}\" is among the addresses of \"{all}\" and cannot be had beside it; leave one of them out"
+                );
+                self.warn(&format!("listen_addr[{n}]"), problem);
+            }
+        }
+    }
+
+    fn server(&mut self) {
+        let server = &self.config.server;
+        let other = match server.engine {
+            Engine::Native => &["queue_size"][..],
+            Engine::TinyHttp => &[
+                "max_exchanges",
+                "max_tunnels",
+                "max_connections",
+                "header_timeout_secs",
+                "keepalive_timeout_secs",
+                "read_timeout_secs",
+                "min_body_rate",
+                "min_answer_rate",
+                "write_timeout_secs",
+            ],
+        };
+        for name in other {
+            let problem = format!("has no use with engine = \"{}\"; leave it out", server.engine);
+            self.warn(&format!("server.{name}"), problem);
+        }
+        if server.engine == Engine::Native {
+            let connections = server.max_connections.get();
+            for (name, value) in
+                [("max_exchanges", server.max_exchanges.get()), ("max_tunnels", server.max_tunnels)]
+            {
+                if value > connections {
+                    let problem = format!(
+                        "{value} is never reached: each takes a connection, and max_connections is {connections}; \
+                         lower this or raise that"
+                    );
+                    self.warn(&format!("server.{name}"), problem);
+                }
+            }
+        }
+    }
+
+    /// A prefix is compared letter by letter. People who know patterns from elsewhere try them here.
+    fn prefix(&mut self, written: &Written<'_>) {
+        let prefix = written.route.prefix.as_str();
+        if let Some(compared) = normalize_path(prefix).filter(|compared| compared != prefix) {
+            let problem = format!(
+                "\"{prefix}\" is never found: in a request \"{compared}\" is the same, and is what is compared; write that"
+            );
+            self.warn(&written.key("prefix"), problem);
+        }
+        let plain = prefix.split('/').skip(1).take_while(|segment| !is_pattern(segment));
+        let plain = format!("/{}", plain.collect::<Vec<_>>().join("/"));
+        if plain != prefix {
+            let problem = format!(
+                "\"{prefix}\" looks like a pattern, and prefixes are compared letter by letter; \
+                 \"{plain}\" takes every path below it"
+            );
+            self.warn(&written.key("prefix"), problem);
+        }
+    }
+
+    fn limits(&mut self, written: &Written<'_>) {
+        let (route, server) = (written.route, &self.config.server);
+        let (most, of) = match server.engine {
+            Engine::TinyHttp => (server.workers, "workers"),
+            Engine::Native if server.max_connections < server.max_exchanges => {
+                (server.max_connections, "max_connections")
+            }
+            Engine::Native => (server.max_exchanges, "max_exchanges"),
+        };
+        if route.max_in_flight > most {
+            let problem = format!(
+                "{} is never reached: {of} of [server] is {most}; lower this or raise that",
+                route.max_in_flight
+            );
+            self.warn(&written.key("max_in_flight"), problem);
+        }
+        if let Some(per_backend) = route.max_in_flight_per_backend
+            && per_backend > route.max_in_flight
+        {
+            let problem = format!(
+                "{per_backend} is never reached: max_in_flight of the route is {}; lower this or raise that",
+                route.max_in_flight
+            );
+            self.warn(&written.key("max_in_flight_per_backend"), problem);
+        }
+    }
+
+    fn times(&mut self, written: &Written<'_>) {
+        let route = written.route;
+        if let Some(deadline) = route.deadline {
+            if deadline < route.response_timeout {
+                // Warned about even where the time-out is a default: the deadline says nothing about a backend, so that
+                // one which hangs would never be taken out.
+                let problem = format!(
+                    "{} is shorter than response_timeout_secs, {}, which is then never reached, and a backend that \
+                     hangs is not noticed; lower response_timeout_secs or raise this",
+                    secs(deadline),
+                    secs(route.response_timeout)
+                );
+                self.warn(&written.key("deadline_secs"), problem);
+            }
+            for (name, value) in [
+                ("connect_timeout_secs", route.connect_timeout),
+                ("idle_timeout_secs", route.idle_timeout),
+                ("queue_timeout_secs", route.queue_timeout),
+                ("hold_secs", route.hold),
+            ] {
+                if value > deadline {
+                    let problem = format!(
+                        "{} is never reached: deadline_secs is {}; lower this or raise that",
+                        secs(value),
+                        secs(deadline)
+                    );
+                    self.warn(&written.key(name), problem);
+                }
+            }
+        }
+        if let Some(check) = route.health_check.as_ref().filter(|check| check.timeout > check.interval) {
+            let problem = format!(
+                "{} is longer than interval_secs, {}: while a probe hangs, the next ones are left out; lower this or \
+                 raise that",
+                secs(check.timeout),
+                secs(check.interval)
+            );
+            self.warn(&written.key("health_check.timeout_secs"), problem);
+        }
+    }
+
+    fn without_use(&mut self, written: &Written<'_>) {
+        let route = written.route;
+        let mut useless = |name: &str, reason: &str| {
+            self.warn(&written.key(name), format!("has no use {reason}; leave it out"));
+        };
+        if route.max_in_flight_per_backend.is_none() {
+            useless("queue_timeout_secs", "without max_in_flight_per_backend");
+        }
+        if route.max_fails == 0 {
+            useless("fail_timeout_secs", "with max_fails = 0");
+        }
+        if route.keepalive_connections == 0 {
+            useless("keepalive_idle_secs", "with keepalive_connections = 0");
+        }
+        let is_name =
+            |addr: &BackendAddr| addr.host_port().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
+        if !route.backends.iter().any(|backend| is_name(&backend.addr)) {
+            useless("resolve_secs", "without a host name in backend_addrs");
+        }
+        if route.tls.insecure_skip_verify {
+            useless("tls.ca", "with insecure_skip_verify = true");
+        }
+        if route.algorithm == Algorithm::RoundRobin && route.backends.len() > 1 {
+            for n in 0..route.backends.len() {
+                self.warn(
+                    &written.key(&format!("backend_addrs[{n}].weight")),
+                    "has no use with balancing_algorithm = \"round_robin\"; take \"weighted_round_robin\", or leave \
+                     it out",
+                );
+            }
+        }
+    }
+
+    /// A backend that is the proxy itself: each request would come back until everything is taken.
+    fn backends(&mut self, written: &Written<'_>) {
+        let own = &self.config.listen_addrs;
+        for (n, backend) in written.route.backends.iter().enumerate() {
+            let is_it = own.iter().any(|own| match (own, &backend.addr) {
+                (ListenAddr::Unix(own), BackendAddr::Unix(path)) => own == path,
+                (ListenAddr::Tcp(own), BackendAddr::Tcp { host, port }) => {
+                    let ip = match host.as_str() {
+                        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+                        host => host.parse().ok(),
+                    };
+                    own.port() == *port
+                        && ip.is_some_and(|ip| {
+                            let takes_all = own.ip().is_unspecified() && own.is_ipv4() == ip.is_ipv4();
+                            ip == own.ip() || takes_all && (ip.is_loopback() || ip.is_unspecified())
+                        })
+                }
+                _ => false,
+            });
+            if is_it {
+                let problem = format!(
+                    "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
+                    backend.addr
+                );
+                self.warn(&written.key(&format!("backend_addrs[{n}]")), problem);
+            }
+        }
+    }
+}
+
+/// Whether a segment looks like a wildcard, a parameter or a regular expression. `(`, `)`, `+` and a `$` in front are in
+/// real paths too often.
+fn is_pattern(segment: &str) -> bool {
+    segment.starts_with(':')
+        || segment.ends_with('$')
+        || segment.contains(['*', '{', '}', '<', '>', '[', ']', '^', '|', '\\'])
+}
+
+/// As it would be written in the file.
+fn secs(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
