@@ -231,7 +231,33 @@ fn others_are_served_meanwhile(engine: Engine) {
     assert!(held.iter().all(|client| !client.has_input()), "they wait");
 }
 
+/// The time in line for a backend that was there, and full, is not taken from it.
+fn time_in_line_is_no_time_held(engine: Engine) {
+    let mut backend = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: wire/1\r\n\r\n")?;
+        conn.hang()
+    });
+    let keys = "hold_secs = 1\nmax_in_flight_per_backend = 1\nqueue_timeout_secs = 60";
+    let proxy = TestProxy::to(engine, &[backend.addr()], keys);
+    let mut tunnel = Client::connect(proxy.addr());
+    tunnel.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: wire/1\r\n\r\n");
+    assert_eq!(tunnel.any_head("GET").unwrap().expect("an answer").status, 101);
+    let addr = proxy.addr();
+    let waiting = spawn("waiting client", move || get(addr, "/").status());
+    expect_exchanges(&proxy, 1);
+    std::thread::sleep(Duration::from_millis(1300));
+    assert!(waiting.is_running(), "it waits in line");
+    backend.stop();
+    drop(tunnel);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(waiting.is_running(), "it is held");
+    backend.restart(each_request(|conn, _| conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 0"])));
+    assert_eq!(waiting.join(), 200);
+}
+
 on_native!(
+    time_in_line_is_no_time_held,
     requests_wait_for_the_only_backend,
     requests_wait_for_one_of_several,
     they_wait_longer_than_for_an_answer,

@@ -63,7 +63,6 @@ impl Queued {
 
 impl Exchange {
     pub(super) fn queue(&mut self, cx: &mut Context<'_>) -> Next {
-        let held_until = self.held_until(cx);
         let (Stage::Queued(queued), Some((route, _))) = (&mut self.stage, &self.route) else {
             return Next::Failed(Cause::Internal);
         };
@@ -78,7 +77,10 @@ impl Exchange {
                 return Next::Stage(Stage::Connect(Connect::new()));
             }
             Pick::Busy => (Cause::BackendsBusy, queued.since + route.config().queue_timeout),
-            Pick::None => (route.nobody(), held_until),
+            Pick::None => {
+                let hold = route.config().hold;
+                (route.nobody(), *self.held_until.get_or_insert(cx.now + hold))
+            }
         };
         let cause = self.last.unwrap_or(cause);
         if until <= cx.now {
