@@ -50,15 +50,17 @@ impl Route {
         deadline: Option<Instant>,
     ) -> Result<BackendGuard, Cause> {
         let started = Instant::now();
+        let mut none_since = None;
         let mut turn: Option<Turn> = None;
         loop {
             let was_called = turn.as_ref().is_some_and(Turn::take_call);
-            let (cause, patience) = match self.choose(request, tried) {
+            let (cause, until) = match self.choose(request, tried) {
                 Pick::Backend(guard) => return Ok(guard),
-                Pick::Busy => (Cause::BackendsBusy, self.config.queue_timeout),
-                Pick::None => (self.nobody(), self.config.hold),
+                Pick::Busy => (Cause::BackendsBusy, started + self.config.queue_timeout),
+                Pick::None => {
+                    (self.nobody(), *none_since.get_or_insert_with(Instant::now) + self.config.hold)
+                }
             };
-            let until = started + patience;
             let until = deadline.map_or(until, |deadline| deadline.min(until));
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -304,6 +306,29 @@ mod tests {
         route.note_failure(b, Cause::ConnectRefused);
         assert!(b.passive().is_out());
         waits_for(&|| ());
+    }
+
+    #[test]
+    fn the_time_in_line_is_not_taken_from_the_time_held() {
+        let route = Route::for_tests(1, |config| {
+            config.max_in_flight_per_backend = NonZeroUsize::new(1);
+            config.queue_timeout = Duration::from_secs(60);
+            config.hold = Duration::from_millis(1500);
+        });
+        let backend = Arc::clone(&route.backends()[0]);
+        let held = route.find_backend(&PickRequest::ANYONE, &[], None).unwrap();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).map(drop));
+            thread::sleep(Duration::from_millis(1700));
+            backend.set_healthy(false);
+            route.health_changed();
+            thread::sleep(Duration::from_millis(100));
+            assert!(!waiter.is_finished(), "it is held");
+            drop(held);
+            backend.set_healthy(true);
+            route.health_changed();
+            assert_eq!(waiter.join().unwrap(), Ok(()));
+        });
     }
 
     #[test]
