@@ -108,7 +108,7 @@ fuzz TARGET *OPTIONS:
     [ ! -f "fuzz/{{ TARGET }}.dict" ] || options+=("-dict=fuzz/{{ TARGET }}.dict")
     cargo fuzz run "{{ TARGET }}" "${folders[@]}" -- "${options[@]}" {{ OPTIONS }}
 
-# The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64
+# The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64,tunnels
 bench *ARGUMENTS:
     benches/run {{ ARGUMENTS }}
 
