@@ -116,7 +116,7 @@ dist TARGET="":
 dist-files:
     REVERSE_PROXY_WRITE_DIST=1 cargo test --quiet --locked up_to_date
 
-# The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64
+# The benchmark against other proxies (benches/run): just bench, just bench --quick, just bench --only small-64,tunnels
 bench *ARGUMENTS:
     benches/run {{ ARGUMENTS }}
 

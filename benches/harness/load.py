@@ -112,13 +112,16 @@ class Waiting:
         # Closes its input, by which it is told.
         text = self._within(self.ENDING, lambda: self.popen.communicate()[0])
         *complaints, result = text.strip().splitlines() or [""]
-        if not result:
-            raise RuntimeError("the helper's clients did not end")
-        reasons = {}
-        for complaint in complaints:
-            count, _, reason = complaint.removeprefix("helper: ").partition(" × ")
-            reasons[reason] = int(count)
-        assert json.loads(result)["failures"] == sum(reasons.values())
+        try:
+            reasons = {}
+            for complaint in complaints:
+                count, _, reason = complaint.removeprefix("helper: ").partition(" × ")
+                reasons[reason] = int(count)
+            complete = json.loads(result)["failures"] == sum(reasons.values())
+        except ValueError:
+            complete = False
+        if not complete:
+            raise RuntimeError(f"the helper's clients did not end well: {text.strip()[-300:] or 'no word within 60 s'}")
         return reasons
 
     def __exit__(self, *_):

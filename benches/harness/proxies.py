@@ -128,6 +128,9 @@ global
     maxconn 12000
     # It reckons with two descriptors for each of them; idle ones need one.
     no strict-limits
+    # Else it keeps no idle connections to backends once a quarter of its descriptors is in use.
+    tune.pool-low-fd-ratio 99
+    tune.pool-high-fd-ratio 100
 defaults
     mode http
     timeout connect 5s

@@ -257,8 +257,11 @@ def _targets(results):
 
 def _targets_of_waiting(scenario, runs):
     of = f"{scenario.waiting:,} {scenario.name}"
-    # In no run one of them may fail, or a thread be started.
-    yield f"{of}, failures", _at_most(0), runs.most("native", "failures")
+    # In no run one of them may fail, or a thread be started. A run that came to nothing counts as a failure.
+    failures = runs.most("native", "failures")
+    if broken := sum("failed" in run for run in runs.runs.get("native", [])):
+        failures = (failures or 0) + broken
+    yield f"{of}, failures", _at_most(0), failures
     yield f"{of}, threads more than at start", _at_most(0), runs.most("native", "threads_more")
     yield f"{of}, req/s beside", _at_least(0.5, "× alone"), runs.median("native", "beside_share")
     yield f"{of}, RSS in KiB more for each", _at_most(15), runs.median("native", "rss_kib_each")
@@ -271,10 +274,12 @@ def document(results, machine):
         "",
         "Written by `just bench` (`benches/run`), medians over interleaved rounds; ± is how far a round lies from the",
         "median at most. **native** and **tiny_http** are the engines of reverse-proxy; *hyper* is a small proxy on",
-        "Tokio and hyper (`benches/peers`), *threads* a thread per connection on plain sockets, *pool* the poller, the",
-        "channel and the workers of reverse-proxy on plain sockets, with nothing else in it. CPU is user and system time",
-        "of the proxy with all its threads and child processes; ×: that cost in relation to nginx, haproxy and hyper.",
-        "RSS is summed over processes. Proxies, origin and clients share the machine: compare numbers of one table with",
+        "Tokio and hyper (`benches/peers`), *threads* a thread per connection on plain sockets, *pool* a thread that",
+        "polls and blocking workers that it hands requests to. CPU is user and system time of the proxy with all its",
+        "threads and child processes; ×: that cost in relation to nginx, haproxy and hyper. RSS is summed over processes.",
+        "Where clients wait beside busy ones, rate, p99 and CPU per request are those of the busy ones, and what the",
+        "others cost is in that CPU; *for each* is what RSS has grown by, divided by how many wait; *failed* counts those",
+        "that wait, over all rounds. Proxies, origin and clients share the machine: compare numbers of one table with",
         "each other only. How the others are configured is in `benches/harness/proxies.py`.",
         "",
         *(f"- {name}: {value}" for name, value in machine.items()),

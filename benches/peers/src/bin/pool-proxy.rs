@@ -1,8 +1,8 @@
-//! The shape of reverse-proxy with nothing in it, for comparison: `pool-proxy LISTEN BACKEND...`.
+//! A poller and a pool of workers, for comparison: `pool-proxy LISTEN BACKEND...`.
 //!
 //! One thread polls and reads requests, a channel, four workers per core, blocking reads and writes on plain sockets,
 //! round robin. Knows just enough HTTP for the benchmark: requests without a body, answers with a Content-Length, nobody
-//! who fails. What this costs is the price of the threads; the rest of reverse-proxy's cost is what it does.
+//! who fails. What it costs is the price of handing requests from thread to thread.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! An origin that writes the head of each answer and then its body, with Nagle's algorithm on: the kernel keeps the
-//! body back until the head is acknowledged. Many programs do so without knowing. Whoever acknowledges late waits 40 ms.
+//! An origin that writes the head of each answer and then its body, with Nagle's algorithm on: the kernel keeps the body
+//! back until the head is acknowledged. Many programs do so without knowing. Who acknowledges late waits for 40 ms.
 
 use std::io;
 

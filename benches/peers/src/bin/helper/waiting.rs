@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A slow reader takes so many bytes each second.
 const PER_SECOND: usize = 1024;
+const AT_ONCE: usize = 64 * 1024;
 /// Segments as on an Ethernet, and a small window: with the segments of loopback, of 64 KiB, the proxy's kernel would
 /// take in all of the answer at once.
 const SEGMENT: u32 = 1460;
@@ -33,7 +34,7 @@ const WINDOW: u32 = 16 * 1024;
 
 #[derive(Clone, Copy)]
 pub enum Kind {
-    /// Reads a large answer, 1 KiB each second.
+    /// Reads a large answer, 1 KiB each second, and at the end the rest at once.
     SlowReaders,
     /// Asks for what takes 15 s, again and again.
     LongPolls,
@@ -123,8 +124,9 @@ async fn slow_reader(addr: SocketAddr, ready: oneshot::Sender<()>, mut stop: Sto
     let mut seconds = interval(Duration::from_secs(1));
     seconds.tick().await;
     let mut ready = Some(ready);
+    let mut at_once = PER_SECOND;
     while left > 0 {
-        let wanted = left.min(PER_SECOND);
+        let wanted = left.min(at_once);
         let piece = client.take(wanted, PATIENCE).await?;
         if piece.iter().any(|byte| *byte != FILLER) {
             return Err("not what the backend has sent".into());
@@ -135,7 +137,8 @@ async fn slow_reader(addr: SocketAddr, ready: oneshot::Sender<()>, mut stop: Sto
         }
         tokio::select! {
             _ = seconds.tick() => {}
-            () = stop.wait() => return Ok(()),
+            // The rest shows that there is more behind than what the kernel held.
+            () = stop.wait() => at_once = AT_ONCE,
         }
     }
     Ok(())

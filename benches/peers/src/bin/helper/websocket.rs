@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use peers::head_length;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -83,7 +84,7 @@ impl WebSocket {
         );
         stream.write_all(request.as_bytes()).await?;
         let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
+        while head_length(&head).is_none() {
             if stream.read_buf(&mut head).await? == 0 {
                 return Err("closed instead of an answer".into());
             }
