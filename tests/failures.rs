@@ -173,6 +173,20 @@ fn a_declared_length_that_is_too_large_is_413_at_once(engine: Engine) {
     assert_eq!(origin.requests(), 0);
 }
 
+/// tiny_http would allocate what is missing when the client leaves, and the process would end.
+fn a_declared_length_beyond_all_memory_harms_nobody(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::to(engine, &[origin.addr()], "");
+    for line in ["Host: proxy.test", "Host: not a host"] {
+        let mut client = Client::connect(proxy.addr());
+        client.send(format!("POST / HTTP/1.1\r\n{line}\r\nContent-Length: 100000000000000\r\n\r\nsome"));
+        client.leave(false);
+    }
+    for _ in 0..20 {
+        send_once(proxy.addr(), "GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n").expect(200);
+    }
+}
+
 fn overload_is_503(engine: Engine) {
     let released = Gate::new();
     let gate = released.clone();
@@ -240,6 +254,7 @@ on_both_engines!(
     an_unread_body_is_no_request,
     a_body_that_is_too_large_is_413,
     a_declared_length_that_is_too_large_is_413_at_once,
+    a_declared_length_beyond_all_memory_harms_nobody,
     overload_is_503,
     failures_leave_the_connection_usable,
 );

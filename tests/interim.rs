@@ -131,6 +131,31 @@ fn a_flood_is_cut(engine: Engine) {
     }
 }
 
+/// Hints are for who listens: for a client that does not read they must not pile up.
+fn they_do_not_pile_up_for_a_client_that_does_not_read(engine: Engine) {
+    const SENT: usize = 250;
+    let done = Gate::new();
+    let opens = done.clone();
+    let backend = ScriptedBackend::per_request(move |conn, _| {
+        let hint = format!("HTTP/1.1 103 Early Hints\r\nLink: <{}>\r\n\r\n", "x".repeat(60_000));
+        (0..SENT).try_for_each(|_| conn.send(hint.as_bytes()))?;
+        conn.send_head(&["HTTP/1.1 200 OK", "Content-Length: 0"])?;
+        opens.open();
+        Ok(())
+    });
+    let proxy = TestProxy::to(engine, &[backend.addr()], "");
+    let mut client = Client::with_small_window(proxy.addr());
+    client.send(GET);
+    done.wait("the backend to have sent all");
+    let mut hints = 0;
+    while client.any_head("GET").unwrap().expect("a head").status == 103 {
+        hints += 1;
+    }
+    // As many as the kernel takes for the connection.
+    assert!((1..SENT - 50).contains(&hints), "{hints} hints of {SENT} were kept");
+    proxy.expect_idle();
+}
+
 /// A backend that drips hints would keep the exchange for ever.
 fn a_client_that_leaves_a_dribbled_flood_is_seen(engine: Engine) {
     for reset in [false, true] {
@@ -221,6 +246,7 @@ on_native!(
     an_old_client_gets_none,
     the_hundred_of_a_backend_is_not_passed_on,
     a_flood_is_cut,
+    they_do_not_pile_up_for_a_client_that_does_not_read,
     a_client_that_leaves_a_dribbled_flood_is_seen,
     hints_pass_while_the_upload_runs,
     a_hint_and_the_answer_pass_before_the_upload_ends,

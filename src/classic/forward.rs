@@ -82,6 +82,8 @@ impl<'a> Forward<'a> {
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut suspects: Vec<Arc<Backend>> = Vec::new();
         let mut last = None;
+        // Begins when all tries have failed.
+        let mut held_until = None;
         loop {
             self.guard = None;
             let guard = route.find_backend(&request, &tried, None).map_err(|cause| last.unwrap_or(cause))?;
@@ -105,13 +107,15 @@ impl<'a> Forward<'a> {
                 route.note_failure(&backend, cause);
             }
             let progress = Progress { sent: sent.into(), received: 0, replayable: client.replayable() };
-            let in_time = self.started.elapsed() < config.response_timeout;
+            let now = Instant::now();
+            let is_held = held_until.is_some_and(|until| now < until);
+            let in_time = is_held || now.duration_since(self.started) < config.response_timeout;
             if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
                 return Err(cause);
             }
             if tried.len() < config.retries as usize {
                 tried.push(backend);
-            } else if self.started.elapsed() < config.hold {
+            } else if now < *held_until.get_or_insert(now + config.hold) {
                 tried.clear();
                 thread::sleep(PAUSE);
             } else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, TrySendError};
 use tiny_http::Request;
 
-use super::client::Client;
+use super::client::{Client, MAX_LENGTH};
 use crate::downstream::listener::Listener;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
@@ -62,12 +62,7 @@ impl std::fmt::Debug for Server {
 fn receive(server: &tiny_http::Server, queue: &Sender<Request>, gateway: &Gateway, is_stopped: &AtomicBool) {
     loop {
         match server.recv_timeout(LOOK_UP) {
-            Ok(Some(request)) => match queue.try_send(request) {
-                Ok(()) => {}
-                Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
-                    refuse(request, gateway);
-                }
-            },
+            Ok(Some(request)) => admit(request, queue, gateway, is_stopped),
             Ok(None) if is_stopped.load(Ordering::SeqCst) => return,
             Ok(None) => {}
             Err(error) => {
@@ -79,6 +74,40 @@ fn receive(server: &tiny_http::Server, queue: &Sender<Request>, gateway: &Gatewa
             }
         }
     }
+}
+
+/// Puts a request into the queue. If that is full, one without a body is refused; one with a body waits for a place, since it
+/// can only be answered when all of its body was read, and nobody else is let in meanwhile either way.
+fn admit(request: Request, queue: &Sender<Request>, gateway: &Gateway, is_stopped: &AtomicBool) {
+    if request.body_length().is_some_and(|length| length as u64 > MAX_LENGTH) {
+        gateway.counters.count(Cause::BodyTooLarge);
+        log::warn!(
+            "a request of more than {MAX_LENGTH} bytes was given up, and its connection is never closed"
+        );
+        // Dropping it would allocate them.
+        std::mem::forget(request);
+        return;
+    }
+    let mut waiting = match queue.try_send(request) {
+        Ok(()) => return,
+        Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => request,
+    };
+    if !has_body(&waiting) {
+        return refuse(waiting, gateway);
+    }
+    while !is_stopped.load(Ordering::SeqCst) {
+        match queue.send_timeout(waiting, LOOK_UP) {
+            Ok(()) => return,
+            Err(error) => waiting = error.into_inner(),
+        }
+    }
+    // The proxy ends, and to drop the request would be to wait for its body.
+    std::mem::forget(waiting);
+}
+
+fn has_body(request: &Request) -> bool {
+    let is_coded = request.headers().iter().any(|field| field.field.equiv("Transfer-Encoding"));
+    is_coded || request.body_length().is_some_and(|length| length > 0)
 }
 
 /// The queue is full.

@@ -9,7 +9,7 @@ use http::Method;
 use tiny_http::Request;
 
 use super::agents::Agents;
-use super::client::{Client, MAX_LENGTH};
+use super::client::Client;
 use super::forward::Forward;
 use crate::counters::InFlight;
 use crate::error::Cause;
@@ -56,16 +56,6 @@ impl Worker {
                 return;
             }
         };
-        if matches!(head.framing, BodyFraming::Length(length) if length > MAX_LENGTH) {
-            self.gateway.counters.count(Cause::BodyTooLarge);
-            log::warn!(
-                "a request of {:?} bytes was given up, and its connection is never closed",
-                head.framing
-            );
-            // Dropping it would allocate them.
-            std::mem::forget(request);
-            return;
-        }
         let mut client = Client::new(request, head.framing);
         // tiny_http decides by the request alone what becomes of the connection.
         let keep_alive = head.keep_alive;

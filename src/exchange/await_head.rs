@@ -96,8 +96,10 @@ impl Exchange {
             if self.interim > MAX_INTERIM {
                 return Some(self.bad_response(ResponseError::Malformed("too many interim responses")));
             }
-            // 100 is answered by the proxy itself, and an HTTP/1.0 client knows none of them (RFC 9110 §15.2).
-            if head.status != StatusCode::CONTINUE && self.head.version == Version::Http11 {
+            // 100 is answered by the proxy itself, and an HTTP/1.0 client knows none of them (RFC 9110 §15.2). A client that
+            // has not taken what it was sent before goes without: they must not pile up.
+            let is_for_client = head.status != StatusCode::CONTINUE && self.head.version == Version::Http11;
+            if is_for_client && client.unsent.is_empty() {
                 let mut out = cx.buffers.take_out();
                 write_interim(&mut out, &head);
                 let sent = client.unsent.send(&mut client.stream, &out);
