@@ -186,7 +186,7 @@ impl Connection {
                 None
             }
             Scan::Bad(error) => Some(Step::Refuse(Cause::Head(error))),
-            Scan::Complete { len, .. } => {
+            Scan::Complete { len } => {
                 self.scanned = 0;
                 // As a rule the head is all there is, and its values become slices of the very buffer it came in.
                 let rest = if self.input.len() > len { self.input.split_off(len) } else { Vec::new() };

@@ -13,7 +13,7 @@ use http::Method;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, UPGRADE};
 
 use super::fields::{Fields, list_elements, trim_ows};
-use super::framing::{BodyFraming, is_tchar, names_body, request_framing};
+use super::framing::{BodyFraming, is_tchar, request_framing};
 use super::hop_by_hop::ConnectionOptions;
 use super::target::{RequestTarget, is_host_and_port};
 
@@ -101,9 +101,6 @@ pub enum Scan {
     Complete {
         /// Its length, with empty lines before it and the one at its end.
         len: usize,
-        /// No: [`RequestHead::parse`] will find [`BodyFraming::None`], or an error. So the thread that reads knows
-        /// whether to wait for a body without taking the head apart.
-        may_have_body: bool,
     },
     /// These bytes aren't the beginning of a request, or of one that is too large.
     Bad(HeadError),
@@ -133,11 +130,8 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
     }
 
     let mut at = from.max(start);
-    // Lines that ended in an earlier call are looked at once more at the end: few heads come in pieces.
-    let is_first_call = at == start;
     // Whether the request line has ended before: looked up at most once per call, and only if a line ends in it.
-    let mut past_request_line = is_first_call.then_some(false);
-    let mut may_have_body = false;
+    let mut past_request_line = (at == start).then_some(false);
     loop {
         let end = match line_end(window, at) {
             LineEnd::At(end) => end,
@@ -149,12 +143,8 @@ pub fn scan(buf: &[u8], from: usize, limits: &HeadLimits) -> Scan {
         };
         let before = window.get(start..end).unwrap_or_default();
         if before.ends_with(b"\r\n") {
-            if !is_first_call {
-                may_have_body = before.split(|&b| b == b'\n').any(names_body);
-            }
-            return Scan::Complete { len: end + 2, may_have_body };
+            return Scan::Complete { len: end + 2 };
         }
-        may_have_body |= window.get(at..end).is_some_and(names_body);
         if !*past_request_line.get_or_insert_with(|| before.contains(&b'\n')) {
             if let Err(error) = check_version(before) {
                 return Scan::Bad(error);
