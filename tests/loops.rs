@@ -1,5 +1,7 @@
 //! Requests that come back to a proxy they have passed are refused, whatever lies in between.
 
+use std::sync::Arc;
+
 use crate::support::engines::on_native;
 use crate::support::{DeadPort, Echo, Engine, Origin, TestProxy, get, send_once};
 
@@ -15,8 +17,13 @@ fn ports(count: usize) -> Vec<DeadPort> {
 }
 
 fn a_proxy_that_is_its_own_backend_says_508(engine: Engine) {
+    // By a name: the address would be refused before.
     let port = DeadPort::reserve();
-    let proxy = proxy_on(engine, &port, port.addr());
+    let own: std::net::SocketAddr = port.addr().parse().unwrap();
+    let proxy = TestProxy::builder(engine)
+        .listen(&format!("{:?}", port.addr()))
+        .route("/", &[format!("proxy.test:{}", own.port())], "retries = 3")
+        .start_with_lookup(Arc::new(move |_, _| Ok(vec![own])));
     for _ in 0..3 {
         get(proxy.addr(), "/").expect_failure(508, "loop_detected");
     }

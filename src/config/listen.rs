@@ -1,9 +1,11 @@
 //! [`ListenAddr`] as people write it: `ip:port`, `localhost:port`, `unix:/path`; and what is wrong with what is none.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use super::BackendAddr;
 
 /// Where the proxy listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +23,24 @@ impl ListenAddr {
         match self {
             Self::Tcp(addr) => Some(*addr),
             Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether what is sent to `backend` arrives here, as far as that can be seen without looking up a name.
+    pub(super) fn is_reached_by(&self, backend: &BackendAddr) -> bool {
+        match (self, backend) {
+            (Self::Unix(own), BackendAddr::Unix(path)) => own == path,
+            (Self::Tcp(own), BackendAddr::Tcp { host, port }) if own.port() == *port => {
+                let ip = match host.as_str() {
+                    "localhost" => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+                    host => host.parse().ok(),
+                };
+                ip.is_some_and(|ip| {
+                    let takes_all = own.ip().is_unspecified() && own.is_ipv4() == ip.is_ipv4();
+                    ip == own.ip() || takes_all && (ip.is_loopback() || ip.is_unspecified())
+                })
+            }
+            _ => false,
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn resolve(
     let server = resolver.server(raw.server);
     let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
     let routes = resolver.routes(raw.routes, &server);
+    resolver.refuse_circles(&listen_addrs, &routes);
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors::new(resolver.errors));
     }
@@ -252,6 +253,22 @@ impl Resolver<'_> {
             routes.push(route);
         }
         routes
+    }
+
+    /// A backend that is the proxy itself: each request would come back.
+    fn refuse_circles(&mut self, own: &[ListenAddr], routes: &[RouteConfig]) {
+        for (n, route) in routes.iter().enumerate() {
+            for (m, backend) in route.backends.iter().enumerate() {
+                if own.iter().any(|own| own.is_reached_by(&backend.addr)) {
+                    let problem = format!(
+                        "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
+                        backend.addr
+                    );
+                    let span = self.places.get(&format!("routes[{n}].backend_addrs[{m}]")).cloned();
+                    self.refuse(&span.unwrap_or_default(), &format!("routes[{n}].backend_addrs"), problem);
+                }
+            }
+        }
     }
 
     fn prefix(&mut self, route: &str, at: &Range<usize>, raw: Option<&Spanned<String>>) -> Option<Prefix> {

@@ -28,7 +28,6 @@ pub(super) fn find(
         warnings.limits(&route);
         warnings.times(&route);
         warnings.without_use(&route);
-        warnings.backends(&route);
     }
     warnings.found.sort_by_key(ConfigError::line);
     warnings.found
@@ -237,35 +236,6 @@ impl Warnings<'_> {
                     "has no use with balancing_algorithm = \"round_robin\"; take \"weighted_round_robin\", or leave \
                      it out",
                 );
-            }
-        }
-    }
-
-    /// A backend that is the proxy itself: each request would come back until everything is taken.
-    fn backends(&mut self, written: &Written<'_>) {
-        let own = &self.config.listen_addrs;
-        for (n, backend) in written.route.backends.iter().enumerate() {
-            let is_it = own.iter().any(|own| match (own, &backend.addr) {
-                (ListenAddr::Unix(own), BackendAddr::Unix(path)) => own == path,
-                (ListenAddr::Tcp(own), BackendAddr::Tcp { host, port }) => {
-                    let ip = match host.as_str() {
-                        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
-                        host => host.parse().ok(),
-                    };
-                    own.port() == *port
-                        && ip.is_some_and(|ip| {
-                            let takes_all = own.ip().is_unspecified() && own.is_ipv4() == ip.is_ipv4();
-                            ip == own.ip() || takes_all && (ip.is_loopback() || ip.is_unspecified())
-                        })
-                }
-                _ => false,
-            });
-            if is_it {
-                let problem = format!(
-                    "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
-                    backend.addr
-                );
-                self.warn(&written.key(&format!("backend_addrs[{n}]")), problem);
             }
         }
     }

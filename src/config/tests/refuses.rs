@@ -1,7 +1,7 @@
 //! What is refused, in the exact words.
 
 use super::super::*;
-use super::{FILE, refused, with_key, with_route};
+use super::{FILE, accepted, refused, with_key, with_route};
 use crate::config::raw::ROUTE;
 
 #[test]
@@ -91,6 +91,41 @@ fn unknown_keys() {
         ),
     ] {
         assert_eq!(refused(&text), [message], "{text}");
+    }
+}
+
+#[test]
+fn a_backend_that_is_the_proxy_itself() {
+    for (listen, backend) in [
+        ("127.0.0.1:3000", "127.0.0.1:3000"),
+        ("127.0.0.1:3000", "localhost:3000"),
+        ("0.0.0.0:3000", "127.0.0.7:3000"),
+        ("[::]:3000", "[::1]:3000"),
+        ("unix:/run/own.sock", "unix:/run/own.sock"),
+    ] {
+        let text = format!(
+            "listen_addr = \"{listen}\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\n\"a:1\", \"{backend}\"]"
+        );
+        assert_eq!(
+            refused(&text),
+            [format!(
+                ":5: routes[0].backend_addrs: \"{backend}\" is where the proxy itself listens: requests would go in \
+                 circles; name another server"
+            )],
+            "{text}"
+        );
+    }
+    for (listen, backend) in [
+        ("127.0.0.1:3000", "127.0.0.1:3001"),
+        ("127.0.0.1:3000", "127.0.0.2:3000"),
+        ("0.0.0.0:3000", "192.0.2.1:3000"),
+        ("0.0.0.0:3000", "app.test:3000"),
+        ("127.0.0.1:0", "127.0.0.1:3000"),
+    ] {
+        let text = format!(
+            "listen_addr = \"{listen}\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"{backend}\"]"
+        );
+        let _ = accepted(&text);
     }
 }
 
