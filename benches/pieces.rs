@@ -20,7 +20,7 @@ use reverse_proxy::http::headers::Rewrite;
 use reverse_proxy::http::request_out::write_request;
 use reverse_proxy::http::target::normalize_path;
 use reverse_proxy::route::{Pick, Route};
-use reverse_proxy::routing::{Prefix, RouteTable};
+use reverse_proxy::routing::{Prefix, RouteKey, RouteTable};
 
 fn main() {
     divan::main();
@@ -121,10 +121,12 @@ mod routes {
 
     /// `/service-N/v1`, and `/` for the rest.
     fn table(routes: usize) -> RouteTable<usize> {
-        let mut entries = vec![(Prefix::root(), 0)];
-        entries.extend(
-            (1..routes).map(|number| (Prefix::parse(&format!("/service-{number}/v1")).unwrap(), number)),
-        );
+        let key = |prefix: Prefix| RouteKey { hosts: Vec::new(), prefix };
+        let mut entries = vec![(key(Prefix::root()), 0)];
+        entries.extend((1..routes).map(|number| {
+            let prefix = Prefix::parse(&format!("/service-{number}/v1")).unwrap();
+            (key(prefix), number)
+        }));
         RouteTable::new(entries)
     }
 
@@ -132,13 +134,13 @@ mod routes {
     fn found(bencher: Bencher<'_, '_>, routes: usize) {
         let table = table(routes);
         let path = format!("/service-{}/v1/orders/17", routes / 2);
-        bencher.bench(|| *table.find(black_box(&path)).unwrap());
+        bencher.bench(|| *table.find(b"", black_box(&path)).unwrap());
     }
 
     #[divan::bench(args = COUNTS)]
     fn only_the_root(bencher: Bencher<'_, '_>, routes: usize) {
         let table = table(routes);
-        bencher.bench(|| *table.find(black_box("/something/else/entirely")).unwrap());
+        bencher.bench(|| *table.find(b"", black_box("/something/else/entirely")).unwrap());
     }
 }
 

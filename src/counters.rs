@@ -17,6 +17,10 @@ pub struct Counters {
     pub retries: AtomicU64,
     /// Exchanges that panicked.
     pub panics: AtomicU64,
+    /// Reloads that went well.
+    pub reloads: AtomicU64,
+    /// Reloads that changed nothing, because something was wrong.
+    pub reloads_failed: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],
 }
 

@@ -44,7 +44,7 @@ pub fn run(signals: Signals) -> Result<(), Box<dyn Error>> {
     let addrs: Vec<SocketAddr> = origins.iter().map(|origin| origin.addr).collect();
     // Parsed here, so that the closure is left with the errors of the start alone.
     let (wanted, any) = (config(ADDR, &addrs)?, config(SocketAddr::new(ADDR.ip(), 0), &addrs)?);
-    proxy::run_until_signal(signals, || {
+    proxy::run_until_signal(signals, None, || {
         let proxy = start(wanted, any)?;
         for addr in proxy.local_addrs() {
             log::info!("try: curl http://{addr}/");

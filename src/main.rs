@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Command::Run(path) => run(|signals| {
             // These errors begin with the name of the file.
             let config = Config::load(&path).map_err(|errors| errors.to_string())?;
-            proxy::run(config, signals).map_err(with_our_name)
+            proxy::run(config, &path, signals).map_err(with_our_name)
         }),
         Command::Demo => run(demo),
     }

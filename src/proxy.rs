@@ -3,21 +3,26 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
 use crate::counters::Counters;
-use crate::downstream::listener::{self, Listener};
+use crate::downstream::listener::{self, Change, Listener};
 use crate::exchange::gateway::{self, Gateway, Places};
 use crate::file_limit::{self, Needs};
 use crate::health::checker::{HealthChecker, RunningChecker};
+use crate::memory::Memory;
+use crate::reload::{LastReload, ReloadOutcome};
 use crate::route::Route;
-use crate::routing::RouteTable;
 use crate::service_manager;
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
+use crate::snapshot::Snapshot;
 use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
 use crate::workers::Workers;
@@ -81,19 +86,40 @@ const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
 /// [`drain`](Self::drain).
 #[derive(Debug)]
 pub struct Proxy {
-    local_addrs: Vec<SocketAddr>,
-    drain_delay: Duration,
-    shutdown_timeout: Duration,
-    gateway: Arc<Gateway>,
-    routes: Vec<Arc<Route>>,
-    engine: Running,
-    health: Vec<RunningChecker>,
-    upkeep: Upkeep,
+    pub(crate) listening: Vec<Listening>,
+    pub(crate) drain_delay: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    /// What of the configuration a reload does not change.
+    pub(crate) started_with: ServerConfig,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) engine: Running,
+    pub(crate) health: Vec<Checked>,
+    pub(crate) upkeep: Upkeep,
+    /// Those before the one at work. Some of them may be gone.
+    pub(crate) snapshots: Vec<Weak<Snapshot>>,
+    pub(crate) last_reload: LastReload,
+}
+
+/// An address that is listened on.
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    /// As the configuration has it. `None`: a socket that was passed and fits no address in it.
+    pub asked: Option<ListenAddr>,
+    /// With the port the system has chosen.
+    pub addr: ListenAddr,
+}
+
+/// The health thread of a route.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub route: Arc<Route>,
+    pub checker: RunningChecker,
 }
 
 /// What carries the exchanges.
 #[derive(Debug)]
-enum Running {
+pub(crate) enum Running {
     Native(Workers),
     #[cfg(feature = "classic")]
     Classic(Classic),
@@ -111,6 +137,15 @@ impl Running {
             return Classic::start(config, listeners, gateway).map(Self::Classic);
         }
         Workers::start(config, listeners, max_clients, gateway).map(Self::Native)
+    }
+
+    /// After a reload.
+    pub(crate) fn change(&mut self, change: Change) {
+        match self {
+            Self::Native(workers) => workers.change(change),
+            #[cfg(feature = "classic")]
+            Self::Classic(classic) => classic.change(change),
+        }
     }
 }
 
@@ -135,14 +170,11 @@ impl Proxy {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    #[expect(clippy::needless_pass_by_value, reason = "the proxy has its configuration to itself")]
     pub fn start_with_lookup(config: Config, lookup: SharedLookup) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
-        let table = routes.iter().map(|route| (route.config().prefix.clone(), Arc::clone(route))).collect();
         let gateway = Arc::new(Gateway {
-            routes: RouteTable::new(table),
-            trusted: config.server.trusted_proxies.clone(),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &config.server, &routes)),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
@@ -150,43 +182,68 @@ impl Proxy {
             draining: AtomicBool::new(false),
         });
         let max_clients = file_limit::share_out(&Needs::of(&config));
+        Memory::of(&config).log();
         let listeners = listener::open(&config.listen_addrs, config.listen_mode)
             .map_err(|(addr, error)| StartError::Listen(addr, error))?;
-        let listening: Vec<ListenAddr> = listeners.iter().map(|listener| listener.addr.clone()).collect();
+        // They come in the order of the file, and then those that were passed beside it.
+        let listening: Vec<Listening> = listeners
+            .iter()
+            .enumerate()
+            .map(|(n, listener)| Listening {
+                asked: config.listen_addrs.get(n).cloned(),
+                addr: listener.addr.clone(),
+            })
+            .collect();
         // Each ends when dropped: what cannot be started takes along what was.
         let upkeep = Upkeep::start(&routes, lookup).map_err(StartError::Thread)?;
         upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         let mut health = Vec::new();
         for route in &routes {
-            health.extend(HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?);
+            let checker = HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?;
+            health.extend(checker.map(|checker| Checked { route: Arc::clone(route), checker }));
         }
         let engine =
             Running::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
-        for addr in &listening {
+        for Listening { addr, .. } in &listening {
             log::info!("listening addr={addr} engine={}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());
         }
         Ok(Self {
-            local_addrs: listening.iter().filter_map(ListenAddr::tcp).collect(),
+            listening,
             drain_delay: config.drain_delay,
             shutdown_timeout: config.shutdown_timeout,
+            started_with: config.server,
             gateway,
             routes,
             engine,
             health,
             upkeep,
+            snapshots: Vec::new(),
+            last_reload: LastReload::default(),
         })
     }
 
     /// The TCP addresses listened on, with the ports the system chose where 0 was asked for.
     #[must_use]
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.local_addrs
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listening.iter().filter_map(|listening| listening.addr.tcp()).collect()
+    }
+
+    /// Configurations that exchanges still run under, that of the last reload included.
+    #[must_use]
+    pub fn snapshots_in_use(&self) -> usize {
+        1 + self.snapshots.iter().filter(|old| old.strong_count() > 0).count()
+    }
+
+    /// How the last reload went; `None`: there was none.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<ReloadOutcome> {
+        self.last_reload.get()
     }
 
     /// What happened so far.
@@ -217,8 +274,8 @@ impl Proxy {
 
     fn stop_what_serves_nobody(&mut self) {
         self.gateway.draining.store(true, Ordering::Relaxed);
-        for checker in &self.health {
-            checker.stop();
+        for checked in &self.health {
+            checked.checker.stop();
         }
         self.upkeep.stop();
     }
@@ -237,41 +294,51 @@ fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
 
 fn log_route(route: &RouteConfig) {
     let backends: Vec<String> = route.backends.iter().map(|backend| backend.addr.to_string()).collect();
+    let hosts: Vec<String> = route.key.hosts.iter().map(ToString::to_string).collect();
     let health = route.health_check.as_ref().map_or("none".to_owned(), |check| {
         format!("{} every {} s", check.path, check.interval.as_secs_f64())
     });
     log::info!(
-        "route prefix={} algorithm={} backends={} health_check={health:?}",
-        route.prefix.as_str(),
+        "route prefix={} name={} hosts={} algorithm={} backends={} health_check={health:?}",
+        route.key.prefix,
+        route.label(),
+        if hosts.is_empty() { "any".to_owned() } else { hosts.join(",") },
         route.algorithm,
         backends.join(",")
     );
     if route.tls.insecure_skip_verify {
         log::warn!(
             "certificates of backends are not verified route={} (insecure_skip_verify is set)",
-            route.prefix.as_str()
+            route.label()
         );
     }
 }
 
-/// Runs the proxy until a signal ends it.
+/// Runs the proxy until a signal ends it. SIGHUP has `path` read again.
 ///
 /// # Errors
 /// Why it did not run.
-pub fn run(config: Config, signals: Signals) -> Result<(), StartError> {
-    run_until_signal(signals, || Proxy::start(config))
+pub fn run(config: Config, path: &Path, signals: Signals) -> Result<(), StartError> {
+    run_until_signal(signals, Some(path), || Proxy::start(config))
 }
 
-/// Starts a proxy, and drains it `drain_delay` after the first signal. Those are taken over before, so that none is missed.
+/// Starts a proxy, and drains it `drain_delay` after the first signal that ends it. Signals are taken over before, so that
+/// none is missed. `path`: what a reload reads.
 pub(crate) fn run_until_signal(
     mut signals: Signals,
+    path: Option<&Path>,
     start: impl FnOnce() -> Result<Proxy, StartError>,
 ) -> Result<(), StartError> {
     signals.take_over_ends().map_err(StartError::Signals)?;
-    let proxy = start()?;
-    let (delay, timeout) = (proxy.drain_delay, proxy.shutdown_timeout);
+    let mut proxy = start()?;
     service_manager::ready();
-    let signal = signals.wait();
+    let signal = loop {
+        match signals.wait() {
+            Asked::Reload => reload_from(path, &mut proxy),
+            Asked::End(signal) => break signal,
+        }
+    };
+    let (delay, timeout) = (proxy.drain_delay, proxy.shutdown_timeout);
     service_manager::stopping(delay + timeout);
     if !delay.is_zero() {
         log::info!(
@@ -298,4 +365,33 @@ pub(crate) fn run_until_signal(
         log::info!("stopped");
     }
     Ok(())
+}
+
+/// Reads the file again and puts it to work, or says why not.
+fn reload_from(path: Option<&Path>, proxy: &mut Proxy) {
+    let Some(path) = path else {
+        log::warn!("there is no file to read again");
+        return;
+    };
+    service_manager::reloading();
+    match Config::load(path) {
+        Err(errors) => {
+            let errors = errors.to_string();
+            for error in errors.lines() {
+                log::error!("{error}");
+            }
+            log::error!("not reloaded: the file has errors, and nothing was changed file={}", path.display());
+            proxy.note_failed_reload(errors);
+        }
+        Ok(config) => match proxy.reload(config) {
+            Ok(reloaded) => {
+                for key in &reloaded.pending {
+                    log::warn!("{key} takes effect after a restart only");
+                }
+                log::info!("reloaded {reloaded}");
+            }
+            Err(error) => log::error!("not reloaded: {error}; nothing was changed"),
+        },
+    }
+    service_manager::ready();
 }

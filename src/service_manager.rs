@@ -11,6 +11,23 @@ pub(crate) fn ready() {
     notify("READY=1\n");
 }
 
+/// The configuration is being read again; [`ready`] follows. `MONOTONIC_USEC` tells this from what was said before
+/// (`Type=notify-reload`, systemd.service(5)).
+pub(crate) fn reloading() {
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic_micros()));
+}
+
+#[cfg(unix)]
+fn monotonic_micros() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+#[cfg(not(unix))]
+fn monotonic_micros() -> i64 {
+    0
+}
+
 /// The end has begun and may take `longest`, so that the process is not killed before that, whatever `TimeoutStopSec` is.
 pub(crate) fn stopping(longest: Duration) {
     let micros = (longest + MARGIN).as_micros();

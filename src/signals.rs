@@ -1,5 +1,5 @@
-//! Signals: the first that ends the process asks for a drain, the second ends it at once. Those that other proxies take for
-//! orders end nothing.
+//! Signals: SIGHUP asks for a reload; the first that ends the process asks for a drain, the second ends it at once. Others that
+//! other proxies take for orders end nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +18,15 @@ const ORDERS: &[std::ffi::c_int] = {
     use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
     &[SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH]
 };
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To read the configuration again.
+    Reload,
+    /// To end. The name of the signal.
+    End(&'static str),
+}
 
 /// Waits for signals. Made before anything else, so that none is missed.
 #[derive(Debug)]
@@ -57,35 +66,34 @@ impl Signals {
         Ok(())
     }
 
-    /// Blocks until the first signal that ends the process, and says its name.
+    /// Blocks until the next signal that asks for something.
     #[cfg(unix)]
-    pub fn wait(&mut self) -> &'static str {
+    pub fn wait(&mut self) -> Asked {
         use signal_hook::consts::{SIGHUP, SIGWINCH};
         for signal in self.signals.forever() {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
             match signal {
-                SIGHUP => log::warn!(
-                    "the configuration is not read again on {name}, which is not supported: restart the program"
-                ),
+                SIGHUP => return Asked::Reload,
                 // Each time a terminal changes its size.
                 SIGWINCH => log::debug!("{name} does nothing here"),
-                _ if TERM_SIGNALS.contains(&signal) => return name,
+                _ if TERM_SIGNALS.contains(&signal) => return Asked::End(name),
                 _ => log::warn!(
-                    "{name} does nothing here; SIGTERM stops the program, when requests are finished"
+                    "{name} does nothing here; SIGHUP reads the configuration again, SIGTERM stops the program, when \
+                     requests are finished"
                 ),
             }
         }
-        "a signal"
+        Asked::End("a signal")
     }
 
-    /// Blocks until the first signal, and says its name.
+    /// Blocks until the first signal that ends the process.
     #[cfg(not(unix))]
-    pub fn wait(&mut self) -> &'static str {
+    pub fn wait(&mut self) -> Asked {
         use std::sync::atomic::Ordering;
         // The handler can only raise a flag here.
         while !self.received.load(Ordering::Relaxed) {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        "Ctrl+C"
+        Asked::End("Ctrl+C")
     }
 }

@@ -1,6 +1,8 @@
 //! [`Upkeep`]: the housekeeper, which has host names looked up, at the start and again while the proxy runs.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,12 +35,12 @@ const AT_ONCE: usize = 128;
 const STOP_GRACE: Duration = Duration::from_millis(100);
 
 /// The running housekeeper. Dropping it ends and joins it.
-#[derive(Debug)]
 pub struct Upkeep {
-    /// `None`: there are no names.
+    /// `None`: there were no names so far.
     thread: Option<JoinHandle<()>>,
-    /// Dropped to stop the thread.
-    stop: Option<Sender<Infallible>>,
+    /// The names of a reload. Dropped to stop the thread.
+    names: Option<Sender<Vec<Name>>>,
+    lookup: SharedLookup,
     /// Disconnected once every name has been looked up for the first time.
     first_answers: Receiver<Infallible>,
 }
@@ -50,26 +52,40 @@ impl Upkeep {
     /// # Errors
     /// The thread can't be started.
     pub fn start(routes: &[Arc<Route>], lookup: SharedLookup) -> io::Result<Self> {
-        let now = Instant::now();
-        let mut names = Vec::new();
-        for route in routes {
-            for entry in route.names() {
-                let (route, entry) = (Arc::clone(route), entry.clone());
-                names.push(Name { route, entry, due: now, was_asked: false, asking: None });
-            }
-        }
         let (answered, first_answers) = bounded(0);
-        let (stop, stopped) = bounded(0);
+        let mut upkeep = Self { thread: None, names: None, lookup, first_answers };
+        upkeep.begin(names_of(routes), Some(answered))?;
+        Ok(upkeep)
+    }
+
+    fn begin(&mut self, names: Vec<Name>, answered: Option<Sender<Infallible>>) -> io::Result<()> {
         if names.is_empty() {
-            return Ok(Self { thread: None, stop: None, first_answers });
+            return Ok(());
         }
+        let (sender, of_reloads) = unbounded();
         let (answers, answer) = unbounded();
-        let mut housekeeper = Housekeeper { names, lookup, answers, answer, answered: Some(answered) };
+        let lookup = Arc::clone(&self.lookup);
+        let mut housekeeper =
+            Housekeeper { names, next: 0, lookup, answers, answer, asking: HashMap::new(), answered };
         let thread = Builder::new().name("upkeep".to_owned()).spawn(move || {
-            housekeeper.run(&stopped);
+            housekeeper.run(&of_reloads);
             housekeeper.finish();
         })?;
-        Ok(Self { thread: Some(thread), stop: Some(stop), first_answers })
+        (self.thread, self.names) = (Some(thread), Some(sender));
+        Ok(())
+    }
+
+    /// From now on the names of these routes are looked up, the first time at once.
+    ///
+    /// # Errors
+    /// The thread, of which there was none before, can't be started.
+    pub fn change(&mut self, routes: &[Arc<Route>]) -> io::Result<()> {
+        match &self.names {
+            // Fails only if it has ended.
+            Some(names) => drop(names.send(names_of(routes))),
+            None => self.begin(names_of(routes), None)?,
+        }
+        Ok(())
     }
 
     /// Waits until every name has been looked up for the first time, but not longer than `patience`.
@@ -80,7 +96,13 @@ impl Upkeep {
 
     /// Tells it to end, and does not wait for that.
     pub fn stop(&mut self) {
-        self.stop = None;
+        self.names = None;
+    }
+}
+
+impl fmt::Debug for Upkeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upkeep").field("thread", &self.thread).finish_non_exhaustive()
     }
 }
 
@@ -103,35 +125,59 @@ struct Name {
     /// There was an answer, if only that there is no such name.
     was_asked: bool,
     /// The look-up under way.
-    asking: Option<JoinHandle<()>>,
+    asking: Option<Number>,
+}
+
+/// Which look-up.
+type Number = u64;
+
+fn names_of(routes: &[Arc<Route>]) -> Vec<Name> {
+    let due = Instant::now();
+    let of = |route: &Arc<Route>| -> Vec<Name> {
+        let name = |entry: &BackendConfig| Name {
+            route: Arc::clone(route),
+            entry: entry.clone(),
+            due,
+            was_asked: false,
+            asking: None,
+        };
+        route.names().map(name).collect()
+    };
+    routes.iter().flat_map(of).collect()
 }
 
 /// What a look-up found.
 struct Answer {
-    /// Which of the names.
-    name: usize,
+    number: Number,
     found: io::Result<Vec<Option<SocketAddr>>>,
 }
 
 /// What the thread owns.
 struct Housekeeper {
     names: Vec<Name>,
+    /// The number of the next look-up.
+    next: Number,
     lookup: SharedLookup,
     answers: Sender<Answer>,
     answer: Receiver<Answer>,
+    /// The look-ups under way, also those for names that a reload has taken away.
+    asking: HashMap<Number, JoinHandle<()>>,
     /// Dropped after the first round.
     answered: Option<Sender<Infallible>>,
 }
 
 impl Housekeeper {
-    /// Until `stopped` is disconnected.
-    fn run(&mut self, stopped: &Receiver<Infallible>) {
+    /// Until `of_reloads` is disconnected.
+    fn run(&mut self, of_reloads: &Receiver<Vec<Name>>) {
         loop {
             let pause = self.ask().map(|due| due.saturating_duration_since(Instant::now()));
             let pause = pause.map_or(crossbeam_channel::never(), crossbeam_channel::after);
             select! {
                 recv(self.answer) -> answer => answer.into_iter().for_each(|answer| self.take_in(answer)),
-                recv(stopped) -> _ => return,
+                recv(of_reloads) -> names => match names {
+                    Ok(names) => self.names = names,
+                    Err(_) => return,
+                },
                 recv(pause) -> _ => {}
             }
         }
@@ -139,17 +185,19 @@ impl Housekeeper {
 
     /// Begins the look-ups that are due, as far as there is room for more. When the next one is.
     fn ask(&mut self) -> Option<Instant> {
-        let mut room = AT_ONCE.saturating_sub(self.names.iter().filter(|name| name.asking.is_some()).count());
+        let mut room = AT_ONCE.saturating_sub(self.asking.len());
         let now = Instant::now();
         let mut next = None;
-        for (number, name) in self.names.iter_mut().enumerate() {
+        for name in &mut self.names {
             if name.asking.is_some() {
                 continue;
             }
             if name.due <= now && room > 0 {
-                match begin(number, name, &self.lookup, &self.answers) {
+                match begin(self.next, name, &self.lookup, &self.answers) {
                     Ok(thread) => {
-                        name.asking = Some(thread);
+                        name.asking = Some(self.next);
+                        self.asking.insert(self.next, thread);
+                        self.next += 1;
                         room -= 1;
                         continue;
                     }
@@ -173,12 +221,13 @@ impl Housekeeper {
         next
     }
 
-    fn take_in(&mut self, Answer { name, found }: Answer) {
-        let Some(name) = self.names.get_mut(name) else { return };
-        if let Some(thread) = name.asking.take() {
+    fn take_in(&mut self, Answer { number, found }: Answer) {
+        if let Some(thread) = self.asking.remove(&number) {
             // It has sent its answer and ends. Its panics are caught.
             let _ = thread.join();
         }
+        let Some(name) = self.names.iter_mut().find(|name| name.asking == Some(number)) else { return };
+        name.asking = None;
         let is_first = !std::mem::replace(&mut name.was_asked, true);
         name.route.take_in_addresses(&name.entry, found, is_first);
         let has_address = name.route.backends().iter().any(|backend| *backend.config() == name.entry);
@@ -194,23 +243,20 @@ impl Housekeeper {
     /// Joins the look-ups that end soon, and lets go of the rest.
     fn finish(&mut self) {
         let deadline = Instant::now() + STOP_GRACE;
-        let mut left = self.names.iter().filter(|name| name.asking.is_some()).count();
-        while left > 0 {
+        while !self.asking.is_empty() {
             let Ok(answer) = self.answer.recv_deadline(deadline) else {
-                log::debug!("stopped while names were being looked up count={left}");
+                log::debug!("stopped while names were being looked up count={}", self.asking.len());
                 return;
             };
-            let thread = self.names.get_mut(answer.name).and_then(|name| name.asking.take());
             // Its panics are caught.
-            let _ = thread.map(JoinHandle::join);
-            left -= 1;
+            let _ = self.asking.remove(&answer.number).map(JoinHandle::join);
         }
     }
 }
 
 /// Starts the thread that looks up one name, once.
 fn begin(
-    number: usize,
+    number: Number,
     name: &Name,
     lookup: &SharedLookup,
     answers: &Sender<Answer>,
@@ -222,7 +268,7 @@ fn begin(
         let found = catch_unwind(AssertUnwindSafe(|| names::addresses(&addr, &*lookup)))
             .unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")));
         // Nobody takes it when the proxy has stopped meanwhile.
-        let _ = answers.send(Answer { name: number, found });
+        let _ = answers.send(Answer { number, found });
     })
 }
 

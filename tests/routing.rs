@@ -3,6 +3,54 @@
 use crate::support::engines::on_both_engines;
 use crate::support::{Echo, Engine, Origin, TestProxy, get, send_once};
 
+/// A proxy whose routes are for hosts, and lead to origins that are named after both.
+fn routes_by_host(engine: Engine, routes: &[(&str, &str)]) -> (TestProxy, Vec<Origin>) {
+    let mut builder = TestProxy::builder(engine);
+    let mut origins = Vec::new();
+    for (hosts, prefix) in routes {
+        let origin = Origin::named(&format!("{hosts} {prefix}"));
+        let keys = if hosts.is_empty() { String::new() } else { format!("hosts = {hosts}") };
+        builder = builder.route(prefix, &[origin.addr()], &keys);
+        origins.push(origin);
+    }
+    (builder.start(), origins)
+}
+
+fn the_host_comes_before_the_prefix(engine: Engine) {
+    const SHOP: &str = "[\"shop.example\", \"www.shop.example\"]";
+    const BELOW: &str = "[\"*.shop.example\"]";
+    let routes = [("", "/"), (BELOW, "/"), (SHOP, "/api"), ("", "/api/v2"), (SHOP, "/")];
+    let (proxy, _origins) = routes_by_host(engine, &routes);
+    for (start, host, hosts, prefix) in [
+        ("GET /", "other.example", "", "/"),
+        ("GET /api/v2/x", "other.example", "", "/api/v2"),
+        ("GET /api/v2/x", "shop.example", SHOP, "/api"),
+        ("GET /x", "WWW.Shop.Example.:8080", SHOP, "/"),
+        ("GET /api", "a.b.shop.example", BELOW, "/"),
+        ("GET /", "evilshop.example", "", "/"),
+        // The authority of the target is what counts (RFC 9112 §3.2.2).
+        ("GET http://shop.example/x", "other.example", SHOP, "/"),
+        ("GET http://other.example/x", "shop.example", "", "/"),
+    ] {
+        let answer = send_once(proxy.addr(), format!("{start} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let echo = Echo::parse(&answer.expect(200).body);
+        assert_eq!(echo.origin, format!("{hosts} {prefix}"), "{start} for {host}");
+    }
+}
+
+fn a_host_that_nobody_serves_gets_404(engine: Engine) {
+    let (proxy, _origins) = routes_by_host(engine, &[("[\"shop.example\"]", "/")]);
+    for request in [
+        "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: www.shop.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+    ] {
+        send_once(proxy.addr(), request).expect_failure(404, "no_route");
+    }
+    send_once(proxy.addr(), "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").expect(200);
+}
+
 /// A proxy whose routes lead to origins that are named after their prefixes.
 fn routes(engine: Engine, prefixes: &[&str]) -> (TestProxy, Vec<Origin>) {
     let mut builder = TestProxy::builder(engine);
@@ -124,6 +172,8 @@ fn the_target_arrives_byte_for_byte(engine: Engine) {
 
 on_both_engines!(
     the_longest_prefix_wins_in_any_order,
+    the_host_comes_before_the_prefix,
+    a_host_that_nobody_serves_gets_404,
     a_prefix_matches_whole_segments,
     dot_segments_are_resolved_for_routing,
     a_path_above_the_root_is_refused,

@@ -50,7 +50,9 @@ def ours(name, binary, engine, routes=1, most_backends=None):
         config = folder() / f"{name}.toml"
         addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends[:most_backends])
         prefixes = ["/", *(f"/service-{number}/v1" for number in range(1, routes))]
-        tables = (f'[[routes]]\nprefix = "{prefix}"\nbackend_addrs = [{addresses}]' for prefix in prefixes)
+        # As many idle connections as the other proxies are told to keep.
+        keys = f"backend_addrs = [{addresses}]\nkeepalive_connections = 1024"
+        tables = (f'[[routes]]\nprefix = "{prefix}"\n{keys}' for prefix in prefixes)
         # As many connections as any scenario has; upgraded ones are counted by the native engine alone.
         tunnels = "max_tunnels = 4000" if engine == "native" else ""
         config.write_text(f"""

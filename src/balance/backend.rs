@@ -32,7 +32,15 @@ pub struct Backend {
     /// Its name in logs.
     label: String,
     id: u64,
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
+    condition: Arc<Condition>,
+    /// Where exchanges wait for a backend of this route to become free.
+    line: Arc<Line>,
+}
+
+/// How the server is. After a reload the backend before it and the one after it have the same.
+#[derive(Debug)]
+struct Condition {
     /// Written by the health thread of the route, read by the balancers. A hint: nothing else depends on it, so
     /// `Relaxed`.
     healthy: AtomicBool,
@@ -44,8 +52,6 @@ pub struct Backend {
     /// Written by [`BackendGuard`](super::BackendGuard) alone. It steers balancing; with [`Line`] it decides who waits,
     /// so `SeqCst` where it goes down and where a full backend is looked at.
     in_flight: AtomicUsize,
-    /// Where exchanges wait for a backend of this route to become free.
-    line: Arc<Line>,
 }
 
 impl Backend {
@@ -66,13 +72,30 @@ impl Backend {
             config,
             resolved,
             label,
-            upstream,
-            healthy: AtomicBool::new(true),
-            passive: Passive::default(),
-            logged_at: AtomicU64::new(0),
-            told_out: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
+            upstream: Arc::new(upstream),
+            condition: Arc::new(Condition {
+                healthy: AtomicBool::new(true),
+                passive: Passive::default(),
+                logged_at: AtomicU64::new(0),
+                told_out: AtomicBool::new(false),
+                in_flight: AtomicUsize::new(0),
+            }),
             line,
+        }
+    }
+
+    /// The same server after a reload, with its health and what it carries. `upstream`: where connections are made in
+    /// another way from now on; else those that are kept stay.
+    #[must_use]
+    pub(crate) fn successor(&self, config: BackendConfig, upstream: Option<Upstream>) -> Self {
+        Self {
+            config,
+            resolved: self.resolved,
+            label: self.label.clone(),
+            id: self.id,
+            upstream: upstream.map_or_else(|| Arc::clone(&self.upstream), Arc::new),
+            condition: Arc::clone(&self.condition),
+            line: Arc::clone(&self.line),
         }
     }
 
@@ -110,46 +133,46 @@ impl Backend {
     /// Whether the probes say that exchanges may be sent to it.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.condition.healthy.load(Ordering::Relaxed)
     }
 
     /// Sets what the probes say and returns what it was.
     pub fn set_healthy(&self, healthy: bool) -> bool {
-        self.healthy.swap(healthy, Ordering::Relaxed)
+        self.condition.healthy.swap(healthy, Ordering::Relaxed)
     }
 
     /// What the exchanges say.
     pub(crate) fn passive(&self) -> &Passive {
-        &self.passive
+        &self.condition.passive
     }
 
     /// Whether a change of passive health may be logged above debug now.
     pub(crate) fn may_log(&self, now: Millis) -> bool {
-        let last = self.logged_at.load(Ordering::Relaxed);
+        let last = self.condition.logged_at.load(Ordering::Relaxed);
         if last != 0 && now.saturating_sub(last) < LOG_PAUSE {
             return false;
         }
-        self.logged_at.store(now, Ordering::Relaxed);
+        self.condition.logged_at.store(now, Ordering::Relaxed);
         true
     }
 
     /// Notes whether the log was last told that failures have taken it out, and returns what it was.
     pub(crate) fn told_out(&self, out: bool) -> bool {
-        self.told_out.swap(out, Ordering::Relaxed)
+        self.condition.told_out.swap(out, Ordering::Relaxed)
     }
 
     /// Exchanges it is carrying now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.condition.in_flight.load(Ordering::SeqCst)
     }
 
     pub(super) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.condition.in_flight.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.condition.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.line.call_next();
     }
 

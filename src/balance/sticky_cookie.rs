@@ -62,7 +62,7 @@ pub(crate) fn set_cookie(
     if named(fields, name).any(|id| id == backend.id() || can_be_used(id)) {
         return None;
     }
-    let (id, path) = (backend.id(), route.prefix.as_str());
+    let (id, path) = (backend.id(), route.key.prefix.as_str());
     let max_age = max_age_secs.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
     let value = format!("{name}={id:016x}; Path={path}; HttpOnly; SameSite=Lax{max_age}");
     HeaderValue::try_from(value).ok()

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ureq::Agent;
 
@@ -12,9 +13,12 @@ use crate::http::response_head::MAX_HEAD;
 /// The agents of backends that a name has moved away from stay until there are so many.
 const MOST: usize = 1024;
 
-/// All agents, by what tells the connections of one backend from those of others.
+/// All agents.
 #[derive(Debug, Default)]
-pub(super) struct Agents(Mutex<HashMap<usize, Agent>>);
+pub(super) struct Agents(Mutex<HashMap<Key, Agent>>);
+
+/// What tells the connections of one backend from those of others, and the time-outs that the agent was made with.
+type Key = (usize, [Duration; 3]);
 
 impl Agents {
     /// The agent of `backend`, which belongs to `route`.
@@ -23,7 +27,8 @@ impl Agents {
         if agents.len() >= MOST {
             agents.clear();
         }
-        agents.entry(backend.upstream().id()).or_insert_with(|| agent(route)).clone()
+        let times = [route.connect_timeout, route.response_timeout, route.idle_timeout];
+        agents.entry((backend.upstream().id(), times)).or_insert_with(|| agent(route)).clone()
     }
 }
 

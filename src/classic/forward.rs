@@ -26,6 +26,7 @@ use crate::http::headers::{Rewrite, rewrite};
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
 use crate::http::response_out::{Delimited, write_response_head};
 use crate::route::Route;
+use crate::snapshot::Snapshot;
 use crate::upstream::shortage;
 
 /// After all tries have failed, a held request tries again this much later.
@@ -34,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What one request needs, and how far it has come.
 pub(super) struct Forward<'a> {
     gateway: &'a Gateway,
+    snapshot: &'a Snapshot,
     agents: &'a Agents,
     head: &'a RequestHead,
     started: Instant,
@@ -43,8 +45,13 @@ pub(super) struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(gateway: &'a Gateway, agents: &'a Agents, head: &'a RequestHead) -> Self {
-        Self { gateway, agents, head, started: Instant::now(), guard: None, has_begun: false }
+    pub(super) fn new(
+        gateway: &'a Gateway,
+        snapshot: &'a Snapshot,
+        agents: &'a Agents,
+        head: &'a RequestHead,
+    ) -> Self {
+        Self { gateway, snapshot, agents, head, started: Instant::now(), guard: None, has_begun: false }
     }
 
     pub(super) fn started(&self) -> Instant {
@@ -62,7 +69,10 @@ impl<'a> Forward<'a> {
 
     /// Forwards the request and its answer. The status of that.
     pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
-        let route = Arc::clone(self.gateway.route(self.head)?);
+        if self.gateway.has_seen(self.head) {
+            return Err(Cause::LoopDetected);
+        }
+        let route = Arc::clone(self.snapshot.route(self.head)?);
         client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
@@ -77,7 +87,7 @@ impl<'a> Forward<'a> {
     /// Tries backends as long as another try is safe, allowed and in time.
     fn try_backends(&mut self, route: &Route, client: &mut Client) -> Result<Response<Body>, Cause> {
         let config = route.config();
-        let address = client_address(client.address(), &self.head.fields, &self.gateway.trusted);
+        let address = client_address(client.address(), &self.head.fields, &self.snapshot.trusted);
         let request = PickRequest { client: address, fields: &self.head.fields };
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut suspects: Vec<Arc<Backend>> = Vec::new();
@@ -140,7 +150,7 @@ impl<'a> Forward<'a> {
         let addr = guard.resolved().ok_or(not_sent(Cause::NameNotResolved))?;
         let upstream = guard.upstream();
         let keeps_host = config.preserve_host && !self.head.host.is_empty();
-        let trusted = self.gateway.trusted.iter().any(|network| network.contains(client.address()));
+        let trusted = self.snapshot.trusted.iter().any(|network| network.contains(client.address()));
         let forwarded_for = client.forwarded_for().clone();
         let with = Rewrite {
             host: if keeps_host { &self.head.host } else { upstream.host() },

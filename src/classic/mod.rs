@@ -21,11 +21,11 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tiny_http::Request;
 
 use crate::config::ServerConfig;
-use crate::downstream::listener::Listener;
+use crate::downstream::listener::{Change, Listener};
 use crate::exchange::gateway::Gateway;
-use crate::http::head::HeadLimits;
 use server::Server;
 use worker::Worker;
 
@@ -34,6 +34,8 @@ use worker::Worker;
 pub(crate) struct Classic {
     gateway: Arc<Gateway>,
     servers: Vec<Server>,
+    /// `None` when it has ended.
+    queue: Option<Sender<Request>>,
     /// Closed when the last worker has ended.
     workers: Receiver<Infallible>,
 }
@@ -48,15 +50,11 @@ impl Classic {
         listeners: Vec<Listener>,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
-        let limits = HeadLimits {
-            max_header_bytes: config.max_header_bytes.get(),
-            max_headers: config.max_headers.get(),
-        };
         let (queue, requests) = bounded(config.queue_size.get());
         let (alive, workers) = bounded(0);
         let agents = Arc::default();
         for number in 0..config.workers.get() {
-            let worker = Worker::new(Arc::clone(gateway), Arc::clone(&agents), limits);
+            let worker = Worker::new(Arc::clone(gateway), Arc::clone(&agents));
             let (requests, alive): (_, Sender<Infallible>) =
                 (Receiver::clone(&requests), Sender::clone(&alive));
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -64,17 +62,40 @@ impl Classic {
                 drop(alive);
             })?;
         }
-        let mut engine = Self { gateway: Arc::clone(gateway), servers: Vec::new(), workers };
+        let mut engine =
+            Self { gateway: Arc::clone(gateway), servers: Vec::new(), queue: Some(queue), workers };
         for listener in listeners {
-            engine.servers.push(Server::start(listener, queue.clone(), Arc::clone(gateway))?);
+            engine.add(listener)?;
         }
         Ok(engine)
+    }
+
+    fn add(&mut self, listener: Listener) -> io::Result<()> {
+        if let Some(queue) = &self.queue {
+            self.servers.push(Server::start(listener, queue.clone(), Arc::clone(&self.gateway))?);
+        }
+        Ok(())
+    }
+
+    /// After a reload.
+    pub(crate) fn change(&mut self, change: Change) {
+        let (removed, stay) =
+            self.servers.drain(..).partition(|server| change.removed.contains(server.addr()));
+        self.servers = stay;
+        Vec::into_iter(removed).for_each(Server::stop);
+        for listener in change.added {
+            let addr = listener.addr.clone();
+            if let Err(error) = self.add(listener) {
+                log::error!("cannot listen on {addr}: {error}");
+            }
+        }
     }
 
     /// Stops accepting, and lets what was received be answered until `deadline`. How many requests were cut: a thread that
     /// waits in a system call can't be called back, and ends with the process.
     pub(crate) fn drain(&mut self, deadline: Instant) -> usize {
         // With the last of them the queue has no sender any more, and a worker that finds it empty ends.
+        self.queue = None;
         for server in self.servers.drain(..) {
             server.stop();
         }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use tiny_http::Request;
 
 use super::client::{Client, MAX_LENGTH};
+use crate::config::ListenAddr;
 use crate::downstream::listener::Listener;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
@@ -22,6 +23,7 @@ const LOOK_UP: Duration = Duration::from_millis(500);
 
 /// The running thread.
 pub(super) struct Server {
+    addr: ListenAddr,
     tiny_http: Arc<tiny_http::Server>,
     is_stopped: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -33,6 +35,7 @@ impl Server {
         queue: Sender<Request>,
         gateway: Arc<Gateway>,
     ) -> io::Result<Self> {
+        let addr = listener.addr.clone();
         let tiny_http = tiny_http::Server::from_listener(listener.into_std()?, None);
         let tiny_http = Arc::new(tiny_http.map_err(|error| io::Error::other(error.to_string()))?);
         let is_stopped = Arc::new(AtomicBool::new(false));
@@ -40,7 +43,11 @@ impl Server {
         let thread = thread::Builder::new()
             .name("tiny-http".to_owned())
             .spawn(move || receive(&server, &queue, &gateway, &stop))?;
-        Ok(Self { tiny_http, is_stopped, thread })
+        Ok(Self { addr, tiny_http, is_stopped, thread })
+    }
+
+    pub(super) fn addr(&self) -> &ListenAddr {
+        &self.addr
     }
 
     /// Stops accepting. What has been received is in the queue.

@@ -24,12 +24,11 @@ use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
 pub(super) struct Worker {
     gateway: Arc<Gateway>,
     agents: Arc<Agents>,
-    limits: HeadLimits,
 }
 
 impl Worker {
-    pub(super) fn new(gateway: Arc<Gateway>, agents: Arc<Agents>, limits: HeadLimits) -> Self {
-        Self { gateway, agents, limits }
+    pub(super) fn new(gateway: Arc<Gateway>, agents: Arc<Agents>) -> Self {
+        Self { gateway, agents }
     }
 
     /// Until nobody sends requests any more.
@@ -44,7 +43,8 @@ impl Worker {
 
     fn serve(&self, request: Request) {
         let _in_flight = InFlight::enter(&self.gateway.counters);
-        let head = match head_of(&request, &self.limits) {
+        let snapshot = self.gateway.snapshot();
+        let head = match head_of(&request, &snapshot.limits.head) {
             Ok(head) => head,
             Err(error) => {
                 let is_head = *request.method() == tiny_http::Method::Head;
@@ -63,7 +63,7 @@ impl Worker {
             client.answer(&bytes);
             return;
         }
-        let mut forward = Forward::new(&self.gateway, &self.agents, &head);
+        let mut forward = Forward::new(&self.gateway, &snapshot, &self.agents, &head);
         let result = forward.run(&mut client);
         log::debug!(
             "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",

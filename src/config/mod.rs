@@ -27,7 +27,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::routing::Prefix;
+use crate::routing::{Prefix, RouteKey};
 
 pub use addr::BackendAddrError;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
@@ -192,8 +192,10 @@ pub struct IpNetwork {
 /// One `[[routes]]` table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    /// What request paths must begin with.
-    pub prefix: Prefix,
+    /// For which hosts and paths it is.
+    pub key: RouteKey,
+    /// What logs call it; absent: its hosts and prefix do.
+    pub name: Option<String>,
     /// At least one backend, no two alike.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
@@ -249,7 +251,8 @@ impl RouteConfig {
         // A quarter stays free, so that one hung backend cannot stop the other routes.
         let share = carried - carried / 4;
         Self {
-            prefix,
+            key: RouteKey { hosts: Vec::new(), prefix },
+            name: None,
             backends,
             algorithm: Algorithm::RoundRobin,
             sticky_cookie: None,
@@ -272,6 +275,24 @@ impl RouteConfig {
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
             tls: TlsConfig::default(),
+        }
+    }
+
+    /// Whether connections to its backends are made and kept as with `other`.
+    pub(crate) fn connects_like(&self, other: &Self) -> bool {
+        let connections = |route: &Self| (route.keepalive_connections, route.keepalive_idle);
+        self.tls == other.tls && connections(self) == connections(other)
+    }
+
+    /// What it is called in logs, thread names and wherever one route is told from another: its `name`, or its first host
+    /// and its prefix. No two routes have the same.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let RouteKey { hosts, prefix } = &self.key;
+        match (&self.name, hosts.first()) {
+            (Some(name), _) => name.clone(),
+            (None, None) => prefix.to_string(),
+            (None, Some(host)) => format!("{host}{prefix}"),
         }
     }
 }

@@ -99,8 +99,6 @@ const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below
 const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
-const NO_HOSTS: &str = "routes are told apart by prefix alone, not by host name; to pass the client's Host on to the \
-                        backends write preserve_host = true";
 const NO_REWRITING: &str = "requests are passed on as they are: paths and fields are not rewritten";
 
 /// The whole file.
@@ -217,6 +215,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
     expected: "tables that each begin with the line [[routes]], in double brackets",
     keys: &[
         "prefix",
+        "hosts",
+        "name",
         "backend_addrs",
         "balancing_algorithm",
         "hash_on",
@@ -251,6 +251,13 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("path_prefix", "prefix"),
         ("location", "prefix"),
         ("match", "prefix"),
+        ("host", "hosts"),
+        ("hostname", "hosts"),
+        ("hostnames", "hosts"),
+        ("domain", "hosts"),
+        ("domains", "hosts"),
+        ("server_name", "hosts"),
+        ("label", "name"),
         ("backend", "backend_addrs"),
         ("backends", "backend_addrs"),
         ("backend_address", "backend_addrs"),
@@ -279,17 +286,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
     ],
-    absent: &[
-        ("host", NO_HOSTS),
-        ("hosts", NO_HOSTS),
-        ("hostname", NO_HOSTS),
-        ("domain", NO_HOSTS),
-        ("server_name", NO_HOSTS),
-        ("rewrite", NO_REWRITING),
-        ("name", "routes have no names, they are told apart by prefix"),
-        ("strip_prefix", NO_REWRITING),
-        ("headers", NO_REWRITING),
-    ],
+    absent: &[("rewrite", NO_REWRITING), ("strip_prefix", NO_REWRITING), ("headers", NO_REWRITING)],
 };
 
 /// One `[[routes]]`.
@@ -298,6 +295,11 @@ pub(super) static ROUTE: TableKeys = TableKeys {
 pub(super) struct RawRoute {
     /// Whole segments: `/api` takes `/api` and `/api/x`, not `/apix`. The longest prefix wins. Required.
     pub(super) prefix: Option<Spanned<String>>,
+    /// Host names, or `*.` and the end of names; of requests to any port. Exact ones come before those with a star, those
+    /// before routes without hosts. Absent: any host.
+    pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What logs call the route. Absent: its first host and its prefix.
+    pub(super) name: Option<Spanned<String>>,
     /// At least one. Required.
     pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
     /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.

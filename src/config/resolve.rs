@@ -13,7 +13,7 @@ use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
     ListenAddr, RouteConfig, ServerConfig, warnings,
 };
-use crate::routing::Prefix;
+use crate::routing::{HostPattern, Prefix};
 
 /// Checks everything, and adds what it finds to `errors`.
 pub(super) fn resolve(
@@ -169,7 +169,7 @@ impl Resolver<'_> {
         if raw.is_empty() {
             self.missing(None, "routes", "at least one [[routes]] table with prefix and backend_addrs");
         }
-        let mut seen = HashMap::new();
+        let (mut seen, mut labels) = (HashMap::new(), HashMap::new());
         let mut routes = Vec::new();
         for (n, raw) in raw.into_iter().enumerate() {
             let key = format!("routes[{n}]");
@@ -177,25 +177,31 @@ impl Resolver<'_> {
             let raw = raw.into_inner();
             let prefix_span = raw.prefix.as_ref().map_or(span.clone(), Spanned::span);
             let prefix = self.prefix(&key, &span, raw.prefix.as_ref());
-            if let Some(prefix) = &prefix {
-                let line = self.document.line(prefix_span.start);
-                if let Some((first, first_line)) = seen.get(prefix) {
-                    let problem = format!(
-                        "\"{prefix}\" is the prefix of routes[{first}] already, on line {first_line}; \
-                         expected a different one for each route"
-                    );
-                    self.refuse(&prefix_span, &format!("{key}.prefix"), problem);
-                } else {
-                    seen.insert(prefix.clone(), (n, line));
-                }
-            }
+            let hosts = raw.hosts.map(|hosts| self.hosts(&key, hosts)).unwrap_or_default();
+            let is_new = prefix
+                .as_ref()
+                .is_some_and(|prefix| self.refuse_twice(n, &prefix_span, prefix, &hosts, &mut seen));
             let backends_at = raw.backend_addrs.as_ref().map(Spanned::span);
             let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
             let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
+            route.key.hosts = hosts;
+            let name_span = raw.name.as_ref().map_or(prefix_span, Spanned::span);
+            route.name = raw.name.and_then(|name| self.name(&key, name));
+            if let Some((first, line)) = labels.get(&route.label()).filter(|_| is_new) {
+                let problem = format!(
+                    "\"{}\" is what routes[{first}] is called already, on line {line}; expected a different name for \
+                     each route",
+                    route.label()
+                );
+                self.refuse(&name_span, &format!("{key}.name"), problem);
+            } else if is_new {
+                labels.insert(route.label(), (n, self.document.line(name_span.start)));
+            }
             self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
             if let Some(raw) = raw.sticky_cookie {
-                route.sticky_cookie = self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.prefix);
+                route.sticky_cookie =
+                    self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.key.prefix);
             }
             if let Some(raw) = raw.health_check {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
@@ -253,6 +259,65 @@ impl Resolver<'_> {
             routes.push(route);
         }
         routes
+    }
+
+    /// The hosts of a route.
+    fn hosts(&mut self, route: &str, raw: Spanned<Vec<Spanned<String>>>) -> Vec<HostPattern> {
+        let key = format!("{route}.hosts");
+        self.note(&key, &raw.span());
+        if raw.get_ref().is_empty() {
+            let problem = "the list is empty; expected at least one host, or no such key for any host";
+            self.refuse(&raw.span(), &key, problem.to_owned());
+        }
+        let mut hosts = Vec::new();
+        for text in raw.into_inner() {
+            match HostPattern::parse(text.get_ref()) {
+                Ok(host) if hosts.contains(&host) => {
+                    self.refuse(&text.span(), &key, format!("{:?} is listed twice", text.get_ref()));
+                }
+                Ok(host) => hosts.push(host),
+                Err(error) => self.refuse_text(&text, &key, error),
+            }
+        }
+        hosts
+    }
+
+    /// What a route is called. It stands in log lines and in names of threads.
+    fn name(&mut self, route: &str, text: Spanned<String>) -> Option<String> {
+        let name = text.get_ref();
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_word) {
+            let problem = "is no name; expected up to 64 letters, digits, \"-\", \"_\", \".\" or \"/\"";
+            self.refuse_text(&text, &format!("{route}.name"), problem);
+            return None;
+        }
+        Some(text.into_inner())
+    }
+
+    /// No two routes are for the same host and prefix: only one of them would ever be found. Whether this is the first.
+    fn refuse_twice(
+        &mut self,
+        n: usize,
+        at: &Range<usize>,
+        prefix: &Prefix,
+        hosts: &[HostPattern],
+        seen: &mut HashMap<(Prefix, Option<HostPattern>), (usize, usize)>,
+    ) -> bool {
+        let line = self.document.line(at.start);
+        let keys = if hosts.is_empty() { vec![None] } else { hosts.iter().cloned().map(Some).collect() };
+        for host in keys {
+            let of_host = host.as_ref().map(|host| format!(" for {host}")).unwrap_or_default();
+            if let Some((first, first_line)) = seen.get(&(prefix.clone(), host.clone())) {
+                let problem = format!(
+                    "\"{prefix}\" is the prefix of routes[{first}] already{of_host}, on line {first_line}; \
+                     expected a different one for each route"
+                );
+                self.refuse(at, &format!("routes[{n}].prefix"), problem);
+                return false;
+            }
+            seen.insert((prefix.clone(), host), (n, line));
+        }
+        true
     }
 
     /// A backend that is the proxy itself: each request would come back.

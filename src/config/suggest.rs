@@ -153,6 +153,8 @@ mod tests {
             (&ROUTE, "backend_adresses", "did you mean backend_addrs?"),
             (&ROUTE, "upstreams", "did you mean backend_addrs?"),
             (&ROUTE, "path", "did you mean prefix?"),
+            (&ROUTE, "host", "did you mean hosts?"),
+            (&ROUTE, "server_name", "did you mean hosts?"),
             (&ROUTE, "prefxi", "did you mean prefix?"),
             (&ROUTE, "algorithm", "did you mean balancing_algorithm?"),
             (&ROUTE, "max_inflight", "did you mean max_in_flight?"),
@@ -187,13 +189,11 @@ mod tests {
              response_timeout_secs, idle_timeout_secs, queue_timeout_secs or fail_timeout_secs?"
         );
         for (known, name, words) in [
-            (&ROUTE, "host", "not by host name"),
-            (&ROUTE, "hostnam", "not by host name"),
             (&TOP, "tls", "plain HTTP"),
             (&TOP, "backends", "below the line [[routes]]"),
             (&TOP, "path", "prefix, below the line [[routes]]"),
             (&SERVER, "tls", "plain HTTP"),
-            (&ROUTE, "name", "no names"),
+            (&ROUTE, "rewrite", "not rewritten"),
             (&SERVER, "port", "listen_addr"),
         ] {
             let advice = about_unknown(name, known).problem;

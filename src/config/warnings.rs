@@ -121,7 +121,7 @@ impl Warnings<'_> {
 
     /// A prefix is compared letter by letter. People who know patterns from elsewhere try them here.
     fn prefix(&mut self, written: &Written<'_>) {
-        let prefix = written.route.prefix.as_str();
+        let prefix = written.route.key.prefix.as_str();
         if let Some(compared) = normalize_path(prefix).filter(|compared| compared != prefix) {
             let problem = format!(
                 "\"{prefix}\" is never found: in a request \"{compared}\" is the same, and is what is compared; write that"

@@ -13,7 +13,7 @@ use crate::http::framing::BodyFraming;
 use crate::net::pipe::Pipe;
 
 /// What is collected before a backend is asked.
-const COLLECT: usize = 64 * 1024;
+pub(crate) const COLLECT: usize = 64 * 1024;
 /// A chunked body that is not complete after this long is sent on as it comes: its sender may be waiting for an answer to
 /// the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);

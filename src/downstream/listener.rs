@@ -19,6 +19,16 @@ pub(crate) struct Listener {
     pub addr: ListenAddr,
 }
 
+/// What a reload changes about accepting.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub added: Vec<Listener>,
+    /// They take what is in their backlogs, and close.
+    pub removed: Vec<ListenAddr>,
+    /// Connections there may be from now on. Those beyond it stay.
+    pub max_connections: usize,
+}
+
 /// The listeners for `addrs`: sockets passed in `LISTEN_FDS` where one fits, newly bound ones elsewhere. Passed sockets
 /// that fit no address are served too: whoever passed them wants that. `mode` is what the permissions of Unix-domain
 /// sockets become; a passed one keeps those it has.
@@ -34,16 +44,23 @@ pub(crate) fn open(
     for addr in addrs {
         let listener = match passed.iter().position(|listener| listener.addr == *addr) {
             Some(place) => passed.swap_remove(place),
-            None => match addr {
-                ListenAddr::Tcp(addr) => bind(*addr),
-                ListenAddr::Unix(path) => bind_unix(path, mode),
-            }
-            .map_err(|error| (addr.clone(), error))?,
+            None => open_one(addr, mode).map_err(|error| (addr.clone(), error))?,
         };
         listeners.push(listener);
     }
     listeners.append(&mut passed);
     Ok(listeners)
+}
+
+/// A new listener.
+///
+/// # Errors
+/// The address can't be bound.
+pub(crate) fn open_one(addr: &ListenAddr, mode: Option<u32>) -> io::Result<Listener> {
+    match addr {
+        ListenAddr::Tcp(addr) => bind(*addr),
+        ListenAddr::Unix(path) => bind_unix(path, mode),
+    }
 }
 
 fn bind(addr: SocketAddr) -> io::Result<Listener> {

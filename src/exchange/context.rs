@@ -1,22 +1,26 @@
 //! [`Context`]: what an exchange is lent while it advances.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::gateway::Gateway;
 use super::queued::Wakeup;
-use crate::downstream::connection::Limits;
 use crate::net::poller::Token;
+use crate::snapshot::Snapshot;
 use crate::upstream::connections::Upstreams;
 
 /// One read from a socket, at most.
 pub(crate) const READ: usize = 32 * 1024;
+/// What the [`Buffers`] of a worker take, as long as none of them has grown.
+pub(crate) const BUFFERS: usize = 4 * READ;
 /// Bytes that one connection may move before others get a turn.
 pub(crate) const TURN: usize = 256 * 1024;
 
 /// What belongs to the worker and is lent to one exchange at a time.
 pub(crate) struct Context<'a> {
     pub gateway: &'a Gateway,
-    pub limits: &'a Limits,
+    /// The configuration at work, for what begins now.
+    pub snapshot: &'a Arc<Snapshot>,
     pub upstreams: &'a mut Upstreams,
     pub buffers: &'a mut Buffers,
     pub now: Instant,

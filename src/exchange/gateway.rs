@@ -4,20 +4,18 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::config::IpNetwork;
+use arc_swap::ArcSwap;
+
 use crate::counters::Counters;
-use crate::error::Cause;
-use crate::http::framing::BodyFraming;
 use crate::http::head::RequestHead;
 use crate::http::headers::has_passed;
-use crate::route::Route;
-use crate::routing::RouteTable;
+use crate::snapshot::Snapshot;
 
-/// Everything an exchange needs, shared by all workers and never changed while they run.
+/// Everything an exchange needs, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    pub routes: RouteTable<Arc<Route>>,
-    pub trusted: Vec<IpNetwork>,
+    /// Swapped as a whole by a reload.
+    pub snapshot: ArcSwap<Snapshot>,
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
@@ -39,23 +37,22 @@ impl Gateway {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The route of a request, if it takes a body of that length, and has not come through here before.
-    pub(crate) fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
-        if has_passed(&head.fields, &self.via) {
-            return Err(Cause::LoopDetected);
-        }
-        let route = self.routes.find(head.target.routing_path()).ok_or(Cause::NoRoute)?;
-        match (head.framing, route.config().max_body_bytes) {
-            (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
-            _ => Ok(route),
-        }
+    /// The request has come through this very proxy before.
+    pub(crate) fn has_seen(&self, head: &RequestHead) -> bool {
+        has_passed(&head.fields, &self.via)
+    }
+
+    /// The configuration at work.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
     }
 }
 
 /// A bounded number of places: `max_tunnels`, `max_exchanges`.
 #[derive(Debug)]
 pub(crate) struct Places {
-    max: usize,
+    /// Changed by a reload. A bound and nothing else: `Relaxed`.
+    max: AtomicUsize,
     /// Places taken. Each guards one thing and nothing else: `Relaxed`.
     taken: Arc<AtomicUsize>,
 }
@@ -72,17 +69,33 @@ impl Drop for Place {
 
 impl Places {
     pub(crate) fn new(max: usize) -> Self {
-        Self { max, taken: Arc::default() }
+        Self { max: AtomicUsize::new(max), taken: Arc::default() }
     }
 
     /// Whether there are any places at all.
     pub(crate) fn may_take(&self) -> bool {
-        self.max > 0
+        self.max() > 0
+    }
+
+    fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// From now on there are so many. Those that are taken stay taken.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Places that are taken now.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// A place, if one is free.
     pub(crate) fn take(&self) -> Option<Place> {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
+        let max = self.max();
+        let one_more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Place(Arc::clone(&self.taken)))
     }

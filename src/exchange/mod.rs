@@ -37,11 +37,12 @@ use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
+use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
 use client_address::client_address;
 use connect::Connect;
 use context::Context;
-use gateway::{Gateway, Place};
+use gateway::Place;
 use queued::Queued;
 use relay::Relay;
 use send::Upload;
@@ -151,6 +152,8 @@ pub(crate) struct Exchange {
     owes_continue: bool,
     /// The client had ended its side before a backend was asked: it waits for the answer all the same.
     half_closed: bool,
+    /// What it began under.
+    snapshot: Arc<Snapshot>,
     route: Option<(Arc<Route>, Option<RouteGuard>)>,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
@@ -178,8 +181,9 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has just come in.
-    pub(crate) fn new(head: Box<RequestHead>, peer: IpAddr, gateway: &Gateway, now: Instant) -> Self {
-        let client = client_address(peer, &head.fields, &gateway.trusted);
+    pub(crate) fn new(head: Box<RequestHead>, peer: IpAddr, cx: &Context<'_>) -> Self {
+        let (gateway, snapshot, now) = (cx.gateway, cx.snapshot, cx.now);
+        let client = client_address(peer, &head.fields, &snapshot.trusted);
         let place = gateway.exchanges.take();
         Self {
             body: RequestBody::new(head.framing, now),
@@ -188,6 +192,7 @@ impl Exchange {
             stage: Stage::Begin,
             owes_continue: head.expect_continue,
             half_closed: false,
+            snapshot: Arc::clone(snapshot),
             route: None,
             deadline: None,
             tried: Vec::new(),
@@ -284,7 +289,10 @@ impl Exchange {
         if let Some(bytes) = last_hop::answer(&self.head, self.may_keep_alive(cx)) {
             return Next::Answer(bytes);
         }
-        let route = match cx.gateway.route(&self.head) {
+        if cx.gateway.has_seen(&self.head) {
+            return Next::Failed(Cause::LoopDetected);
+        }
+        let route = match self.snapshot.route(&self.head) {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };
@@ -318,7 +326,7 @@ impl Exchange {
                 }
             }
             Ok(false) => {
-                let due = self.body_due(cx);
+                let due = self.body_due();
                 Next::Wait(due.or(self.body.collect_due(cx.now).map(Due::look)))
             }
             Err(cause) => Next::Failed(cause),
@@ -337,14 +345,15 @@ impl Exchange {
     }
 
     /// When the client is too slow with its body.
-    fn body_due(&self, cx: &Context<'_>) -> Due {
-        let at = self.body.pace.due(cx.limits.read_timeout, cx.limits.min_body_rate);
+    fn body_due(&self) -> Due {
+        let limits = &self.snapshot.limits;
+        let at = self.body.pace.due(limits.read_timeout, limits.min_body_rate);
         Due::fails(at, Cause::BodyTimeout)
     }
 
     /// A time is over. `None`: it was not, after all.
     fn expire(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Option<Progress> {
-        let limits = cx.limits;
+        let limits = &self.snapshot.limits;
         let is_over = match (cause, &mut self.stage) {
             (Cause::BodyTimeout, _) => {
                 self.body.pace.is_too_slow(cx.now, limits.read_timeout, limits.min_body_rate)

@@ -211,15 +211,16 @@ impl Exchange {
         if up == WaitsFor::Turn || matches!(down, Waits::ForTurn) {
             return Next::Again;
         }
-        let Some(due) = self.relay_due(&down, cx) else { return Next::Failed(Cause::Internal) };
+        let Some(due) = self.relay_due(&down) else { return Next::Failed(Cause::Internal) };
         Next::Wait(due.or(self.send_due(up, cx)))
     }
 
-    fn relay_due(&self, down: &Waits, cx: &Context<'_>) -> Option<Due> {
+    fn relay_due(&self, down: &Waits) -> Option<Due> {
         let (Stage::Relay(relay), Some((route, _))) = (&self.stage, &self.route) else { return None };
         Some(match (down, &relay.taken) {
             (Waits::ForClient, Some(pace)) => {
-                let at = pace.due(cx.limits.write_timeout, cx.limits.min_answer_rate);
+                let limits = &self.snapshot.limits;
+                let at = pace.due(limits.write_timeout, limits.min_answer_rate);
                 Due::fails(at, Cause::WriteTimeout)
             }
             _ => {
@@ -333,3 +334,6 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

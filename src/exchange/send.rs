@@ -72,7 +72,7 @@ impl Exchange {
         };
         self.upload = Upload::new(cx.now);
         let mut out = cx.buffers.take_out();
-        let trusted = cx.gateway.trusted.iter().any(|network| network.contains(client.address()));
+        let trusted = self.snapshot.trusted.iter().any(|network| network.contains(client.address()));
         let with = Rewrite {
             host,
             client: client.forwarded_for(),
@@ -228,7 +228,7 @@ impl Exchange {
                 let at = self.upload.progress + route.config().response_timeout;
                 Some(Due::fails(at, Cause::ResponseTimeout))
             }
-            WaitsFor::Client => Some(self.body_due(cx)),
+            WaitsFor::Client => Some(self.body_due()),
         }
     }
 }

@@ -48,7 +48,7 @@ impl HealthChecker {
         let Some(check) = route.config().health_check.clone() else {
             return Ok(None);
         };
-        let name = thread_name("health", route.config().prefix.as_str());
+        let name = thread_name("health", route.label());
         let (alive, ended) = mpsc::channel();
         let stop = StopToken::new();
         let checker = Self {
@@ -111,7 +111,7 @@ impl HealthChecker {
             }
         }
         if left > 0 {
-            log::debug!("stopped with probes under way route={} probes={left}", prober.prefix());
+            log::debug!("stopped with probes under way route={} probes={left}", prober.route_label());
         }
     }
 }

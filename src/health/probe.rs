@@ -27,8 +27,8 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    pub(super) fn prefix(&self) -> &str {
-        self.route.config().prefix.as_str()
+    pub(super) fn route_label(&self) -> &str {
+        self.route.label()
     }
 
     /// Probes `backend` and sets its health accordingly. Runs on the thread of the probe.
@@ -37,7 +37,7 @@ impl Prober {
             Ok(Ok(status)) => Ok(status),
             Ok(Err(ProbeError::Failed(reason))) => Err(reason),
             Ok(Err(ProbeError::NotAsked(reason))) => {
-                let (route, addr) = (self.prefix(), backend.label());
+                let (route, addr) = (self.route_label(), backend.label());
                 log::debug!("not probed route={route} backend={addr} reason={reason:?}");
                 return streak;
             }
@@ -47,7 +47,7 @@ impl Prober {
             // The backend may by now belong to another configuration, with another health check.
             return streak;
         }
-        let (route, addr) = (self.prefix(), backend.label());
+        let (route, addr) = (self.route_label(), backend.label());
         match verdict(outcome) {
             Ok(status) => {
                 self.route.note_success(backend);
@@ -75,7 +75,7 @@ impl Prober {
 impl std::fmt::Debug for Prober {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prober")
-            .field("route", &self.prefix())
+            .field("route", &self.route_label())
             .field("check", &self.check)
             .finish_non_exhaustive()
     }

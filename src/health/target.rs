@@ -44,7 +44,7 @@ impl Target {
                     log_sparingly!(
                         error,
                         "probe thread panicked route={} backend={} reason={:?}",
-                        prober.prefix(),
+                        prober.route_label(),
                         self.backend.label(),
                         panic_message(&*panic),
                     );
@@ -66,7 +66,7 @@ impl Target {
                     warn,
                     "cannot start a probe: raise the limit of threads of this user or service (ulimit -u, TasksMax) \
                  route={} backend={} reason={:?}",
-                    prober.prefix(),
+                    prober.route_label(),
                     self.backend.label(),
                     error.to_string(),
                 );

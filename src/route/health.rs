@@ -28,7 +28,7 @@ impl Route {
     pub(crate) fn note_success(&self, backend: &Backend) {
         if backend.passive().succeeded() {
             self.line.call_all();
-            let (route, label) = (&self.config.prefix, backend.label());
+            let (route, label) = (self.label(), backend.label());
             // Who reads that it went can read that it came back.
             if backend.told_out(false) {
                 log::info!("backend answers again route={route} backend={label}");
@@ -50,7 +50,7 @@ impl Route {
                 | Cause::TlsFailed(_)
                 | Cause::BackendClosed
         );
-        let (route, label) = (&self.config.prefix, backend.label());
+        let (route, label) = (self.label(), backend.label());
         if cause.blame() == Blame::Upstream {
             log::debug!("backend failed route={route} backend={label} cause={cause}");
         }
@@ -99,7 +99,7 @@ impl Route {
         };
         self.line.call_all();
         if none_left {
-            log::warn!("no healthy backend left route={}", self.config.prefix.as_str());
+            log::warn!("no healthy backend left route={}", self.label());
         }
         none_left
     }

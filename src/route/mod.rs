@@ -29,14 +29,16 @@ pub use pick::Pick;
 #[derive(Debug)]
 pub struct Route {
     config: RouteConfig,
+    label: String,
     passive: PassivePolicy,
     /// Swapped as a whole when a name has got other addresses; an exchange keeps the one it picked from.
     group: ArcSwap<Group>,
     /// Where exchanges wait while all backends are full.
     line: Arc<Line>,
     /// Written by [`enter`](Self::enter) and the drop of [`RouteGuard`] alone. It guards no other data, and that it
-    /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`.
-    in_flight: AtomicUsize,
+    /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`. After a reload the route
+    /// before it and the one after it have the same.
+    in_flight: Arc<AtomicUsize>,
     /// Whether the log was last told that a healthy backend is left. Taken by the probes of this route alone, after
     /// they set a backend's health, never on the request path. A lock because looking at all backends and noting
     /// what was seen must be one step: else the older of two sights could be the one that stays.
@@ -63,11 +65,12 @@ impl Route {
         let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
         let balancer = balancer(&config, &backends);
         Self {
+            label: config.label(),
             config,
             passive,
             group: ArcSwap::from_pointee(Group { backends, balancer }),
             line,
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             known_healthy,
             taking_out: Mutex::default(),
         }
@@ -87,10 +90,31 @@ impl Route {
         Ok(route)
     }
 
-    /// Its table in the configuration; the prefix names it in logs.
+    /// What becomes of a route when its table has changed: backends that stay keep their health, what they carry, and, where
+    /// nothing about their connections has changed, the connections that are kept; so do the addresses of names.
+    ///
+    /// # Errors
+    /// An address can't be used.
+    pub(crate) fn successor(&self, config: &RouteConfig) -> io::Result<Self> {
+        let empty = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
+        let route = Self { in_flight: Arc::clone(&self.in_flight), ..empty };
+        let backends = route.backends_after(self)?;
+        let balancer = balancer(config, &backends);
+        *lock(&route.known_healthy) = *lock(&self.known_healthy);
+        route.group.store(Arc::new(Group { backends, balancer }));
+        Ok(route)
+    }
+
+    /// Its table in the configuration.
     #[must_use]
     pub fn config(&self) -> &RouteConfig {
         &self.config
+    }
+
+    /// What it is called in logs: see [`RouteConfig::label`].
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// Its backends now, in the order of the configuration.

@@ -27,7 +27,7 @@ impl Route {
     ) {
         let before = self.backends();
         let known: Vec<_> = before.iter().filter(|backend| backend.config() == entry).collect();
-        let (addr, route) = (&entry.addr, &self.config.prefix);
+        let (addr, route) = (&entry.addr, self.label());
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -84,14 +84,42 @@ impl Route {
     pub(super) fn known_backends(&self) -> io::Result<Vec<Arc<Backend>>> {
         let mut backends = Vec::new();
         for entry in &self.config.backends {
-            if names::is_name(&entry.addr) {
-                // What is wrong with it whatever its address: no CA certificates, for one.
-                Upstream::new(&entry.addr, None, &self.config)?;
-                continue;
-            }
-            let nobody = |_: &str, _: u16| Err(io::ErrorKind::NotFound.into());
-            for resolved in names::addresses(&entry.addr, &nobody)? {
+            for resolved in self.known_addresses(entry)? {
                 backends.push(self.new_backend(entry, resolved)?);
+            }
+        }
+        Ok(backends)
+    }
+
+    /// The addresses of an entry that need no resolver.
+    fn known_addresses(&self, entry: &BackendConfig) -> io::Result<Vec<Option<SocketAddr>>> {
+        if names::is_name(&entry.addr) {
+            // What is wrong with it whatever its address: no CA certificates, for one.
+            Upstream::new(&entry.addr, None, &self.config)?;
+            return Ok(Vec::new());
+        }
+        names::addresses(&entry.addr, &|_: &str, _: u16| Err(io::ErrorKind::NotFound.into()))
+    }
+
+    /// The backends of a route that comes after `before`: those of it that are still in the file, and what is new there.
+    pub(super) fn backends_after(&self, before: &Self) -> io::Result<Vec<Arc<Backend>>> {
+        let known = before.backends();
+        let connects_alike = self.config.connects_like(&before.config);
+        let mut backends = Vec::new();
+        for entry in &self.config.backends {
+            let mut of_entry = known.iter().filter(|backend| backend.config().addr == entry.addr).peekable();
+            if of_entry.peek().is_none() {
+                for resolved in self.known_addresses(entry)? {
+                    backends.push(self.new_backend(entry, resolved)?);
+                }
+            }
+            for backend in of_entry {
+                let upstream = if connects_alike {
+                    None
+                } else {
+                    Some(Upstream::new(&entry.addr, backend.resolved(), &self.config)?)
+                };
+                backends.push(Arc::new(backend.successor(entry.clone(), upstream)));
             }
         }
         Ok(backends)

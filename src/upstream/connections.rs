@@ -179,6 +179,13 @@ impl Upstreams {
         self.swept.map(|now| now + SWEEP)
     }
 
+    /// Connections in use.
+    #[cfg(test)]
+    pub(crate) fn used(&mut self) -> usize {
+        let tokens = self.slots.tokens();
+        tokens.into_iter().filter(|token| matches!(self.slots.get_mut(*token), Some(Slot::Used(_)))).count()
+    }
+
     /// Connections in use that `client` left behind when its exchange ended in a panic.
     pub(crate) fn forget_those_of(&mut self, client: Token) {
         for token in self.slots.tokens() {

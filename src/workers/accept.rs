@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use socket2::Socket;
 
 use super::mailbox::Mailbox;
 use super::turns;
+use crate::config::ListenAddr;
 use crate::counters::Counters;
-use crate::downstream::listener::{BACKLOG, Listener};
+use crate::downstream::listener::{BACKLOG, Change, Listener};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::poller::{Events, Poller, Token, Waker};
 
@@ -28,15 +29,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The running thread.
 #[derive(Debug)]
 pub(super) struct Accept {
-    drain: Sender<Instant>,
+    orders: Sender<Order>,
     waker: Waker,
     thread: JoinHandle<()>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Order {
+    /// Take what is in the backlogs, until then, and close the listeners.
+    Drain(Instant),
+    Change(Change),
 }
 
 /// `max_connections`.
 #[derive(Debug)]
 struct Places {
-    max: usize,
+    /// Written by the thread alone: `Relaxed`.
+    max: AtomicUsize,
     taken: AtomicUsize,
     /// The thread waits for a place. Both sides change one of the two and then read the other: `SeqCst`.
     is_full: AtomicBool,
@@ -56,8 +66,23 @@ impl Drop for ConnectionPlace {
     }
 }
 
+#[cfg(test)]
+impl ConnectionPlace {
+    /// The only one.
+    pub(super) fn for_tests(waker: Waker) -> Self {
+        let places = Places {
+            max: AtomicUsize::new(1),
+            taken: AtomicUsize::new(1),
+            is_full: AtomicBool::new(false),
+            waker,
+        };
+        Self(Arc::new(places))
+    }
+}
+
 fn take_place(places: &Arc<Places>) -> Option<ConnectionPlace> {
-    let one_more = |taken| (taken < places.max).then_some(taken + 1);
+    let max = places.max.load(Ordering::Relaxed);
+    let one_more = |taken| (taken < max).then_some(taken + 1);
     places.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
     Some(ConnectionPlace(Arc::clone(places)))
 }
@@ -70,40 +95,43 @@ impl Accept {
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
-        let mut sockets = Vec::new();
-        for listener in listeners {
-            let socket = listener.into_polled()?;
-            poller.add_listener(&socket, sockets.len() as Token)?;
-            sockets.push(socket);
-        }
         let waker = poller.waker();
-        let (drain, from_main) = bounded(1);
+        let (orders, from_main) = unbounded();
         let places = Places {
-            max: max_connections,
+            max: AtomicUsize::new(max_connections),
             taken: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
             waker: waker.clone(),
         };
         let mut door = Door {
             poller,
-            listeners: sockets,
+            listeners: Vec::new(),
             workers,
             places: Arc::new(places),
             state: State::Open,
             cannot_accept: CannotAccept::No,
-            drain: from_main,
+            orders: from_main,
             drain_until: None,
         };
+        for listener in listeners {
+            door.add(listener)?;
+        }
         let thread = thread::Builder::new().name("accept".to_owned()).spawn(move || {
             let mut events = Events::new();
             turns::run("the accept thread", &counters, || door.turn(&mut events));
         })?;
-        Ok(Self { drain, waker, thread })
+        Ok(Self { orders, waker, thread })
+    }
+
+    /// After a reload.
+    pub(super) fn change(&self, change: Change) {
+        let _ = self.orders.send(Order::Change(change));
+        self.waker.wake();
     }
 
     /// Takes what is in the backlogs, and closes the listeners.
     pub(super) fn drain(self, deadline: Instant) {
-        let _ = self.drain.try_send(deadline);
+        let _ = self.orders.send(Order::Drain(deadline));
         self.waker.wake();
         if self.thread.join().is_err() {
             log::error!("the accept thread had panicked");
@@ -123,13 +151,14 @@ enum State {
 /// What the thread owns.
 struct Door {
     poller: Poller,
-    listeners: Vec<Socket>,
+    /// The poller's tokens are their places: who leaves, leaves it empty.
+    listeners: Vec<Option<(ListenAddr, Socket)>>,
     workers: Vec<Mailbox>,
     places: Arc<Places>,
     state: State,
     /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: CannotAccept,
-    drain: Receiver<Instant>,
+    orders: Receiver<Order>,
     /// The drain has begun, and ends then.
     drain_until: Option<Instant>,
 }
@@ -155,7 +184,7 @@ impl Door {
             State::Open | State::Full => None,
         };
         self.poller.about_to_sleep();
-        let patience = if self.drain.is_empty() && !self.may_open() { paused } else { Some(Duration::ZERO) };
+        let patience = if self.orders.is_empty() && !self.may_open() { paused } else { Some(Duration::ZERO) };
         if let Err(error) = self.poller.wait(events, patience) {
             turns::poller_failed("no connection can be accepted", &error);
         }
@@ -163,8 +192,51 @@ impl Door {
         for event in events.iter() {
             self.accept(usize::try_from(event.token).unwrap_or(usize::MAX), BATCH);
         }
-        self.drain_until = self.drain.try_recv().ok();
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Drain(deadline) => self.drain_until = Some(deadline),
+                Order::Change(change) => self.change(change),
+            }
+        }
         ControlFlow::Continue(())
+    }
+
+    fn add(&mut self, listener: Listener) -> io::Result<()> {
+        let addr = listener.addr.clone();
+        let socket = listener.into_polled()?;
+        let free = self.listeners.iter().position(Option::is_none);
+        let number = free.unwrap_or_else(|| {
+            self.listeners.push(None);
+            self.listeners.len() - 1
+        });
+        self.poller.add_listener(&socket, number as Token)?;
+        if self.state != State::Open {
+            self.poller.report_listener(&socket, number as Token, false)?;
+        }
+        if let Some(place) = self.listeners.get_mut(number) {
+            *place = Some((addr, socket));
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) {
+        self.places.max.store(change.max_connections, Ordering::Relaxed);
+        for number in 0..self.listeners.len() {
+            let is_removed = |(addr, _): &(ListenAddr, Socket)| change.removed.contains(addr);
+            if self.listeners.get(number).and_then(Option::as_ref).is_some_and(is_removed) {
+                // Closing it would reset them.
+                self.accept(number, usize::from(BACKLOG));
+                if let Some(place) = self.listeners.get_mut(number) {
+                    *place = None;
+                }
+            }
+        }
+        for listener in change.added {
+            let addr = listener.addr.clone();
+            if let Err(error) = self.add(listener) {
+                log::error!("cannot listen on {addr}: {error}");
+            }
+        }
     }
 
     /// Accepts what waits, `most` at most. How many those were.
@@ -179,7 +251,7 @@ impl Door {
 
     /// Whether another one may wait.
     fn accept_one(&mut self, number: usize) -> bool {
-        let Some(listener) = self.listeners.get(number) else { return false };
+        let Some(Some((_, listener))) = self.listeners.get(number) else { return false };
         let Some(place) = take_place(&self.places) else {
             self.places.is_full.store(true, Ordering::SeqCst);
             self.stop_for(State::Full);
@@ -225,7 +297,7 @@ impl Door {
     fn may_open(&self) -> bool {
         match self.state {
             State::Open => false,
-            State::Full => self.places.taken.load(Ordering::SeqCst) < self.places.max,
+            State::Full => self.places.taken.load(Ordering::SeqCst) < self.places.max.load(Ordering::Relaxed),
             State::PausedUntil(at) => Instant::now() >= at,
         }
     }
@@ -245,6 +317,7 @@ impl Door {
 
     fn report_listeners(&self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
+            let Some((_, listener)) = listener else { continue };
             if let Err(error) = self.poller.report_listener(listener, number as Token, wanted) {
                 log_sparingly!(error, "a listener cannot be polled: {error}");
             }

@@ -86,9 +86,10 @@ impl Client {
             return Some(Outcome::Close);
         }
         let buffers = &mut *cx.buffers;
-        let mut step = self.connection.receive(&mut buffers.read, cx.limits, cx.now, &mut cx.budget);
+        let limits = &cx.snapshot.limits;
+        let mut step = self.connection.receive(&mut buffers.read, limits, cx.now, &mut cx.budget);
         if let Step::Wait = step {
-            let due = self.connection.due(cx.limits, cx.gateway.is_draining());
+            let due = self.connection.due(limits, cx.gateway.is_draining());
             if cx.now < due {
                 return Some(Outcome::Wait(due));
             }
@@ -98,8 +99,7 @@ impl Client {
             Step::Wait | Step::Again => return Some(Outcome::Again),
             Step::Close => return Some(Outcome::Close),
             Step::Request(head) => {
-                self.exchange =
-                    Some(Box::new(Exchange::new(head, self.connection.address(), cx.gateway, cx.now)));
+                self.exchange = Some(Box::new(Exchange::new(head, self.connection.address(), cx)));
             }
             Step::Refuse(cause) => self.refuse(cause, cx),
         }

@@ -81,6 +81,11 @@ impl Mailbox {
         self.wakeup.waker.wake();
     }
 
+    /// Makes the worker look around.
+    pub(super) fn wake(&self) {
+        self.wakeup.waker.wake();
+    }
+
     /// Nobody deals out connections any more: the worker sees it when it is awake.
     pub(super) fn close(self) {
         let Self { connections, wakeup, .. } = self;

@@ -13,10 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::config::ServerConfig;
-use crate::downstream::connection::Limits;
-use crate::downstream::listener::Listener;
+use crate::downstream::listener::{Change, Listener};
 use crate::exchange::gateway::Gateway;
-use crate::http::head::HeadLimits;
 use accept::Accept;
 use mailbox::Mailbox;
 use worker::Worker;
@@ -46,20 +44,29 @@ impl Workers {
         max_clients: usize,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
-        let limits = limits(config);
         let mut engine = Self { accept: None, workers: Vec::new() };
         for number in 0..config.workers.get() {
             let (mailbox, inbox, poller) = Mailbox::new()?;
             let gateway = Arc::clone(gateway);
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || Worker::new(poller, inbox, gateway, limits).run())?;
+                .spawn(move || Worker::new(poller, inbox, gateway).run())?;
             engine.workers.push(Running { mailbox, thread });
         }
         let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
         engine.accept =
             Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(&gateway.counters))?);
         Ok(engine)
+    }
+
+    /// After a reload: who sleeps lets go of the snapshot before.
+    pub(crate) fn change(&self, change: Change) {
+        if let Some(accept) = &self.accept {
+            accept.change(change);
+        }
+        for worker in &self.workers {
+            worker.mailbox.wake();
+        }
     }
 
     /// Stops accepting, lets what is under way finish until `deadline`, and joins every thread. How many requests were
@@ -87,21 +94,6 @@ impl Workers {
     }
 }
 
-fn limits(config: &ServerConfig) -> Limits {
-    Limits {
-        head: HeadLimits {
-            max_header_bytes: config.max_header_bytes.get(),
-            max_headers: config.max_headers.get(),
-        },
-        header_timeout: config.header_timeout,
-        keepalive_timeout: config.keepalive_timeout,
-        read_timeout: config.read_timeout,
-        write_timeout: config.write_timeout,
-        min_body_rate: config.min_body_rate,
-        min_answer_rate: config.min_answer_rate,
-    }
-}
-
 impl Drop for Workers {
     fn drop(&mut self) {
         // After a drain there is nobody left.
@@ -114,15 +106,16 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::atomic::AtomicBool;
 
+    use arc_swap::ArcSwap;
+
     use super::*;
     use crate::counters::Counters;
     use crate::exchange::gateway::Places;
-    use crate::routing::RouteTable;
+    use crate::snapshot::Snapshot;
 
     pub(super) fn gateway() -> Arc<Gateway> {
         Arc::new(Gateway {
-            routes: RouteTable::new(Vec::new()),
-            trusted: Vec::new(),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &ServerConfig::default(), &[])),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),

@@ -13,13 +13,14 @@ use crossbeam_channel::TryRecvError;
 use super::client::{Client, Outcome};
 use super::mailbox::{Accepted, Inbox};
 use super::turns;
-use crate::downstream::connection::{Connection, Limits};
+use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
 use crate::exchange::gateway::Gateway;
 use crate::logging::sparingly::log_sparingly;
 use crate::net::deadlines::Deadlines;
 use crate::net::poller::{Event, Events, Poller, Token};
 use crate::net::slab::Slab;
+use crate::snapshot::Snapshot;
 use crate::upstream::connections::{BACKEND, Upstreams};
 
 /// Connections taken in before those that are here get a turn.
@@ -31,7 +32,8 @@ pub(super) struct Worker {
     inbox: Inbox,
     poller: Rc<Poller>,
     gateway: Arc<Gateway>,
-    limits: Limits,
+    /// The configuration at work, as of this turn.
+    snapshot: Arc<Snapshot>,
     clients: Slab<Box<Client>>,
     upstreams: Upstreams,
     buffers: Buffers,
@@ -45,14 +47,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(poller: Poller, inbox: Inbox, gateway: Arc<Gateway>, limits: Limits) -> Self {
+    pub(super) fn new(poller: Poller, inbox: Inbox, gateway: Arc<Gateway>) -> Self {
         let poller = Rc::new(poller);
         Self {
             upstreams: Upstreams::new(Rc::clone(&poller)),
             poller,
             inbox,
+            snapshot: gateway.snapshot(),
             gateway,
-            limits,
             clients: Slab::new(0),
             buffers: Buffers::new(),
             deadlines: Deadlines::new(),
@@ -72,10 +74,16 @@ impl Worker {
     /// Waits until there is something to do, and does it.
     fn turn(&mut self, events: &mut Events) -> ControlFlow<usize> {
         let patience = self.patience();
+        self.turn_within(patience, events)
+    }
+
+    /// Waits for no longer than `patience`; `None`: as long as it takes.
+    fn turn_within(&mut self, patience: Option<Duration>, events: &mut Events) -> ControlFlow<usize> {
         if let Err(error) = self.poller.wait(events, patience) {
             turns::poller_failed("the connections of a worker can't go on", &error);
         }
         let now = Instant::now();
+        self.snapshot = self.gateway.snapshot();
         for event in events.iter() {
             self.note(event);
         }
@@ -185,7 +193,7 @@ impl Worker {
         client.has_turn = false;
         let mut cx = Context {
             gateway: &self.gateway,
-            limits: &self.limits,
+            snapshot: &self.snapshot,
             upstreams: &mut self.upstreams,
             buffers: &mut self.buffers,
             now,
@@ -248,22 +256,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ServerConfig;
-    use crate::workers::limits;
-    use crate::workers::mailbox::Mailbox;
-    use crate::workers::tests::gateway;
-
-    /// Else the drain would take all of its time.
-    #[test]
-    fn who_falls_asleep_notices_that_nobody_else_will_come() {
-        let (mailbox, inbox, poller) = Mailbox::new().unwrap();
-        let mut worker = Worker::new(poller, inbox, gateway(), limits(&ServerConfig::default()));
-        mailbox.drain(Instant::now() + Duration::from_secs(3600));
-        worker.read_mail(Instant::now());
-        // The worker is awake: nobody has to wake it.
-        mailbox.close();
-        assert_eq!(worker.patience(), Some(Duration::ZERO));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
+use crate::routing::HostPattern;
 
 #[test]
 fn the_contract_file() {
@@ -73,6 +74,8 @@ write_timeout_secs = 0.001
 trusted_proxies = ["10.0.0.0/8", "::1"]
 [[routes]]
 prefix = "/a/"
+hosts = ["Shop.example", "*.shop.example"]
+name = "shop"
 backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4" }]
 connect_timeout_secs = 1
 response_timeout_secs = 2
@@ -130,7 +133,14 @@ health_check = { path = "/", interval_secs = 0.5 }
     assert_eq!(config.server, server);
     let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
     let route = RouteConfig {
-        prefix: Prefix::parse("/a").unwrap(),
+        key: RouteKey {
+            hosts: vec![
+                HostPattern::Exact("shop.example".to_owned()),
+                HostPattern::Below("shop.example".to_owned()),
+            ],
+            prefix: Prefix::parse("/a").unwrap(),
+        },
+        name: Some("shop".to_owned()),
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
@@ -166,6 +176,7 @@ health_check = { path = "/", interval_secs = 0.5 }
     };
     assert_eq!(config.routes[0], route);
     let second = &config.routes[1];
+    assert_eq!((config.routes[0].label(), second.label()), ("shop".to_owned(), "/".to_owned()));
     assert_eq!(second.max_in_flight, n(9), "three quarters of max_exchanges");
     assert_eq!(second.health_check.as_ref().unwrap().timeout, Duration::from_millis(500));
 }

@@ -95,6 +95,64 @@ fn unknown_keys() {
 }
 
 #[test]
+fn hosts_and_names() {
+    for (key, problem) in [
+        ("hosts = []", "hosts: the list is empty; expected at least one host, or no such key for any host"),
+        ("hosts = [\"a.b\", \"a.b\"]", "hosts: \"a.b\" is listed twice"),
+        (
+            "hosts = [\"a:80\"]",
+            "hosts: \"a:80\" has a port; leave it out: a route is for its hosts on all ports listened on",
+        ),
+        (
+            "hosts = [\"w*.a\"]",
+            "hosts: \"w*.a\" has a \"*\" that does not stand for whole labels in front; write it as in \
+             \"*.shop.example\"",
+        ),
+        ("hosts = \"a.b\"", "hosts: found \"a.b\"; expected a list in brackets"),
+        (
+            "name = \"a b\"",
+            "name: \"a b\" is no name; expected up to 64 letters, digits, \"-\", \"_\", \".\" or \"/\"",
+        ),
+    ] {
+        assert_eq!(refused(&with_route(key)), [format!(":5: routes[0].{problem}")], "{key}");
+    }
+}
+
+#[test]
+fn two_routes_for_the_same() {
+    let routes = |keys: [&str; 2]| {
+        let route = |key: &str| format!("[[routes]]\n{key}\nbackend_addrs = [\"a:1\"]\n");
+        format!("listen_addr = \"127.0.0.1:3000\"\n{}{}", route(keys[0]), route(keys[1]))
+    };
+    for (keys, problem) in [
+        (
+            ["prefix = \"/\"\nhosts = [\"a\", \"b\"]", "prefix = \"/\"\nhosts = [\"c\", \"B.\"]"],
+            ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already for b, on line 3; \
+             expected a different one for each route",
+        ),
+        (
+            ["prefix = \"/\"\nname = \"x\"", "prefix = \"/b\"\nname = \"x\""],
+            ":8: routes[1].name: \"x\" is what routes[0] is called already, on line 4; expected a different name \
+             for each route",
+        ),
+        (
+            ["prefix = \"/\"\nname = \"/b\"", "prefix = \"/b\"\nhold_secs = 0"],
+            ":7: routes[1].name: \"/b\" is what routes[0] is called already, on line 4; expected a different name \
+             for each route",
+        ),
+    ] {
+        assert_eq!(refused(&routes(keys)), [problem], "{keys:?}");
+    }
+    for keys in [
+        ["prefix = \"/\"\nhosts = [\"a\"]", "prefix = \"/\"\nhosts = [\"b\"]"],
+        ["prefix = \"/\"\nhosts = [\"a.b\"]", "prefix = \"/\"\nhosts = [\"*.b\"]"],
+        ["prefix = \"/\"\nhosts = [\"a\"]", "prefix = \"/\"\nhold_secs = 0"],
+    ] {
+        let _ = accepted(&routes(keys));
+    }
+}
+
+#[test]
 fn a_backend_that_is_the_proxy_itself() {
     for (listen, backend) in [
         ("127.0.0.1:3000", "127.0.0.1:3000"),

@@ -71,7 +71,7 @@ fn simple(row: &Row) -> Value {
     match row.unit {
         "octal" => return json!({ "type": "string", "pattern": "^0?[0-7]{3}$" }),
         "path" => return json!({ "type": "string", "pattern": "^/" }),
-        "networks" => return json!({ "type": "array", "items": { "type": "string" } }),
+        "networks" | "names" => return json!({ "type": "array", "items": { "type": "string" } }),
         "seconds" => return json!({ "type": "number", "minimum": SECONDS.0, "maximum": SECONDS.1 }),
         "seconds, from 0" => return json!({ "type": "number", "minimum": 0, "maximum": SECONDS.1 }),
         "address" | "file" | "name" | "" => return json!({ "type": "string" }),

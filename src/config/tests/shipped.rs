@@ -53,6 +53,8 @@ fn defaults_are_as_documented() {
         "listen_mode",
         "workers",
         "trusted_proxies",
+        "hosts",
+        "name",
         "sticky_cookie",
         "deadline_secs",
         "max_body_bytes",

@@ -1,0 +1,59 @@
+//! How much memory the limits of the configuration can add up to: said at the start, so that nobody has to find out.
+
+use crate::config::Config;
+use crate::downstream::body::COLLECT;
+use crate::exchange::context::{BUFFERS, READ};
+use crate::http::response_head::MAX_HEAD;
+
+/// What the log may have waiting.
+const LOG: usize = 4 << 20;
+/// Program, stacks, routes.
+const FIXED: usize = 8 << 20;
+/// What a connection is made of beside its buffers, and what the allocator adds.
+const CONNECTION: usize = 2 * 1024;
+/// What an exchange is made of beside its buffers: its state, and its head taken apart.
+const EXCHANGE: usize = 8 * 1024;
+
+/// Bytes that are held at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Clients' connections, each with a head that has not come whole.
+    connections: usize,
+    /// Exchanges, each with all that one can hold on both sides.
+    exchanges: usize,
+    /// The rest.
+    fixed: usize,
+}
+
+impl Memory {
+    pub(crate) fn of(config: &Config) -> Self {
+        let server = &config.server;
+        let head = server.max_header_bytes.get();
+        let clients = server.max_connections.get();
+        let carried = server.max_exchanges.get().min(clients);
+        // The request as it was collected, and once more where the backend takes none of it; the answer's head and one read
+        // beyond it, or what the client does not take of both.
+        let exchange = EXCHANGE + 2 * (head + COLLECT) + 2 * (MAX_HEAD + READ);
+        Self {
+            connections: clients.saturating_mul(CONNECTION + head + READ),
+            exchanges: carried.saturating_mul(exchange),
+            fixed: FIXED + LOG + server.workers.get().saturating_mul(BUFFERS),
+        }
+    }
+
+    fn sum(self) -> usize {
+        self.connections.saturating_add(self.exchanges).saturating_add(self.fixed)
+    }
+
+    pub(crate) fn log(self) {
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        log::info!(
+            "memory at_most_mib={} connections_mib={} exchanges_mib={} other_mib={} (if all clients send and take as \
+             little as they can; lower max_connections, max_exchanges or max_header_bytes to bound it further)",
+            mib(self.sum()),
+            mib(self.connections),
+            mib(self.exchanges),
+            mib(self.fixed)
+        );
+    }
+}

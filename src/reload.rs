@@ -1,0 +1,204 @@
+//! Reload: another configuration for a proxy that runs. Everything is built and bound before anything is swapped, so that
+//! what cannot be applied whole is not applied in part.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
+use crate::downstream::listener::{self, Change};
+use crate::file_limit::{self, Needs};
+use crate::health::checker::HealthChecker;
+use crate::proxy::{Checked, Listening, Proxy, StartError};
+use crate::route::Route;
+use crate::snapshot::Snapshot;
+
+/// How the last reload went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadOutcome {
+    /// When that was.
+    pub at: SystemTime,
+    /// Why nothing was changed; `None`: it went well.
+    pub error: Option<String>,
+}
+
+/// What the last reload said. Written by whoever reloads, read by whoever wants to know: a lock for a few lines.
+#[derive(Debug, Default)]
+pub(crate) struct LastReload(Mutex<Option<ReloadOutcome>>);
+
+impl LastReload {
+    pub(crate) fn get(&self) -> Option<ReloadOutcome> {
+        self.lock().clone()
+    }
+
+    fn set(&self, error: Option<String>) {
+        *self.lock() = Some(ReloadOutcome { at: SystemTime::now(), error });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ReloadOutcome>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a reload has changed, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The number of the configuration that is at work now; 1 was that of the start.
+    pub snapshot: u64,
+    /// Labels of routes that have come.
+    pub added: Vec<String>,
+    /// Those that are not as they were.
+    pub changed: Vec<String>,
+    /// Those that have gone.
+    pub removed: Vec<String>,
+    /// Keys that take effect after a restart only.
+    pub pending: Vec<&'static str>,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |labels: &[String]| if labels.is_empty() { "none".to_owned() } else { labels.join(",") };
+        write!(
+            f,
+            "snapshot={} routes_added={} routes_changed={} routes_removed={}",
+            self.snapshot,
+            list(&self.added),
+            list(&self.changed),
+            list(&self.removed)
+        )
+    }
+}
+
+impl Proxy {
+    /// Puts another configuration to work. What has begun ends under the one before; backends that stay keep their health,
+    /// what they carry, and their idle connections.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing has changed then.
+    pub fn reload(&mut self, config: Config) -> Result<Reloaded, StartError> {
+        let outcome = self.try_reload(config);
+        let counters = &self.gateway.counters;
+        let counter = if outcome.is_ok() { &counters.reloads } else { &counters.reloads_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.last_reload.set(outcome.as_ref().err().map(ToString::to_string));
+        outcome
+    }
+
+    /// Notes a reload that did not come as far as a configuration.
+    pub(crate) fn note_failed_reload(&self, error: String) {
+        self.gateway.counters.reloads_failed.fetch_add(1, Ordering::Relaxed);
+        self.last_reload.set(Some(error));
+    }
+
+    fn try_reload(&mut self, config: Config) -> Result<Reloaded, StartError> {
+        let before = self.gateway.snapshot();
+        let mut reloaded = Reloaded { snapshot: before.number + 1, ..Reloaded::default() };
+        reloaded.pending = self.pending(&config.server);
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            routes.push(self.route_after(route, &mut reloaded).map_err(StartError::Backend)?);
+        }
+        let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
+        reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
+        let (change, listening) = self.listeners_after(&config)?;
+        let health = self.checkers_after(&routes).map_err(StartError::Thread)?;
+        self.upkeep.change(&routes).map_err(StartError::Thread)?;
+        // From here on nothing fails.
+        let snapshot = Snapshot::new(reloaded.snapshot, &config.server, &routes);
+        self.gateway.snapshot.store(Arc::new(snapshot));
+        self.gateway.exchanges.set_max(config.server.max_exchanges.get());
+        self.gateway.tunnels.set_max(config.server.max_tunnels);
+        self.snapshots.retain(|old| old.strong_count() > 0);
+        self.snapshots.push(Arc::downgrade(&before));
+        drop(before);
+        self.engine.change(change);
+        self.health = health;
+        self.routes = routes;
+        self.listening = listening;
+        self.drain_delay = config.drain_delay;
+        self.shutdown_timeout = config.shutdown_timeout;
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        Ok(reloaded)
+    }
+
+    /// What the configuration would change and only a restart does.
+    fn pending(&self, server: &ServerConfig) -> Vec<&'static str> {
+        let ServerConfig { engine, workers, queue_size, .. } = &self.started_with;
+        let mut pending = Vec::new();
+        for (key, is_other) in [
+            ("server.engine", *engine != server.engine),
+            ("server.workers", *workers != server.workers),
+            ("server.queue_size", *queue_size != server.queue_size),
+        ] {
+            if is_other {
+                pending.push(key);
+            }
+        }
+        pending
+    }
+
+    /// The route of this table: the one that is there, if nothing about it has changed.
+    fn route_after(&self, config: &RouteConfig, reloaded: &mut Reloaded) -> io::Result<Arc<Route>> {
+        let label = config.label();
+        Ok(match self.routes.iter().find(|old| old.label() == label) {
+            Some(old) if old.config() == config => Arc::clone(old),
+            Some(old) => {
+                reloaded.changed.push(label);
+                Arc::new(old.successor(config)?)
+            }
+            None => {
+                reloaded.added.push(label);
+                Arc::new(Route::build(config)?)
+            }
+        })
+    }
+
+    /// The listeners to open and those to close, and what is listened on then. Sockets that were passed stay.
+    fn listeners_after(&self, config: &Config) -> Result<(Change, Vec<Listening>), StartError> {
+        let max_connections = file_limit::share_out(&Needs::of(config));
+        let mut left: Vec<&Listening> = self.listening.iter().collect();
+        let (mut added, mut listening) = (Vec::new(), Vec::new());
+        for addr in &config.listen_addrs {
+            let is_it = |one: &&Listening| one.asked.as_ref() == Some(addr) || one.addr == *addr;
+            if let Some(place) = left.iter().position(is_it) {
+                let Listening { addr: bound, .. } = left.remove(place);
+                listening.push(Listening { asked: Some(addr.clone()), addr: bound.clone() });
+                continue;
+            }
+            let listener = listener::open_one(addr, config.listen_mode)
+                .map_err(|error| StartError::Listen(addr.clone(), error))?;
+            listening.push(Listening { asked: Some(addr.clone()), addr: listener.addr.clone() });
+            added.push(listener);
+        }
+        let (removed, passed): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.asked.is_some());
+        listening.extend(passed.into_iter().cloned());
+        let removed: Vec<ListenAddr> = removed.into_iter().map(|one| one.addr.clone()).collect();
+        for listener in &added {
+            log::info!("listening addr={}", listener.addr);
+        }
+        for addr in &removed {
+            log::info!("no longer listening addr={addr}");
+        }
+        Ok((Change { added, removed, max_connections }, listening))
+    }
+
+    /// A checker for each route that has a health check: the one that is there, if its route has stayed.
+    fn checkers_after(&mut self, routes: &[Arc<Route>]) -> io::Result<Vec<Checked>> {
+        let mut new = Vec::new();
+        for route in routes {
+            let stays = self.health.iter().any(|checked| Arc::ptr_eq(&checked.route, route));
+            if !stays && let Some(checker) = HealthChecker::start(Arc::clone(route))? {
+                new.push(Checked { route: Arc::clone(route), checker });
+            }
+        }
+        let stays = |checked: &Checked| routes.iter().any(|route| Arc::ptr_eq(route, &checked.route));
+        let (mut checkers, gone): (Vec<_>, Vec<_>) = self.health.drain(..).partition(stays);
+        gone.iter().for_each(|checked| checked.checker.stop());
+        checkers.append(&mut new);
+        Ok(checkers)
+    }
+}

@@ -1,0 +1,59 @@
+//! [`Snapshot`]: what a reload swaps, as a whole. An exchange keeps the one it began under.
+
+use std::sync::Arc;
+
+use crate::config::{IpNetwork, ServerConfig};
+use crate::downstream::connection::Limits;
+use crate::error::Cause;
+use crate::http::framing::BodyFraming;
+use crate::http::head::{HeadLimits, RequestHead};
+use crate::route::Route;
+use crate::routing::RouteTable;
+
+/// The configuration at work. Never changed.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// 1 is that of the start.
+    pub number: u64,
+    pub routes: RouteTable<Arc<Route>>,
+    pub trusted: Vec<IpNetwork>,
+    pub limits: Limits,
+}
+
+impl Snapshot {
+    /// `routes` under what `server` says.
+    pub(crate) fn new(number: u64, server: &ServerConfig, routes: &[Arc<Route>]) -> Self {
+        let entry = |route: &Arc<Route>| (route.config().key.clone(), Arc::clone(route));
+        Self {
+            number,
+            routes: RouteTable::new(routes.iter().map(entry).collect()),
+            trusted: server.trusted_proxies.clone(),
+            limits: limits(server),
+        }
+    }
+
+    /// The route of a request, if it takes a body of that length.
+    pub(crate) fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
+        let path = head.target.routing_path();
+        let route = self.routes.find(head.host.as_bytes(), path).ok_or(Cause::NoRoute)?;
+        match (head.framing, route.config().max_body_bytes) {
+            (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
+            _ => Ok(route),
+        }
+    }
+}
+
+fn limits(server: &ServerConfig) -> Limits {
+    Limits {
+        head: HeadLimits {
+            max_header_bytes: server.max_header_bytes.get(),
+            max_headers: server.max_headers.get(),
+        },
+        header_timeout: server.header_timeout,
+        keepalive_timeout: server.keepalive_timeout,
+        read_timeout: server.read_timeout,
+        write_timeout: server.write_timeout,
+        min_body_rate: server.min_body_rate,
+        min_answer_rate: server.min_answer_rate,
+    }
+}
