@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tiny_http::{Request, Response, Server};
 
 use crate::config::Config;
-use crate::proxy::{self, Proxy, StartError};
+use crate::daemon;
+use crate::proxy::{Proxy, StartError};
 use crate::signals::Signals;
 use crate::stop::StopToken;
 
@@ -44,7 +45,7 @@ pub fn run(signals: Signals) -> Result<(), Box<dyn Error>> {
     let addrs: Vec<SocketAddr> = origins.iter().map(|origin| origin.addr).collect();
     // Parsed here, so that the closure is left with the errors of the start alone.
     let (wanted, any) = (config(ADDR, &addrs)?, config(SocketAddr::new(ADDR.ip(), 0), &addrs)?);
-    proxy::run_until_signal(signals, None, || {
+    daemon::run_until_signal(signals, None, || {
         let proxy = start(wanted, any)?;
         for addr in proxy.local_addrs() {
             log::info!("try: curl http://{addr}/");

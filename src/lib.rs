@@ -22,7 +22,8 @@
 //!
 //! | name | how many | started by | ends, and who joins it |
 //! |---|---|---|---|
-//! | `reverse-proxy` (main) | 1 | the system | last; waits for signals, then drains |
+//! | `reverse-proxy` (main) | 1 | the system | last; waits for signals, reloads, drains ([`daemon`]) |
+//! | `reload` | 1 while a file is read again | [`daemon`] | when the file is read; nobody, its result is waited for 10 s |
 //! | `log` | 1 | [`logging`] | when the log is dropped; writes what is left, for half a second at most |
 //! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
 //! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
@@ -39,7 +40,8 @@
 //!
 //! # Modules, in reading order
 //!
-//! [`config`] what the operator says · [`proxy`] builds and ends everything · [`http`] messages, no sockets · `net` sockets, no
+//! [`config`] what the operator says · [`daemon`] what `main` runs · [`proxy`] builds and ends everything · [`reload`] puts
+//! another configuration to work, as a `snapshot` · [`http`] messages, no sockets · `net` sockets, no
 //! messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
 //! a backend · `exchange` one request from stage to stage · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
@@ -56,6 +58,7 @@ pub mod build_info;
 mod classic;
 pub mod config;
 pub mod counters;
+pub mod daemon;
 #[cfg(feature = "classic")]
 pub mod demo;
 pub mod downstream;

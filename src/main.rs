@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use cli::Command;
 use reverse_proxy::build_info;
 use reverse_proxy::config::Config;
+use reverse_proxy::daemon;
 use reverse_proxy::logging;
-use reverse_proxy::proxy;
 use reverse_proxy::signals::Signals;
 
 /// The configuration is not valid, or an answer could not be written.
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Command::Run(path) => run(|signals| {
             // These errors begin with the name of the file.
             let config = Config::load(&path).map_err(|errors| errors.to_string())?;
-            proxy::run(config, &path, signals).map_err(with_our_name)
+            daemon::run(config, &path, signals).map_err(with_our_name)
         }),
         Command::Demo => run(demo),
     }

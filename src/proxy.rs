@@ -3,10 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,8 +18,6 @@ use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
 use crate::reload::{LastReload, ReloadOutcome};
 use crate::route::Route;
-use crate::service_manager;
-use crate::signals::{Asked, Signals};
 use crate::snapshot::Snapshot;
 use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
@@ -312,86 +308,4 @@ fn log_route(route: &RouteConfig) {
             route.label()
         );
     }
-}
-
-/// Runs the proxy until a signal ends it. SIGHUP has `path` read again.
-///
-/// # Errors
-/// Why it did not run.
-pub fn run(config: Config, path: &Path, signals: Signals) -> Result<(), StartError> {
-    run_until_signal(signals, Some(path), || Proxy::start(config))
-}
-
-/// Starts a proxy, and drains it `drain_delay` after the first signal that ends it. Signals are taken over before, so that
-/// none is missed. `path`: what a reload reads.
-pub(crate) fn run_until_signal(
-    mut signals: Signals,
-    path: Option<&Path>,
-    start: impl FnOnce() -> Result<Proxy, StartError>,
-) -> Result<(), StartError> {
-    signals.take_over_ends().map_err(StartError::Signals)?;
-    let mut proxy = start()?;
-    service_manager::ready();
-    let signal = loop {
-        match signals.wait() {
-            Asked::Reload => reload_from(path, &mut proxy),
-            Asked::End(signal) => break signal,
-        }
-    };
-    let (delay, timeout) = (proxy.drain_delay, proxy.shutdown_timeout);
-    service_manager::stopping(delay + timeout);
-    if !delay.is_zero() {
-        log::info!(
-            "draining soon signal={signal} delay_secs={} (new connections are served until then; a second signal ends at \
-             once)",
-            delay.as_secs_f64()
-        );
-        // A second signal ends the process in its handler.
-        thread::sleep(delay);
-    }
-    let in_flight = proxy.counters().in_flight.load(Ordering::Relaxed);
-    log::info!(
-        "draining signal={signal} in_flight={in_flight} deadline_secs={} (a second signal ends at once)",
-        timeout.as_secs_f64()
-    );
-    let drained = proxy.drain();
-    if drained.cut > 0 {
-        log::warn!(
-            "shutdown_timeout of {} s is over: {} exchanges were cut",
-            timeout.as_secs_f64(),
-            drained.cut
-        );
-    } else {
-        log::info!("stopped");
-    }
-    Ok(())
-}
-
-/// Reads the file again and puts it to work, or says why not.
-fn reload_from(path: Option<&Path>, proxy: &mut Proxy) {
-    let Some(path) = path else {
-        log::warn!("there is no file to read again");
-        return;
-    };
-    service_manager::reloading();
-    match Config::load(path) {
-        Err(errors) => {
-            let errors = errors.to_string();
-            for error in errors.lines() {
-                log::error!("{error}");
-            }
-            log::error!("not reloaded: the file has errors, and nothing was changed file={}", path.display());
-            proxy.note_failed_reload(errors);
-        }
-        Ok(config) => match proxy.reload(config) {
-            Ok(reloaded) => {
-                for key in &reloaded.pending {
-                    log::warn!("{key} takes effect after a restart only");
-                }
-                log::info!("reloaded {reloaded}");
-            }
-            Err(error) => log::error!("not reloaded: {error}; nothing was changed"),
-        },
-    }
-    service_manager::ready();
 }

@@ -77,7 +77,7 @@ impl Proxy {
     ///
     /// # Errors
     /// See [`StartError`]. Nothing has changed then.
-    pub fn reload(&mut self, config: Config) -> Result<Reloaded, StartError> {
+    pub fn reload(&mut self, config: &Config) -> Result<Reloaded, StartError> {
         let outcome = self.try_reload(config);
         let counters = &self.gateway.counters;
         let counter = if outcome.is_ok() { &counters.reloads } else { &counters.reloads_failed };
@@ -92,7 +92,7 @@ impl Proxy {
         self.last_reload.set(Some(error));
     }
 
-    fn try_reload(&mut self, config: Config) -> Result<Reloaded, StartError> {
+    fn try_reload(&mut self, config: &Config) -> Result<Reloaded, StartError> {
         let before = self.gateway.snapshot();
         let mut reloaded = Reloaded { snapshot: before.number + 1, ..Reloaded::default() };
         reloaded.pending = self.pending(&config.server);
@@ -102,7 +102,7 @@ impl Proxy {
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
-        let (change, listening) = self.listeners_after(&config)?;
+        let (change, listening) = self.listeners_after(config)?;
         let health = self.checkers_after(&routes).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
         // From here on nothing fails.

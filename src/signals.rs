@@ -1,6 +1,8 @@
 //! Signals: SIGHUP asks for a reload; the first that ends the process asks for a drain, the second ends it at once. Others that
 //! other proxies take for orders end nothing.
 
+#[cfg(unix)]
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +35,9 @@ pub enum Asked {
 pub struct Signals {
     #[cfg(unix)]
     signals: signal_hook::iterator::Signals,
+    /// What has come and was not told yet.
+    #[cfg(unix)]
+    asked: VecDeque<Asked>,
     received: Arc<AtomicBool>,
 }
 
@@ -46,6 +51,8 @@ impl Signals {
         Ok(Self {
             #[cfg(unix)]
             signals: signal_hook::iterator::Signals::new(ORDERS)?,
+            #[cfg(unix)]
+            asked: VecDeque::new(),
             received: Arc::default(),
         })
     }
@@ -69,31 +76,66 @@ impl Signals {
     /// Blocks until the next signal that asks for something.
     #[cfg(unix)]
     pub fn wait(&mut self) -> Asked {
+        loop {
+            if let Some(asked) = self.asked.pop_front() {
+                return asked;
+            }
+            let came: Vec<_> = self.signals.wait().collect();
+            self.take_in(came);
+        }
+    }
+
+    /// Whether one has come that ends the process, without waiting. The next [`wait`](Self::wait) says so too.
+    #[cfg(unix)]
+    pub fn is_told_to_end(&mut self) -> bool {
+        let came: Vec<_> = self.signals.pending().collect();
+        self.take_in(came);
+        self.asked.iter().any(|asked| matches!(asked, Asked::End(_)))
+    }
+
+    #[cfg(unix)]
+    fn take_in(&mut self, came: Vec<std::ffi::c_int>) {
         use signal_hook::consts::{SIGHUP, SIGWINCH};
-        for signal in self.signals.forever() {
+        for signal in came {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-            match signal {
-                SIGHUP => return Asked::Reload,
+            let asked = match signal {
+                SIGHUP => Asked::Reload,
+                _ if TERM_SIGNALS.contains(&signal) => Asked::End(name),
                 // Each time a terminal changes its size.
-                SIGWINCH => log::debug!("{name} does nothing here"),
-                _ if TERM_SIGNALS.contains(&signal) => return Asked::End(name),
-                _ => log::warn!(
-                    "{name} does nothing here; SIGHUP reads the configuration again, SIGTERM stops the program, when \
-                     requests are finished"
-                ),
+                SIGWINCH => {
+                    log::debug!("{name} does nothing here");
+                    continue;
+                }
+                _ => {
+                    log::warn!(
+                        "{name} does nothing here; SIGHUP reads the configuration again, SIGTERM stops the program, \
+                         when requests are finished"
+                    );
+                    continue;
+                }
+            };
+            // To end comes first; to reload twice is to reload once.
+            match asked {
+                Asked::End(_) => self.asked.push_front(asked),
+                Asked::Reload if self.asked.contains(&asked) => {}
+                Asked::Reload => self.asked.push_back(asked),
             }
         }
-        Asked::End("a signal")
     }
 
     /// Blocks until the first signal that ends the process.
     #[cfg(not(unix))]
     pub fn wait(&mut self) -> Asked {
-        use std::sync::atomic::Ordering;
         // The handler can only raise a flag here.
-        while !self.received.load(Ordering::Relaxed) {
+        while !self.is_told_to_end() {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         Asked::End("Ctrl+C")
+    }
+
+    /// Whether that has come.
+    #[cfg(not(unix))]
+    pub fn is_told_to_end(&mut self) -> bool {
+        self.received.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

@@ -58,6 +58,7 @@ mod passed_on;
 mod passive_health;
 mod pipelining;
 mod pool;
+mod reload;
 mod request_headers;
 mod responses;
 mod retries;

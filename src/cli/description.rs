@@ -100,7 +100,8 @@ pub(crate) static SECTIONS: &[Section] = &[
                 "after drain_delay_secs take no new connections, finish the requests in flight within \
                  shutdown_timeout, then stop; a second signal stops at once",
             ),
-            ("SIGHUP, SIGUSR1, SIGUSR2", "a line in the log, nothing else"),
+            ("SIGHUP", "reads the configuration again; if it has errors, nothing changes"),
+            ("SIGUSR1, SIGUSR2", "a line in the log, nothing else"),
             ("outside Unix", "only Ctrl-C is heard"),
         ],
     },

@@ -107,6 +107,13 @@ impl ProxyProcess {
         tasks.expect("the program is running").count()
     }
 
+    /// Descriptors it has now.
+    #[cfg(target_os = "linux")]
+    pub fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("the program is running").count()
+    }
+
     /// Kilobytes of memory it has now.
     #[cfg(target_os = "linux")]
     pub fn resident_kib(&self) -> usize {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use reverse_proxy::config::Config;
 use reverse_proxy::counters::Counters;
 use reverse_proxy::error::Cause;
-use reverse_proxy::proxy::Proxy;
+use reverse_proxy::proxy::{Proxy, StartError};
+use reverse_proxy::reload::{ReloadOutcome, Reloaded};
 use reverse_proxy::upkeep::SharedLookup;
 
 use super::engines::Engine;
@@ -205,6 +206,32 @@ impl TestProxy {
             assert!(!counts.is_empty(), "the proxy names no backends");
             if counts.iter().all(|(_, count)| *count == 0) { Ok(()) } else { Err(counts) }
         });
+    }
+
+    /// Puts another configuration to work.
+    pub fn reload(&mut self, builder: Builder) -> Result<Reloaded, StartError> {
+        let config = builder.toml();
+        let parsed = Config::parse(&config, "test.toml")
+            .unwrap_or_else(|error| panic!("the test's configuration is refused: {error}\n{config}"));
+        self.config = config;
+        self.proxy.as_mut().expect("a running proxy").reload(&parsed)
+    }
+
+    /// Waits until nothing runs under an earlier configuration any more.
+    #[track_caller]
+    pub fn expect_one_snapshot(&self) {
+        wait_for("the earlier configurations to be gone", || match self.running().snapshots_in_use() {
+            1 => Ok(()),
+            count => Err(count),
+        });
+    }
+
+    pub fn snapshots_in_use(&self) -> usize {
+        self.running().snapshots_in_use()
+    }
+
+    pub fn last_reload(&self) -> Option<ReloadOutcome> {
+        self.running().last_reload()
     }
 
     /// Begins the drain; the result is how many exchanges were cut off.
