@@ -30,12 +30,12 @@ fn routes_come_change_and_go(engine: Engine) {
     let mut proxy = to(engine, &[a.addr()], "").start();
     expect_origin(&proxy, "/api", "a");
     let builder = to(engine, &[a.addr()], "").route("/api", &[b.addr()], "");
-    let reloaded = proxy.reload(builder).unwrap();
+    let reloaded = proxy.reload(&builder).unwrap();
     assert_eq!((reloaded.snapshot, &reloaded.added[..]), (2, &["/api".to_owned()][..]));
     assert!(reloaded.changed.is_empty() && reloaded.removed.is_empty());
     expect_origin(&proxy, "/api", "b");
     expect_origin(&proxy, "/", "a");
-    let reloaded = proxy.reload(TestProxy::builder(engine).route("/api", &[a.addr()], "")).unwrap();
+    let reloaded = proxy.reload(&TestProxy::builder(engine).route("/api", &[a.addr()], "")).unwrap();
     assert_eq!(
         (&reloaded.changed[..], &reloaded.removed[..]),
         (&["/api".to_owned()][..], &["/".to_owned()][..])
@@ -52,7 +52,7 @@ fn a_connection_and_its_next_request_see_the_new_configuration(engine: Engine) {
     let mut proxy = to(engine, &[a.addr()], "").start();
     let mut client = Client::connect(proxy.addr());
     assert_eq!(Echo::parse(&client.get("/").expect(200).body).origin, "a");
-    proxy.reload(to(engine, &[b.addr()], "max_body_bytes = 3")).unwrap();
+    proxy.reload(&to(engine, &[b.addr()], "max_body_bytes = 3")).unwrap();
     assert_eq!(Echo::parse(&client.get("/").expect(200).body).origin, "b");
     client.send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 4\r\n\r\nbody");
     client.response_to("POST").expect_failure(413, "body_too_large");
@@ -64,7 +64,7 @@ fn what_is_under_way_ends_under_the_configuration_it_began_with(engine: Engine) 
     let mut client = Client::connect(proxy.addr());
     client.send("GET /hold HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
     wait_for("the request to be held", || if a.held() == 1 { Ok(()) } else { Err(a.held()) });
-    proxy.reload(to(engine, &[b.addr()], "")).unwrap();
+    proxy.reload(&to(engine, &[b.addr()], "")).unwrap();
     expect_origin(&proxy, "/", "b");
     assert_eq!(proxy.snapshots_in_use(), 2);
     a.release();
@@ -88,14 +88,14 @@ fn backends_that_stay_keep_their_health_and_connections(engine: Engine) {
     // No probe gets an answer from here on that would say so again.
     ill.set_health(200);
     let (connections, probes) = (good.connections(), ill.probes());
-    let unchanged = proxy.reload(to(engine, &backends, check)).unwrap();
+    let unchanged = proxy.reload(&to(engine, &backends, check)).unwrap();
     assert!(unchanged.changed.is_empty());
     for _ in 0..4 {
         expect_origin(&proxy, "/", "good");
     }
     assert_eq!(ill.probes(), probes, "nothing about the health check has changed");
     // Now something else has.
-    let changed = proxy.reload(to(engine, &backends, &format!("{check}\nretries = 0"))).unwrap();
+    let changed = proxy.reload(&to(engine, &backends, &format!("{check}\nretries = 0"))).unwrap();
     assert_eq!(changed.changed, ["/"]);
     expect_origin(&proxy, "/", "good");
     if engine == Engine::Native {
@@ -109,7 +109,7 @@ fn backends_that_stay_keep_their_health_and_connections(engine: Engine) {
     });
     // Without a health check, nobody is out.
     good.stop();
-    proxy.reload(to(engine, &[ill.addr()], "")).unwrap();
+    proxy.reload(&to(engine, &[ill.addr()], "")).unwrap();
     let probes = ill.probes();
     expect_origin(&proxy, "/", "ill");
     assert_eq!(ill.probes(), probes);
@@ -119,7 +119,7 @@ fn a_backend_that_comes_serves_who_waits_for_it(engine: Engine) {
     let dead = DeadPort::reserve();
     let origin = Origin::named("late");
     let mut proxy = to(engine, &[dead.addr()], "hold_secs = 15").start();
-    proxy.reload(to(engine, &[dead.addr(), origin.addr()], "hold_secs = 15")).unwrap();
+    proxy.reload(&to(engine, &[dead.addr(), origin.addr()], "hold_secs = 15")).unwrap();
     expect_origin(&proxy, "/", "late");
 }
 
@@ -128,7 +128,7 @@ fn what_cannot_be_applied_whole_changes_nothing(engine: Engine) {
     let mut proxy = to(engine, &[a.addr()], "").start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("[\"127.0.0.1:0\", \"{}\"]", taken.local_addr().unwrap());
-    let refused = proxy.reload(to(engine, &[b.addr()], "").listen(&listen)).unwrap_err();
+    let refused = proxy.reload(&to(engine, &[b.addr()], "").listen(&listen)).unwrap_err();
     assert!(matches!(refused, StartError::Listen(..)), "{refused}");
     expect_origin(&proxy, "/", "a");
     assert_eq!(proxy.counters().reloads_failed.load(Ordering::Relaxed), 1);
@@ -146,10 +146,10 @@ fn listeners_come_and_go(engine: Engine) {
     let addr = |port: &DeadPort| port.addr().parse().unwrap();
     let mut kept = Client::connect(addr(&first));
     kept.get("/").expect(200);
-    proxy.reload(builder(&[&first, &second])).unwrap();
+    proxy.reload(&builder(&[&first, &second])).unwrap();
     wait_for("the new listener", || Client::try_connect(addr(&second)).map(drop));
     get(addr(&second), "/").expect(200);
-    proxy.reload(builder(&[&second])).unwrap();
+    proxy.reload(&builder(&[&second])).unwrap();
     wait_for("the old listener to be gone", || match Client::try_connect(addr(&first)) {
         Ok(_) => Err(()),
         Err(_) => Ok(()),
@@ -158,7 +158,7 @@ fn listeners_come_and_go(engine: Engine) {
     if engine == Engine::Native {
         kept.get("/").expect(200);
     }
-    proxy.reload(builder(&[&first, &second])).unwrap();
+    proxy.reload(&builder(&[&first, &second])).unwrap();
     wait_for("the listener to be back", || Client::try_connect(addr(&first)).map(drop));
     get(addr(&first), "/").expect(200);
 }
@@ -169,16 +169,16 @@ fn limits_change(engine: Engine) {
     let mut proxy = with("max_headers = 50").start();
     let request = format!("GET / HTTP/1.1\r\nHost: proxy.test\r\n{}\r\n", "X: y\r\n".repeat(20));
     send_once(proxy.addr(), &request).expect(200);
-    proxy.reload(with("max_headers = 10")).unwrap();
+    proxy.reload(&with("max_headers = 10")).unwrap();
     send_once(proxy.addr(), &request).expect_failure(431, "head_too_large");
-    proxy.reload(with("max_headers = 30")).unwrap();
+    proxy.reload(&with("max_headers = 30")).unwrap();
     send_once(proxy.addr(), &request).expect(200);
 }
 
 fn what_takes_a_restart_is_said(engine: Engine) {
     let origin = Origin::echo();
     let mut proxy = to(engine, &[origin.addr()], "").start();
-    let reloaded = proxy.reload(to(engine, &[origin.addr()], "").server("workers = 3")).unwrap();
+    let reloaded = proxy.reload(&to(engine, &[origin.addr()], "").server("workers = 3")).unwrap();
     assert_eq!(reloaded.pending, ["server.workers"]);
     get(proxy.addr(), "/").expect(200);
 }
@@ -216,7 +216,7 @@ fn no_request_is_lost(engine: Engine) {
                 now if now > before + 20 => Ok(()),
                 now => Err(now),
             });
-            proxy.reload(builder(round)).unwrap();
+            proxy.reload(&builder(round)).unwrap();
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -242,7 +242,7 @@ fn a_tunnel_lives_on() {
     assert_eq!(client.any_head("GET").unwrap().unwrap().status, 101);
     let mut wire = client.stream();
     for round in 0..3 {
-        proxy.reload(to(engine, &[origin.addr()], &format!("retries = {round}"))).unwrap();
+        proxy.reload(&to(engine, &[origin.addr()], &format!("retries = {round}"))).unwrap();
         wire.write_all(b"ping").unwrap();
         let mut echo = [0; 4];
         wire.read_exact(&mut echo).unwrap();
@@ -274,7 +274,7 @@ fn two_hundred_reloads_leave_nothing_behind() {
     let directory = TempDir::new();
     let spare = DeadPort::reserve();
     let config = |round: usize| {
-        let listen = if round % 2 == 0 {
+        let listen = if round.is_multiple_of(2) {
             "\"127.0.0.1:0\"".to_owned()
         } else {
             format!("[\"127.0.0.1:0\", {:?}]", spare.addr())

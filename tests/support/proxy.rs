@@ -209,7 +209,7 @@ impl TestProxy {
     }
 
     /// Puts another configuration to work.
-    pub fn reload(&mut self, builder: Builder) -> Result<Reloaded, StartError> {
+    pub fn reload(&mut self, builder: &Builder) -> Result<Reloaded, StartError> {
         let config = builder.toml();
         let parsed = Config::parse(&config, "test.toml")
             .unwrap_or_else(|error| panic!("the test's configuration is refused: {error}\n{config}"));
