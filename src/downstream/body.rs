@@ -14,6 +14,8 @@ use crate::net::pipe::Pipe;
 
 /// What is collected before a backend is asked.
 pub(crate) const COLLECT: usize = 64 * 1024;
+/// How much room a piece of a body of unknown length gets in it.
+const PIECE: usize = 8 * 1024;
 /// A chunked body that is not complete after this long is sent on as it comes: its sender may be waiting for an answer to
 /// the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);
@@ -72,20 +74,25 @@ impl RequestBody {
 
     /// Takes in what is here, up to what is collected. Whether a backend may be asked now; if not, it is looked at again
     /// when more comes, or at [`due`](Self::collect_due).
-    pub(crate) fn collect(
-        &mut self,
-        client: &mut Connection,
-        scratch: &mut [u8],
-        now: Instant,
-    ) -> Result<bool, Cause> {
+    pub(crate) fn collect(&mut self, client: &mut Connection, now: Instant) -> Result<bool, Cause> {
         while !self.is_all_received() && self.held.len() < COLLECT {
-            let room = COLLECT - self.held.len();
-            let most = scratch.len().min(room);
-            let Some(n) = self.receive(client, scratch.get_mut(..most).unwrap_or_default(), now)? else {
+            // Read to where it stays, into no more than it needs.
+            let mut held = std::mem::take(&mut self.held);
+            let start = held.len();
+            let room = COLLECT - start;
+            let most = match &self.rest {
+                Rest::Length(left) => room.min(usize::try_from(*left).unwrap_or(room)),
+                Rest::Chunked(_) => room.min(PIECE),
+            };
+            held.reserve_exact(most);
+            held.resize(start + most, 0);
+            let received = self.receive(client, held.get_mut(start..).unwrap_or_default(), now);
+            held.truncate(start + received.ok().flatten().unwrap_or(0));
+            self.held = held;
+            if received?.is_none() {
                 let is_streamed = matches!(self.rest, Rest::Chunked(_)) && now >= self.began + CHUNKED_GRACE;
                 return Ok(is_streamed);
-            };
-            self.held.extend_from_slice(scratch.get(..n).unwrap_or_default());
+            }
         }
         Ok(true)
     }

@@ -315,7 +315,7 @@ impl Exchange {
         let is_ready = if self.owes_continue && self.body.is_untouched() {
             Ok(true)
         } else {
-            self.body.collect(client, &mut cx.buffers.read, cx.now)
+            self.body.collect(client, cx.now)
         };
         match is_ready {
             Ok(true) => {

@@ -23,10 +23,21 @@ impl Unsent {
 
     /// Sends `bytes`, after what is owed already; keeps what is not taken. Whether nothing is owed any more.
     pub(crate) fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<bool> {
+        self.send_part(stream, bytes, false)
+    }
+
+    /// [`send`](Self::send) of `first` and `second`, as one.
+    pub(crate) fn send_two(&mut self, stream: &mut Stream, first: &[u8], second: &[u8]) -> io::Result<bool> {
+        let is_sent = self.send_part(stream, first, !second.is_empty())?;
+        if second.is_empty() { Ok(is_sent) } else { self.send_part(stream, second, false) }
+    }
+
+    /// `more`: the kernel need not send it before the next part.
+    fn send_part(&mut self, stream: &mut Stream, bytes: &[u8], more: bool) -> io::Result<bool> {
         let mut rest = bytes;
         if self.is_empty() {
             while !rest.is_empty() {
-                match stream.write(rest, false) {
+                match stream.write(rest, more) {
                     Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error),
