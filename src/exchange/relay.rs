@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::context::{Context, READ};
+use super::context::Context;
 use super::send::WaitsFor;
 use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::{Connection, Limits};
@@ -19,8 +19,10 @@ use crate::http::response_out::{Delimited, write_response_head};
 use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
 
-/// One read for a client that does not keep up: what it does not take stays in memory.
-const SLOW_READ: usize = 8 * 1024;
+/// One read: what the client does not take of it stays in memory.
+const PIECE: usize = 16 * 1024;
+/// One read for a client that has not kept up.
+const SLOW_PIECE: usize = 8 * 1024;
 
 /// What the backend still sends.
 #[derive(Debug)]
@@ -281,7 +283,7 @@ impl Exchange {
                 && (*left >= Pipe::WORTH_IT || relay.pipe.is_some())
             {
                 if relay.pipe.is_none() {
-                    relay.pipe = Pipe::new();
+                    relay.pipe = Pipe::new(*left);
                 }
                 if let Some(pipe) = &mut relay.pipe {
                     let most = usize::try_from(Pipe::MOST.min(*left)).unwrap_or(usize::MAX);
@@ -303,7 +305,7 @@ impl Exchange {
                     continue;
                 }
             }
-            let most = if relay.taken.is_some() { SLOW_READ } else { READ };
+            let most = if relay.taken.is_some() { SLOW_PIECE } else { PIECE };
             let buffers = &mut *cx.buffers;
             let read = match backend.stream.read(buffers.read.get_mut(..most).unwrap_or_default()) {
                 Ok(n) => n,

@@ -174,7 +174,7 @@ impl Exchange {
         let left = self.body.left_to_receive();
         let passes = client.stream.is_plain() && backend.stream.is_plain() && client.input.is_empty();
         if passes && self.upload.pipe.is_none() && left >= Some(Pipe::WORTH_IT) {
-            self.upload.pipe = Pipe::new();
+            self.upload.pipe = Pipe::new(left.unwrap_or(0));
         }
         let read = match &mut self.upload.pipe {
             Some(pipe) if passes && left != Some(0) => self.body.fill(client, pipe, cx.now)?,

@@ -4,14 +4,24 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use socket2::Socket;
 
 /// Pipes there may be at once. They have two descriptors each, and beyond 1,024 of one user the kernel makes them tiny.
 pub(crate) const MAX_PIPES: usize = 256;
 
+/// A pipe for so much is made larger: as it comes, it has places for 16 pages, 64 KiB, and a splice moves no more.
+const LARGE_BODY: u64 = 8 * 1024 * 1024;
+/// What a large one has places for, in bytes.
+const LARGE: usize = 1024 * 1024;
+/// Large ones there may be at once: half of the pages that the kernel gives the pipes of one user before it makes them tiny.
+const MAX_LARGE: usize = 32;
+
 /// Pipes there are. A bound and nothing else: `Relaxed`.
 static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// The large ones among them. The same.
+static LARGE_PIPES: AtomicUsize = AtomicUsize::new(0);
 
 /// What it holds are references to the kernel's own buffers.
 #[derive(Debug)]
@@ -20,6 +30,12 @@ pub(crate) struct Pipe {
     entrance: OwnedFd,
     /// Bytes that went in and have not come out.
     held: usize,
+    is_large: bool,
+}
+
+fn take_one(counter: &AtomicUsize, most: usize) -> bool {
+    let one_more = |now: usize| (now < most).then_some(now + 1);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
 }
 
 impl Pipe {
@@ -28,13 +44,21 @@ impl Pipe {
     /// Bytes to ask for at once; as many come as there are places for.
     pub(crate) const MOST: u64 = 1024 * 1024;
 
-    /// An empty pipe. It has 16 places, each for a page or for a whole buffer of a socket, as the bytes come. `None`: there
-    /// are [`MAX_PIPES`], or not two descriptors left, and the bytes have to be copied.
-    pub(crate) fn new() -> Option<Self> {
-        let one_more = |now: usize| (now < MAX_PIPES).then_some(now + 1);
-        PIPES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+    /// An empty pipe, for a body of `length` bytes. `None`: there are [`MAX_PIPES`], or not two descriptors left, and the
+    /// bytes have to be copied.
+    pub(crate) fn new(length: u64) -> Option<Self> {
+        if !take_one(&PIPES, MAX_PIPES) {
+            return None;
+        }
         match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
-            Ok((exit, entrance)) => Some(Self { exit, entrance, held: 0 }),
+            Ok((exit, entrance)) => {
+                let is_large = length >= LARGE_BODY && take_one(&LARGE_PIPES, MAX_LARGE);
+                if is_large {
+                    // Where the system does not allow it, it works in smaller steps.
+                    let _ = fcntl_setpipe_size(&entrance, LARGE);
+                }
+                Some(Self { exit, entrance, held: 0, is_large })
+            }
             Err(_) => {
                 PIPES.fetch_sub(1, Ordering::Relaxed);
                 None
@@ -68,5 +92,8 @@ impl Pipe {
 impl Drop for Pipe {
     fn drop(&mut self) {
         PIPES.fetch_sub(1, Ordering::Relaxed);
+        if self.is_large {
+            LARGE_PIPES.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
