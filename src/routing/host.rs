@@ -96,7 +96,7 @@ impl fmt::Display for HostError {
                 "is no host name; expected one, for example \"shop.example\" or \"*.shop.example\""
             }
             Self::NotAscii => {
-                "is not in ASCII; write the name as clients send it, for example \"xn--caf-dma.example\""
+                "is not in ASCII; write the name as clients send it, for example \"xn--80ak6aa92e.example\""
             }
             Self::Port => "has a port; leave it out: a route is for its hosts on all ports listened on",
             Self::Brackets => {
@@ -144,7 +144,7 @@ mod tests {
             ("127.0.0.1", exact("127.0.0.1")),
             ("[::1]", exact("[::1]")),
             ("my_host", exact("my_host")),
-            ("xn--caf-dma.example", exact("xn--caf-dma.example")),
+            ("xn--80ak6aa92e.example", exact("xn--80ak6aa92e.example")),
             ("*.shop.example", below("shop.example")),
             ("*.example", below("example")),
             ("", Err(HostError::NotAHost)),
