@@ -329,9 +329,9 @@ fn a_file_with_errors_changes_nothing_and_all_of_them_are_said() {
         let (_, rest) = line.split_once("listening addr=")?;
         rest.split(' ').next()?.parse().ok()
     });
-    std::fs::write(&path, format!("{good}\nretires = 1\nmax_fials = 2\n")).unwrap();
+    std::fs::write(&path, format!("{good}\nretires = 1\nkeepalive_idle = 2\n")).unwrap();
     process.signal(Signal::HUP);
-    for told in ["retires: unknown key", "max_fials: unknown key", "not reloaded: the file has errors"] {
+    for told in ["retires: unknown key", "keepalive_idle: unknown key", "not reloaded: the file has errors"] {
         process.wait_for_output(told, |line| line.contains(told).then_some(()));
     }
     get(addr, "/").expect(200);
