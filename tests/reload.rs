@@ -230,10 +230,10 @@ fn a_tunnel_lives_on() {
     let echo = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
         conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")?;
-        while let Some(bytes) = conn.bytes()? {
+        loop {
+            let bytes = conn.exactly(4)?;
             conn.send(&bytes)?;
         }
-        Ok(())
     });
     let origin = Origin::echo();
     let mut proxy = to(engine, &[echo.addr()], "").start();
