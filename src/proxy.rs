@@ -76,7 +76,7 @@ impl std::error::Error for StartError {}
 
 /// What names get to be looked up in before clients are let in. A resolver that works answers within that, and then
 /// nobody is told that a name is not known yet; one that does not delays nobody for longer.
-const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
 
 /// A running proxy. Dropping it ends and joins its threads and cuts what is under way; to let that finish, there is
 /// [`drain`](Self::drain).

@@ -89,6 +89,18 @@ impl Route {
         }
     }
 
+    /// This route serves from now on, in place of one that had other health checks maybe: without probes nobody would bring
+    /// a backend back that they, or failures until the next probe, had taken out.
+    pub(crate) fn take_over(&self) {
+        if self.config.health_check.is_none() {
+            for backend in &self.group.load().backends {
+                backend.set_healthy(true);
+                backend.passive().end_wait_for_probe(&self.passive, now_millis());
+            }
+        }
+        self.health_changed();
+    }
+
     /// Tells the log when the last healthy backend is gone, once until one is back, and who waits for a backend to look
     /// again. Whoever changes the health of a backend, or brings new ones, calls this afterwards. Returns whether it had something to tell.
     pub(crate) fn health_changed(&self) -> bool {

@@ -148,11 +148,19 @@ enum State {
     PausedUntil(Instant),
 }
 
+/// A listener among those of the thread.
+struct Listening {
+    addr: ListenAddr,
+    socket: Socket,
+    /// A reload has removed it: it closes as soon as its backlog is empty.
+    is_removed: bool,
+}
+
 /// What the thread owns.
 struct Door {
     poller: Poller,
     /// The poller's tokens are their places: who leaves, leaves it empty.
-    listeners: Vec<Option<(ListenAddr, Socket)>>,
+    listeners: Vec<Option<Listening>>,
     workers: Vec<Mailbox>,
     places: Arc<Places>,
     state: State,
@@ -214,27 +222,37 @@ impl Door {
             self.poller.report_listener(&socket, number as Token, false)?;
         }
         if let Some(place) = self.listeners.get_mut(number) {
-            *place = Some((addr, socket));
+            *place = Some(Listening { addr, socket, is_removed: false });
         }
         Ok(())
     }
 
     fn change(&mut self, change: Change) {
         self.places.max.store(change.max_connections, Ordering::Relaxed);
-        for number in 0..self.listeners.len() {
-            let is_removed = |(addr, _): &(ListenAddr, Socket)| change.removed.contains(addr);
-            if self.listeners.get(number).and_then(Option::as_ref).is_some_and(is_removed) {
-                // Closing it would reset them.
-                self.accept(number, usize::from(BACKLOG));
-                if let Some(place) = self.listeners.get_mut(number) {
-                    *place = None;
-                }
-            }
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.is_removed |= change.removed.contains(&listener.addr);
         }
+        self.close_removed();
         for listener in change.added {
             let addr = listener.addr.clone();
             if let Err(error) = self.add(listener) {
                 log::error!("cannot listen on {addr}: {error}");
+            }
+        }
+    }
+
+    /// Closes the listeners that are removed, after their backlogs: closing resets who waits there. While no connection can
+    /// be accepted they wait.
+    fn close_removed(&mut self) {
+        for number in 0..self.listeners.len() {
+            if self.listeners.get(number).is_some_and(|place| place.as_ref().is_some_and(|it| it.is_removed))
+            {
+                self.accept(number, usize::from(BACKLOG));
+                if self.state == State::Open
+                    && let Some(place) = self.listeners.get_mut(number)
+                {
+                    *place = None;
+                }
             }
         }
     }
@@ -251,7 +269,7 @@ impl Door {
 
     /// Whether another one may wait.
     fn accept_one(&mut self, number: usize) -> bool {
-        let Some(Some((_, listener))) = self.listeners.get(number) else { return false };
+        let Some(Some(Listening { socket: listener, .. })) = self.listeners.get(number) else { return false };
         let Some(place) = take_place(&self.places) else {
             self.places.is_full.store(true, Ordering::SeqCst);
             self.stop_for(State::Full);
@@ -307,6 +325,7 @@ impl Door {
             self.state = State::Open;
             self.places.is_full.store(false, Ordering::SeqCst);
             self.report_listeners(true);
+            self.close_removed();
         }
     }
 
@@ -317,7 +336,7 @@ impl Door {
 
     fn report_listeners(&self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
-            let Some((_, listener)) = listener else { continue };
+            let Some(Listening { socket: listener, .. }) = listener else { continue };
             if let Err(error) = self.poller.report_listener(listener, number as Token, wanted) {
                 log_sparingly!(error, "a listener cannot be polled: {error}");
             }

@@ -83,7 +83,7 @@ impl Worker {
             turns::poller_failed("the connections of a worker can't go on", &error);
         }
         let now = Instant::now();
-        self.snapshot = self.gateway.snapshot();
+        self.take_snapshot();
         for event in events.iter() {
             self.note(event);
         }
@@ -102,6 +102,20 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
+    /// Those that are idle may have less time under another configuration.
+    fn take_snapshot(&mut self) {
+        if !Arc::ptr_eq(&self.snapshot, &self.gateway.snapshot.load()) {
+            self.snapshot = self.gateway.snapshot();
+            self.give_all_a_turn();
+        }
+    }
+
+    fn give_all_a_turn(&mut self) {
+        for token in self.clients.tokens() {
+            self.give_turn(token);
+        }
+    }
+
     /// How long nothing needs to be looked at.
     fn patience(&mut self) -> Option<Duration> {
         let now = Instant::now();
@@ -111,7 +125,8 @@ impl Worker {
         }
         self.poller.about_to_sleep();
         let Inbox { connections, tokens, drain, .. } = &self.inbox;
-        if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() {
+        let is_current = Arc::ptr_eq(&self.snapshot, &self.gateway.snapshot.load());
+        if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() || !is_current {
             return Some(Duration::ZERO);
         }
         if self.end_at.is_some() && !self.is_last {
@@ -167,9 +182,7 @@ impl Worker {
         if let Ok(end_at) = self.inbox.drain.try_recv() {
             self.end_at = Some(end_at);
             // Those that are idle have less time from now on.
-            for token in self.clients.tokens() {
-                self.give_turn(token);
-            }
+            self.give_all_a_turn();
         }
     }
 
