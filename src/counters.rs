@@ -21,6 +21,8 @@ pub struct Counters {
     pub reloads: AtomicU64,
     /// Reloads that changed nothing, because something was wrong.
     pub reloads_failed: AtomicU64,
+    /// Lines of the access log that could not be written in time.
+    pub access_log_lost: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],
 }
 

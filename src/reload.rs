@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::access_log::AccessLog;
 use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
 use crate::downstream::listener::{self, Change};
 use crate::file_limit::{self, Needs};
 use crate::health::checker::HealthChecker;
-use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError};
+use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 
@@ -102,13 +103,14 @@ impl Proxy {
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
+        let access_log = self.access_log_after(config, &before)?;
         let (change, listening) = self.listeners_after(config)?;
         // Each ends when dropped.
         let new_checkers = self.new_checkers(&routes).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
         self.upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         // From here on nothing fails.
-        let snapshot = Snapshot::new(reloaded.snapshot, &config.server, &routes);
+        let snapshot = Snapshot::new(reloaded.snapshot, &config.server, &routes, access_log);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
@@ -132,6 +134,20 @@ impl Proxy {
             log::warn!("{warning}");
         }
         Ok(reloaded)
+    }
+
+    /// The log that is open, if nothing about it has changed: its file is opened anew.
+    fn access_log_after(
+        &self,
+        config: &Config,
+        before: &Snapshot,
+    ) -> Result<Option<Arc<AccessLog>>, StartError> {
+        let Some(config) = &config.access_log else { return Ok(None) };
+        if let Some(log) = before.access_log.as_ref().filter(|log| log.config() == config) {
+            log.reopen();
+            return Ok(Some(Arc::clone(log)));
+        }
+        open_access_log(config, &self.gateway.counters).map(Some)
     }
 
     /// What the configuration would change and only a restart does.

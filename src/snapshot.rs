@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access_log::AccessLog;
 use crate::config::{IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
 use crate::error::Cause;
@@ -18,17 +19,24 @@ pub(crate) struct Snapshot {
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
     pub limits: Limits,
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Snapshot {
     /// `routes` under what `server` says.
-    pub(crate) fn new(number: u64, server: &ServerConfig, routes: &[Arc<Route>]) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        server: &ServerConfig,
+        routes: &[Arc<Route>],
+        access_log: Option<Arc<AccessLog>>,
+    ) -> Self {
         let entry = |route: &Arc<Route>| (route.config().key.clone(), Arc::clone(route));
         Self {
             number,
             routes: RouteTable::new(routes.iter().map(entry).collect()),
             trusted: server.trusted_proxies.clone(),
             limits: limits(server),
+            access_log,
         }
     }
 

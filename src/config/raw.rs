@@ -51,14 +51,26 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 7] =
-    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
+pub(super) const TABLES: [&TableKeys; 8] =
+    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE, &ACCESS_LOG];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
     expected: "a TOML document",
-    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "drain_delay_secs", "server", "routes"],
-    tables: &[("server", Nested::One(&SERVER)), ("routes", Nested::Many(&ROUTE))],
+    keys: &[
+        "listen_addr",
+        "listen_mode",
+        "shutdown_timeout",
+        "drain_delay_secs",
+        "server",
+        "access_log",
+        "routes",
+    ],
+    tables: &[
+        ("server", Nested::One(&SERVER)),
+        ("access_log", Nested::One(&ACCESS_LOG)),
+        ("routes", Nested::Many(&ROUTE)),
+    ],
     aliases: &[
         ("listen", "listen_addr"),
         ("listen_address", "listen_addr"),
@@ -116,6 +128,9 @@ pub(super) struct RawConfig {
     /// Limits of the front door.
     #[serde(default)]
     pub(super) server: RawServer,
+    /// Absent: there is none.
+    #[serde(default)]
+    pub(super) access_log: RawAccessLog,
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
@@ -208,6 +223,25 @@ pub(super) struct RawServer {
     /// Networks whose `X-Forwarded-*` are believed; `unix:` for whoever comes in through a Unix-domain socket. Default: none.
     #[serde(default)]
     pub(super) trusted_proxies: Vec<Spanned<String>>,
+}
+
+pub(super) static ACCESS_LOG: TableKeys = TableKeys {
+    name: "[access_log]",
+    expected: "a table that begins with the line [access_log]",
+    keys: &["path", "format"],
+    tables: &[],
+    aliases: &[("file", "path"), ("output", "path"), ("to", "path"), ("log_format", "format")],
+    absent: &[("level", LOGGING_IS_ELSEWHERE)],
+};
+
+/// `[access_log]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccessLog {
+    /// A file, or `-` for stdout. Absent: there is no access log.
+    pub(super) path: Option<Spanned<String>>,
+    /// `combined` or `json`.
+    pub(super) format: Option<Spanned<String>>,
 }
 
 pub(super) static ROUTE: TableKeys = TableKeys {
@@ -580,6 +614,7 @@ mod tests {
     fn the_lists_of_keys_agree_with_the_structs() {
         assert_eq!(keys_of::<RawConfig>(), TOP.keys);
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
+        assert_eq!(keys_of::<RawAccessLog>(), ACCESS_LOG.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
         assert_eq!(keys_of::<RawTls>(), TLS.keys);

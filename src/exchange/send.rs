@@ -82,6 +82,7 @@ impl Exchange {
             trusted,
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,
+            request_id: self.record.id.as_bytes(),
         };
         write_request(&mut out, &self.head, &with);
         let held = self.body.take_held();

@@ -23,22 +23,36 @@ pub(crate) struct Stream {
     may_write: bool,
     hung_up: bool,
     broken: bool,
+    sent: u64,
 }
 
 impl Stream {
     /// A connection that stands, and of which nothing is known yet: the first read and write are tried.
     pub(crate) fn established(socket: Socket) -> Self {
-        Self { socket, session: None, may_read: true, may_write: true, hung_up: false, broken: false }
+        Self {
+            socket,
+            session: None,
+            may_read: true,
+            may_write: true,
+            hung_up: false,
+            broken: false,
+            sent: 0,
+        }
     }
 
     /// A connection that is being made; the handshake still to come where there is a session.
     pub(crate) fn connecting(socket: Socket, session: Option<Session>) -> Self {
         let session = session.map(Box::new);
-        Self { socket, session, may_read: false, may_write: false, hung_up: false, broken: false }
+        Self { socket, session, may_read: false, may_write: false, hung_up: false, broken: false, sent: 0 }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Bytes that were taken so far, before TLS.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Takes in what the poller says.
@@ -110,7 +124,7 @@ impl Stream {
     /// Takes what can be taken of `buf`; `WouldBlock` when that is nothing. `more`: the rest follows at once, so the
     /// kernel may wait for it to fill a packet.
     pub(crate) fn write(&mut self, buf: &[u8], more: bool) -> io::Result<usize> {
-        let Self { socket, session, may_write, .. } = self;
+        let Self { socket, session, may_write, sent, .. } = self;
         loop {
             let written = match session {
                 None => send_to(socket, buf, may_write, more),
@@ -118,7 +132,10 @@ impl Stream {
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
+                done => {
+                    *sent += done.as_ref().map_or(0, |n| *n as u64);
+                    return done;
+                }
             }
         }
     }
@@ -161,6 +178,7 @@ impl Stream {
         if is_would_block(&poured) {
             self.may_write = false;
         }
+        self.sent += poured.as_ref().map_or(0, |n| *n as u64);
         poured
     }
 

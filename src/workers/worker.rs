@@ -13,6 +13,7 @@ use crossbeam_channel::TryRecvError;
 use super::client::{Client, Outcome};
 use super::mailbox::{Accepted, Inbox};
 use super::turns;
+use crate::access_log::Lines;
 use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
 use crate::exchange::gateway::Gateway;
@@ -37,6 +38,8 @@ pub(super) struct Worker {
     clients: Slab<Box<Client>>,
     upstreams: Upstreams,
     buffers: Buffers,
+    /// Of the access log, handed over at the end of each turn.
+    lines: Lines,
     deadlines: Deadlines<Token>,
     /// Who gets a turn, in this order.
     turns: VecDeque<Token>,
@@ -57,6 +60,7 @@ impl Worker {
             gateway,
             clients: Slab::new(0),
             buffers: Buffers::new(),
+            lines: Lines::default(),
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
             is_last: false,
@@ -94,6 +98,7 @@ impl Worker {
             }
         }
         self.expire(now);
+        self.lines.hand_over();
         if let Some(end_at) = self.end_at
             && (now >= end_at || (self.is_last && self.clients.len() == 0))
         {
@@ -209,6 +214,7 @@ impl Worker {
             snapshot: &self.snapshot,
             upstreams: &mut self.upstreams,
             buffers: &mut self.buffers,
+            lines: &mut self.lines,
             now,
             client: token,
             wakeup: &self.inbox.wakeup,
@@ -233,9 +239,10 @@ impl Worker {
         log_sparingly!(error, "an exchange panicked; this is a defect of the proxy, please report it");
         if let Some(client) = self.clients.remove(token) {
             // What it owns may not be in order. Nothing of it is used any more.
+            let lines = &mut self.lines;
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 let mut client = client;
-                client.answer_panic();
+                client.answer_panic(lines);
                 drop(client);
             }));
             if dropped.is_err() {
@@ -262,9 +269,14 @@ impl Worker {
 
     /// Closes everything that is left. How many requests go unanswered.
     fn cut(&mut self) -> usize {
-        let tokens = self.clients.tokens();
-        let owed = tokens.into_iter().filter_map(|token| self.clients.remove(token));
-        owed.filter(|client| client.is_owed_something()).count()
+        let mut owed = 0;
+        for token in self.clients.tokens() {
+            let Some(client) = self.clients.remove(token) else { continue };
+            client.note_cut(&mut self.lines);
+            owed += usize::from(client.is_owed_something());
+        }
+        self.lines.hand_over();
+        owed
     }
 }
 

@@ -37,6 +37,7 @@ balancing_algorithm = "least_connections"
         Config {
             listen_addrs: vec!["127.0.0.1:3000".parse().unwrap()],
             listen_mode: None,
+            access_log: None,
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             routes: vec![

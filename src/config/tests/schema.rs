@@ -52,7 +52,7 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
         (None, "listen_addr") => json!({
             "anyOf": [{ "type": "string" }, { "type": "array", "minItems": 1, "items": { "type": "string" } }],
         }),
-        (None, "engine" | "balancing_algorithm") => json!({ "enum": words(keys, row.key) }),
+        (None, "engine" | "balancing_algorithm" | "format") => json!({ "enum": words(keys, row.key) }),
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),
         (None, _) => simple(row),
     };

@@ -53,6 +53,7 @@ fn defaults_are_as_documented() {
         "listen_mode",
         "workers",
         "trusted_proxies",
+        "path",
         "hosts",
         "name",
         "sticky_cookie",
