@@ -293,8 +293,9 @@ impl Proxy {
 
     /// Opens the file of the access log anew: what is there under its name now, or a new one.
     pub fn reopen_access_log(&self) {
-        if let Some(log) = &self.gateway.snapshot().access_log {
-            log.reopen();
+        match &self.gateway.snapshot().access_log {
+            Some(log) => log.reopen(),
+            None => log::warn!("there is no access log to open again; access_log.path names one"),
         }
     }
 

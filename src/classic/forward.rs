@@ -45,8 +45,8 @@ pub(super) struct Forward<'a> {
     record: Record,
     route: Option<Arc<Route>>,
     guard: Option<BackendGuard>,
-    /// Some of the answer may have been sent.
-    has_begun: bool,
+    /// The status of the answer, once some of it may have been sent.
+    answered: Option<StatusCode>,
 }
 
 impl<'a> Forward<'a> {
@@ -57,7 +57,7 @@ impl<'a> Forward<'a> {
         head: &'a RequestHead,
     ) -> Self {
         let record = Record::new(&head.fields, 0, Instant::now());
-        Self { gateway, snapshot, agents, head, record, route: None, guard: None, has_begun: false }
+        Self { gateway, snapshot, agents, head, record, route: None, guard: None, answered: None }
     }
 
     pub(super) fn id(&self) -> &RequestId {
@@ -65,7 +65,7 @@ impl<'a> Forward<'a> {
     }
 
     pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
+        self.answered.is_some()
     }
 
     /// The backend of the last try.
@@ -82,7 +82,10 @@ impl<'a> Forward<'a> {
     /// Says in the logs what became of it.
     pub(super) fn note_end(&self, result: Result<StatusCode, Cause>, client: &Client) {
         let (head, cause) = (self.head, result.err());
-        let status = result.map_or_else(Cause::status, |status| status.as_u16());
+        let status = self
+            .answered
+            .or(result.ok())
+            .map_or_else(|| cause.map_or(0, Cause::status), |status| status.as_u16());
         let whole = self.record.started.elapsed();
         log::debug!(
             "exchange client={} method={} target={:?} status={status} cause={} backend={} ms={}",
@@ -295,7 +298,7 @@ impl<'a> Forward<'a> {
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref() };
         write_response_head(&mut out, &head, to, self.head.version, keep_alive, &added);
-        self.has_begun = true;
+        self.answered = Some(head.status);
         let now = Instant::now();
         self.record.enter(Phase::Relay, now);
         self.record.answer_begins(now);

@@ -93,7 +93,7 @@ mod tests {
         let ids: HashSet<_> = (0..1000).map(|_| RequestId::random().as_str().to_owned()).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit())));
-        let elsewhere = std::thread::spawn(RequestId::random).join().unwrap();
+        let elsewhere = std::thread::Builder::new().spawn(RequestId::random).unwrap().join().unwrap();
         assert!(!ids.contains(elsewhere.as_str()));
     }
 
