@@ -89,6 +89,35 @@ impl Cause {
     /// How many kinds there are.
     pub(crate) const COUNT: usize = 25;
 
+    /// What the kinds are called, in the order of their places. All refused heads are one kind.
+    pub(crate) const KINDS: [&str; Self::COUNT] = [
+        "bad_head",
+        "body_too_large",
+        "bad_body",
+        "body_timeout",
+        "client_left",
+        "write_timeout",
+        "no_route",
+        "no_healthy_backend",
+        "overloaded",
+        "route_full",
+        "backends_busy",
+        "tunnels_full",
+        "connect_refused",
+        "connect_timeout",
+        "connect_failed",
+        "name_not_resolved",
+        "response_timeout",
+        "deadline_exceeded",
+        "backend_closed",
+        "bad_response",
+        "response_head_too_large",
+        "loop_detected",
+        "internal_error",
+        "tls_failed",
+        "shutdown",
+    ];
+
     /// A place in a table of [`COUNT`](Self::COUNT) places.
     pub(crate) fn index(self) -> usize {
         match self {
@@ -332,6 +361,13 @@ mod tests {
             let (word, _) = rest.split_once('"')?;
             (status.len() == 3).then_some((status, word))
         })
+    }
+
+    #[test]
+    fn kinds_are_called_by_their_words() {
+        for cause in &ALL[1..] {
+            assert_eq!(Cause::KINDS[cause.index()], cause.word());
+        }
     }
 
     #[test]

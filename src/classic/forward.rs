@@ -16,6 +16,7 @@ use super::client::Client;
 use crate::access_log::{Entry, RequestLine};
 use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
+use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::client_address::client_address;
 use crate::exchange::gateway::Gateway;
@@ -96,6 +97,15 @@ impl<'a> Forward<'a> {
             self.backend().unwrap_or("-"),
             whole.as_millis(),
         );
+        let (received, sent) = (client.received(), self.record.body_sent(client.sent()));
+        let Record { first_byte, retries, queued, connecting, .. } = self.record;
+        match &self.route {
+            Some(route) => {
+                let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
+                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+            }
+            None => self.gateway.counters.unrouted.count(status),
+        }
         let Some(log) = &self.snapshot.access_log else { return };
         let field = |name| head.fields.get(&name).map_or(&b""[..], HeaderValue::as_bytes);
         let (method, target) = (head.method.as_str(), head.target.as_str());
@@ -111,12 +121,12 @@ impl<'a> Forward<'a> {
             status,
             cause,
             stage: self.record.phase.word(),
-            bytes_received: client.received(),
-            bytes_sent: self.record.body_sent(client.sent()),
-            retries: self.record.retries,
-            queued: self.record.queued,
-            connecting: self.record.connecting,
-            first_byte: self.record.first_byte,
+            bytes_received: received,
+            bytes_sent: sent,
+            retries,
+            queued,
+            connecting,
+            first_byte,
             whole,
         };
         let mut line = Vec::new();

@@ -80,6 +80,7 @@ impl Worker {
 /// Answers what is no request, or finds no place.
 pub(super) fn refuse(client: &mut Client, cause: Cause, is_head: bool, gateway: &Gateway) {
     gateway.counters.count(cause);
+    gateway.counters.unrouted.count(cause.status());
     log::debug!("refused client={} cause={cause}", client.address());
     let id = RequestId::random();
     let answer = refusal(cause, &id, Version::Http11, is_head, true);

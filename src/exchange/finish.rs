@@ -1,12 +1,17 @@
 //! How an exchange ends: with a whole answer, with a refusal, or broken off. And what is said and counted then.
 
+use std::time::Duration;
+
 use http::{HeaderValue, Method, header};
 
 use super::context::Context;
+use super::record::Record;
 use super::refusal::{self, OwnAnswer};
 use super::send::State;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
+use crate::counters::Counters;
+use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
 use crate::error::{Blame, Cause};
 
@@ -97,6 +102,7 @@ impl Exchange {
         if let Some(cause) = cause {
             cx.gateway.counters.count(cause);
         }
+        let whole = self.record.started.elapsed();
         if log::log_enabled!(log::Level::Debug) {
             log::debug!(
                 "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",
@@ -106,19 +112,42 @@ impl Exchange {
                 self.answered.unwrap_or(0),
                 cause.map_or("-", Cause::word),
                 self.guard.as_ref().map_or("-", |guard| guard.label()),
-                self.record.started.elapsed().as_millis(),
+                whole.as_millis(),
             );
         }
-        self.note_in_access_log(cause, client, cx.lines);
+        self.note_end(whole, cause, client, &cx.gateway.counters, cx.lines);
         self.drop_backend(cx);
         Progress::Ended { end, body_is_read: self.body.is_all_received() }
     }
 
+    /// Bytes of the bodies of request and answer so far; those of a tunnel too.
+    pub(crate) fn bytes(&self, client: &Connection) -> (u64, u64) {
+        let tunnel = if let Stage::Tunnel(tunnel) = &self.stage { tunnel.received() } else { 0 };
+        let sent = self.record.body_sent(client.stream.sent() + client.unsent.len() as u64);
+        (self.body.received() + tunnel, sent)
+    }
+
     /// Whoever ends it: the last that is said of the exchange.
-    pub(crate) fn note_in_access_log(&self, cause: Option<Cause>, client: &Connection, lines: &mut Lines) {
+    pub(crate) fn note_end(
+        &self,
+        whole: Duration,
+        cause: Option<Cause>,
+        client: &Connection,
+        counters: &Counters,
+        lines: &mut Lines,
+    ) {
+        let (received, sent) = self.bytes(client);
+        let status = self.answered.unwrap_or(0);
+        let Record { first_byte, retries, queued, connecting, .. } = self.record;
+        match &self.route {
+            Some((route, _)) => {
+                let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
+                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+            }
+            None => counters.unrouted.count(status),
+        }
         let Some(log) = &self.snapshot.access_log else { return };
         let field = |name| self.head.fields.get(&name).map_or(&b""[..], HeaderValue::as_bytes);
-        let tunnel = if let Stage::Tunnel(tunnel) = &self.stage { tunnel.received() } else { 0 };
         let entry = Entry {
             request_id: self.record.id.as_str(),
             client: self.client,
@@ -132,16 +161,16 @@ impl Exchange {
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|(route, _)| route.label()),
             backend: self.guard.as_ref().map(|guard| guard.label()),
-            status: self.answered.unwrap_or(0),
+            status,
             cause,
             stage: self.record.phase.word(),
-            bytes_received: self.body.received() + tunnel,
-            bytes_sent: self.record.body_sent(client.stream.sent() + client.unsent.len() as u64),
-            retries: self.record.retries,
-            queued: self.record.queued,
-            connecting: self.record.connecting,
-            first_byte: self.record.first_byte,
-            whole: self.record.started.elapsed(),
+            bytes_received: received,
+            bytes_sent: sent,
+            retries,
+            queued,
+            connecting,
+            first_byte,
+            whole,
         };
         lines.add(log, &entry);
     }

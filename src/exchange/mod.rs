@@ -231,6 +231,11 @@ impl Exchange {
         self.backend.as_deref_mut()
     }
 
+    /// How long it has lasted.
+    pub(crate) fn age(&self) -> Duration {
+        self.record.started.elapsed()
+    }
+
     /// A 101 was passed on.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.stage, Stage::Tunnel(_))

@@ -111,6 +111,7 @@ impl Accept {
             state: State::Open,
             cannot_accept: CannotAccept::No,
             orders: from_main,
+            counters: Arc::clone(&counters),
             drain_until: None,
         };
         for listener in listeners {
@@ -167,6 +168,7 @@ struct Door {
     /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: CannotAccept,
     orders: Receiver<Order>,
+    counters: Arc<Counters>,
     /// The drain has begun, and ends then.
     drain_until: Option<Instant>,
 }
@@ -277,6 +279,7 @@ impl Door {
         };
         match accept_from(listener) {
             Ok((socket, peer)) => {
+                self.counters.connections.fetch_add(1, Ordering::Relaxed);
                 if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) {
                     worker.deal(socket, peer, place, PATIENCE);
                 }
@@ -330,6 +333,7 @@ impl Door {
     }
 
     fn stop_for(&mut self, why: State) {
+        self.counters.accept_paused.fetch_add(1, Ordering::Relaxed);
         self.state = why;
         self.report_listeners(false);
     }

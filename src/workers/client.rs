@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::accept::ConnectionPlace;
 use super::mailbox::Load;
 use crate::access_log::{Entry, Lines};
+use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
 use crate::error::Cause;
 use crate::exchange::context::Context;
@@ -41,19 +42,20 @@ impl Client {
     }
 
     /// After a panic: says so to a client that has not been sent an answer yet, as far as it takes that at once.
-    pub(super) fn answer_panic(&mut self, lines: &mut Lines) {
+    pub(super) fn answer_panic(&mut self, counters: &Counters, lines: &mut Lines) {
         let Some(exchange) = &mut self.exchange else { return };
         if let Some(bytes) = exchange.panic_answer() {
             self.connection.unsent.push(&bytes);
             self.connection.send_owed();
         }
-        exchange.note_in_access_log(Some(Cause::Internal), &self.connection, lines);
+        exchange.note_end(exchange.age(), Some(Cause::Internal), &self.connection, counters, lines);
     }
 
     /// The deadline of a drain is over, and its exchange not.
-    pub(super) fn note_cut(&self, lines: &mut Lines) {
+    pub(super) fn note_cut(&self, counters: &Counters, lines: &mut Lines) {
         if let Some(exchange) = &self.exchange {
-            exchange.note_in_access_log(Some(Cause::Shutdown), &self.connection, lines);
+            counters.count(Cause::Shutdown);
+            exchange.note_end(exchange.age(), Some(Cause::Shutdown), &self.connection, counters, lines);
         }
     }
 
@@ -120,6 +122,7 @@ impl Client {
     /// Answers what is no request, and closes.
     fn refuse(&mut self, cause: Cause, cx: &mut Context<'_>) {
         cx.gateway.counters.count(cause);
+        cx.gateway.counters.unrouted.count(cause.status());
         log::debug!("refused client={} cause={cause}", self.connection.who());
         let id = RequestId::random();
         let answer = refusal::refusal(cause, &id, Version::Http11, false, false);

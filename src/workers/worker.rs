@@ -239,10 +239,10 @@ impl Worker {
         log_sparingly!(error, "an exchange panicked; this is a defect of the proxy, please report it");
         if let Some(client) = self.clients.remove(token) {
             // What it owns may not be in order. Nothing of it is used any more.
-            let lines = &mut self.lines;
+            let (counters, lines) = (&self.gateway.counters, &mut self.lines);
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 let mut client = client;
-                client.answer_panic(lines);
+                client.answer_panic(counters, lines);
                 drop(client);
             }));
             if dropped.is_err() {
@@ -272,7 +272,7 @@ impl Worker {
         let mut owed = 0;
         for token in self.clients.tokens() {
             let Some(client) = self.clients.remove(token) else { continue };
-            client.note_cut(&mut self.lines);
+            client.note_cut(&self.gateway.counters, &mut self.lines);
             owed += usize::from(client.is_owed_something());
         }
         self.lines.hand_over();
