@@ -51,8 +51,8 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 8] =
-    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE, &ACCESS_LOG];
+pub(super) const TABLES: [&TableKeys; 9] =
+    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE, &ACCESS_LOG, &ADMIN];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -64,11 +64,13 @@ pub(super) static TOP: TableKeys = TableKeys {
         "drain_delay_secs",
         "server",
         "access_log",
+        "admin",
         "routes",
     ],
     tables: &[
         ("server", Nested::One(&SERVER)),
         ("access_log", Nested::One(&ACCESS_LOG)),
+        ("admin", Nested::One(&ADMIN)),
         ("routes", Nested::Many(&ROUTE)),
     ],
     aliases: &[
@@ -131,6 +133,9 @@ pub(super) struct RawConfig {
     /// Absent: there is none.
     #[serde(default)]
     pub(super) access_log: RawAccessLog,
+    /// Absent: there is no such listener.
+    #[serde(default)]
+    pub(super) admin: RawAdmin,
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
@@ -242,6 +247,39 @@ pub(super) struct RawAccessLog {
     pub(super) path: Option<Spanned<String>>,
     /// `combined` or `json`.
     pub(super) format: Option<Spanned<String>>,
+}
+
+pub(super) static ADMIN: TableKeys = TableKeys {
+    name: "[admin]",
+    expected: "a table that begins with the line [admin]",
+    keys: &["listen_addr", "socket_mode", "allow_remote", "control", "ready_requires_backends"],
+    tables: &[],
+    aliases: &[
+        ("listen", "listen_addr"),
+        ("bind", "listen_addr"),
+        ("address", "listen_addr"),
+        ("addr", "listen_addr"),
+        ("port", "listen_addr"),
+        ("listen_mode", "socket_mode"),
+        ("mode", "socket_mode"),
+    ],
+    absent: &[],
+};
+
+/// `[admin]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    /// `ip:port`, `localhost:port` or `unix:/path`. Absent: there is no such listener.
+    pub(super) listen_addr: Option<Spanned<String>>,
+    /// Permissions of the socket at `unix:/path`, in octal.
+    pub(super) socket_mode: Option<Spanned<String>>,
+    /// Allows an address that other machines reach.
+    pub(super) allow_remote: Option<bool>,
+    /// Takes orders about backends.
+    pub(super) control: Option<bool>,
+    /// `/readyz` fails while no route has a healthy backend.
+    pub(super) ready_requires_backends: Option<bool>,
 }
 
 pub(super) static ROUTE: TableKeys = TableKeys {
@@ -615,6 +653,7 @@ mod tests {
         assert_eq!(keys_of::<RawConfig>(), TOP.keys);
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
         assert_eq!(keys_of::<RawAccessLog>(), ACCESS_LOG.keys);
+        assert_eq!(keys_of::<RawAdmin>(), ADMIN.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
         assert_eq!(keys_of::<RawTls>(), TLS.keys);
