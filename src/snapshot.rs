@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
-use crate::error::Cause;
-use crate::http::framing::BodyFraming;
-use crate::http::head::{HeadLimits, RequestHead};
+use crate::http::head::HeadLimits;
 use crate::route::Route;
 use crate::routing::RouteTable;
 
@@ -31,24 +29,11 @@ impl Snapshot {
             limits: limits(server),
         }
     }
-
-    /// The route of a request, if it takes a body of that length.
-    pub(crate) fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
-        let path = head.target.routing_path();
-        let route = self.routes.find(head.host.as_bytes(), path).ok_or(Cause::NoRoute)?;
-        match (head.framing, route.config().max_body_bytes) {
-            (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
-            _ => Ok(route),
-        }
-    }
 }
 
 fn limits(server: &ServerConfig) -> Limits {
     Limits {
-        head: HeadLimits {
-            max_header_bytes: server.max_header_bytes.get(),
-            max_headers: server.max_headers.get(),
-        },
+        head: head_limits(server),
         header_timeout: server.header_timeout,
         keepalive_timeout: server.keepalive_timeout,
         read_timeout: server.read_timeout,
@@ -56,4 +41,9 @@ fn limits(server: &ServerConfig) -> Limits {
         min_body_rate: server.min_body_rate,
         min_answer_rate: server.min_answer_rate,
     }
+}
+
+/// How large a request head may be.
+pub(crate) fn head_limits(server: &ServerConfig) -> HeadLimits {
+    HeadLimits { max_header_bytes: server.max_header_bytes.get(), max_headers: server.max_headers.get() }
 }

@@ -59,8 +59,8 @@ impl Worker {
         let mut client = Client::new(request, head.framing);
         // tiny_http decides by the request alone what becomes of the connection.
         let keep_alive = head.keep_alive;
-        if let Some(bytes) = last_hop::answer(&head, keep_alive) {
-            client.answer(&bytes);
+        if last_hop::ends_here(&head) {
+            client.answer(&last_hop::answer(&head, keep_alive));
             return;
         }
         let mut forward = Forward::new(&self.gateway, &snapshot, &self.agents, &head);

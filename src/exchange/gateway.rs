@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::counters::Counters;
-use crate::http::head::RequestHead;
-use crate::http::headers::has_passed;
 use crate::snapshot::Snapshot;
 
 /// Everything an exchange needs, shared by all workers.
@@ -35,11 +33,6 @@ pub(crate) fn via() -> String {
 impl Gateway {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-
-    /// The request has come through this very proxy before.
-    pub(crate) fn has_seen(&self, head: &RequestHead) -> bool {
-        has_passed(&head.fields, &self.via)
     }
 
     /// The configuration at work.

@@ -9,11 +9,13 @@ use crate::http::response_out::{write_connection, write_date, write_field, write
 /// The methods that are passed on to backends.
 pub(super) const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
-/// The whole answer, if the request ends here.
-pub(crate) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
-    if max_forwards(head) != Some(0) {
-        return None;
-    }
+/// Whether the request may pass no further proxy, and is answered here.
+pub(crate) fn ends_here(head: &RequestHead) -> bool {
+    max_forwards(head) == Some(0)
+}
+
+/// The whole answer to a request that ends here.
+pub(crate) fn answer(head: &RequestHead, keep_alive: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     write_status_line(&mut out, StatusCode::OK, b"OK");
     write_date(&mut out);
@@ -28,7 +30,7 @@ pub(crate) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
     write_connection(&mut out, head.version, keep_alive);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&body);
-    Some(out)
+    out
 }
 
 /// The request as it came in, without what a script in a browser must not get to see (RFC 9110 §9.3.8).
