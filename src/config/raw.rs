@@ -5,6 +5,7 @@
 //! [`ServerConfig`](super::ServerConfig), [`RouteConfig`](super::RouteConfig) and
 //! [`HealthCheckConfig`](super::HealthCheckConfig).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -51,14 +52,18 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 7] =
-    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
+pub(super) const TABLES: [&TableKeys; 8] =
+    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE, &EXPECT];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
     expected: "a TOML document",
-    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "drain_delay_secs", "server", "routes"],
-    tables: &[("server", Nested::One(&SERVER)), ("routes", Nested::Many(&ROUTE))],
+    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "drain_delay_secs", "server", "routes", "expect"],
+    tables: &[
+        ("server", Nested::One(&SERVER)),
+        ("routes", Nested::Many(&ROUTE)),
+        ("expect", Nested::Many(&EXPECT)),
+    ],
     aliases: &[
         ("listen", "listen_addr"),
         ("listen_address", "listen_addr"),
@@ -74,6 +79,13 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("shutdown_delay", "drain_delay_secs"),
         ("location", "routes"),
         ("locations", "routes"),
+        // Else it would be taken for the key of [[expect]].
+        ("route", "routes"),
+        ("expects", "expect"),
+        ("expectation", "expect"),
+        ("expectations", "expect"),
+        ("test", "expect"),
+        ("tests", "expect"),
     ],
     absent: &[
         ("tls", NO_TLS),
@@ -119,6 +131,9 @@ pub(super) struct RawConfig {
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
+    /// What is to become of requests; one that is not fulfilled is an error.
+    #[serde(default)]
+    pub(super) expect: Vec<Spanned<RawExpect>>,
 }
 
 pub(super) static SERVER: TableKeys = TableKeys {
@@ -449,6 +464,46 @@ pub(super) struct RawBackendTable {
     pub(super) weight: Option<Spanned<i128>>,
 }
 
+pub(super) static EXPECT: TableKeys = TableKeys {
+    name: "[[expect]]",
+    expected: "tables that each begin with the line [[expect]], in double brackets",
+    keys: &["request", "headers", "from", "route", "status", "backend_target", "request_header"],
+    tables: &[],
+    aliases: &[
+        ("url", "request"),
+        ("header", "headers"),
+        ("client", "from"),
+        ("target", "backend_target"),
+        ("request_headers", "request_header"),
+        ("backend_header", "request_header"),
+    ],
+    absent: &[
+        ("backend", "which backend is chosen depends on the moment; expected is route, or what the backend gets"),
+        ("method", "the method is the first word of request: request = \"GET http://shop.example/cart\""),
+        ("host", "the host is in request, request = \"GET http://shop.example/cart\", or in headers"),
+    ],
+};
+
+/// One `[[expect]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawExpect {
+    /// Method and target: `GET http://shop.example/cart`, or `GET /cart` with a `Host` in `headers`. Required.
+    pub(super) request: Option<Spanned<String>>,
+    /// Further header fields of the request.
+    pub(super) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// The address its connection comes from; `unix:` for a Unix-domain socket. Default: 127.0.0.1.
+    pub(super) from: Option<Spanned<String>>,
+    /// The name of the route that takes it; of one without a name, its first host and its prefix.
+    pub(super) route: Option<Spanned<String>>,
+    /// The status of the proxy's own answer, as far as the head of the request alone decides it; 404: no route.
+    pub(super) status: Option<Spanned<i128>>,
+    /// The target the backend gets.
+    pub(super) backend_target: Option<Spanned<String>>,
+    /// Header fields the backend gets.
+    pub(super) request_header: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
 /// An entry of `backend_addrs`.
 #[derive(Debug)]
 pub(super) enum RawBackend {
@@ -585,5 +640,6 @@ mod tests {
         assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
         assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
+        assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }
