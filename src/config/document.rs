@@ -191,7 +191,9 @@ impl<'a> Document<'a> {
             Some((_, "i128")) => format!("found {found}; expected a whole number"),
             Some((_, "a boolean")) => format!("found {found}; expected true or false"),
             Some((_, "a sequence")) => format!("found {found}; expected a list in brackets"),
-            Some((_, "a map")) => format!("found {found}; expected a table, for example {{ key = \"value\" }}"),
+            Some((_, "a map")) => {
+                format!("found {found}; expected a table, for example {{ key = \"value\" }}")
+            }
             Some((_, "a string")) => format!("found {found}; expected a string in quotes"),
             Some((_, expected)) => format!("found {found}; expected {expected}"),
             None => format!("found {found}; {message}"),

@@ -57,7 +57,10 @@ pub fn client_from(text: &str) -> Option<IpAddr> {
 
 impl Resolver<'_> {
     pub(super) fn expectations(&mut self, raw: Vec<Spanned<RawExpect>>) -> Vec<Expectation> {
-        raw.into_iter().enumerate().filter_map(|(n, raw)| self.expectation(format!("expect[{n}]"), raw)).collect()
+        raw.into_iter()
+            .enumerate()
+            .filter_map(|(n, raw)| self.expectation(format!("expect[{n}]"), raw))
+            .collect()
     }
 
     fn expectation(&mut self, key: String, raw: Spanned<RawExpect>) -> Option<Expectation> {
@@ -72,7 +75,8 @@ impl Resolver<'_> {
         let from = raw.from.and_then(|text| {
             let from = client_from(text.get_ref());
             if from.is_none() {
-                let problem = "is no address of a client; expected one, for example \"192.0.2.7\", or \"unix:\"";
+                let problem =
+                    "is no address of a client; expected one, for example \"192.0.2.7\", or \"unix:\"";
                 self.refuse_text(&text, &name("from"), problem);
             }
             from

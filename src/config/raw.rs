@@ -58,7 +58,15 @@ pub(super) const TABLES: [&TableKeys; 8] =
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
     expected: "a TOML document",
-    keys: &["listen_addr", "listen_mode", "shutdown_timeout", "drain_delay_secs", "server", "routes", "expect"],
+    keys: &[
+        "listen_addr",
+        "listen_mode",
+        "shutdown_timeout",
+        "drain_delay_secs",
+        "server",
+        "routes",
+        "expect",
+    ],
     tables: &[
         ("server", Nested::One(&SERVER)),
         ("routes", Nested::Many(&ROUTE)),
@@ -478,7 +486,10 @@ pub(super) static EXPECT: TableKeys = TableKeys {
         ("backend_header", "request_header"),
     ],
     absent: &[
-        ("backend", "which backend is chosen depends on the moment; expected is route, or what the backend gets"),
+        (
+            "backend",
+            "which backend is chosen depends on the moment; expected is route, or what the backend gets",
+        ),
         ("method", "the method is the first word of request: request = \"GET http://shop.example/cart\""),
         ("host", "the host is in request, request = \"GET http://shop.example/cart\", or in headers"),
     ],

@@ -1,7 +1,7 @@
 //! The file we ship: it parses, documents every key, and tells the truth about the defaults.
 
-use super::super::raw::TABLES;
 use super::super::Written;
+use super::super::raw::TABLES;
 use super::{Config, accepted};
 
 pub(super) const TEXT: &str = include_str!("../../../reverse-proxy.toml");
