@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::Question;
 use super::fate::{self, Decided, Fate, Fates};
 use super::fields::{readable, values};
-use crate::config::{Config, ConfigError, ConfigErrors, Expectation, Expected};
+use crate::config::{Config, ConfigError, ConfigErrors, Expectation, Expected, RouteConfig};
 
 /// Holds each expectation of `config` against what it does.
 ///
@@ -51,7 +51,7 @@ impl Checked<'_, '_> {
             (Expected::PassedOn { .. }, Decided::Route(..)) => self.check_passed_on(&question, &fate),
             (Expected::PassedOn { route, backend_target, .. }, _) => {
                 let (key, expected) = match (route, backend_target) {
-                    (Some(route), _) => ("route", format!("route {route} is expected")),
+                    (Some(route), _) => ("route", format!("route {route:?} is expected")),
                     (None, Some(_)) => ("backend_target", "it is expected that a backend gets it".to_owned()),
                     (None, None) => ("request_header", "it is expected that a backend gets it".to_owned()),
                 };
@@ -74,25 +74,21 @@ impl Checked<'_, '_> {
         if let Some(expected) = route
             && *expected != found.label()
         {
-            let labels: Vec<_> = self.fates.config.routes.iter().map(|route| route.label()).collect();
-            let unknown = if labels.contains(expected) {
-                String::new()
-            } else {
-                format!("; no route is called that, there are: {}", labels.join(", "))
-            };
+            let unknown = self.unless_a_route(expected);
             let problem = format!(
-                "route {expected} is expected, but route {} takes \"{line}\"{unknown}",
+                "route {expected:?} is expected, but route {:?} takes {line:?}{unknown}",
                 found.label()
             );
             self.refuse("route", problem);
         }
+        let so_far = self.errors.len();
         for backend in &found.backends {
             let Some(sent) = self.fates.sent(head, found, backend, question.from) else { continue };
             if let Some(expected) = backend_target
                 && *expected != sent.target
             {
                 let problem =
-                    format!("{expected} is expected, but the backend gets {} of \"{line}\"", sent.target);
+                    format!("{expected:?} is expected, but the backend gets {:?} of {line:?}", sent.target);
                 self.refuse("backend_target", problem);
             }
             for (name, expected) in request_header {
@@ -105,10 +101,23 @@ impl Checked<'_, '_> {
                 }
             }
             // Backends differ in the address in `Host` alone; one that is wrong is enough.
-            if !self.errors.is_empty() {
+            if self.errors.len() > so_far {
                 break;
             }
         }
+    }
+
+    /// What there is to say if no route is called `label`.
+    fn unless_a_route(&self, label: &str) -> String {
+        const ENOUGH: usize = 10;
+        let labels: Vec<_> = self.fates.config.routes.iter().map(RouteConfig::label).collect();
+        if labels.iter().any(|known| known == label) {
+            return String::new();
+        }
+        let first =
+            labels.iter().take(ENOUGH).map(|label| format!("{label:?}")).collect::<Vec<_>>().join(", ");
+        let more = if labels.len() > ENOUGH { " and others" } else { "" };
+        format!("; no route is called {label:?}, there are {first}{more}")
     }
 
     fn refuse(&mut self, key: &str, problem: String) {
@@ -131,16 +140,15 @@ fn question(expectation: &Expectation) -> Result<Question, (&'static str, String
 fn said(question: &Question, fate: &Fate<'_>) -> String {
     let line = question.line();
     match &fate.decided {
-        Decided::Route(_, route) => format!("route {} takes \"{line}\"", route.label()),
-        Decided::EndsHere => format!("the proxy itself answers \"{line}\" with {}", fate::ENDS_HERE),
+        Decided::Route(_, route) => format!("route {:?} takes {line:?}", route.label()),
+        Decided::EndsHere => format!("the proxy itself answers {line:?} with {}", fate::ENDS_HERE),
         Decided::Refused(cause) => {
-            format!("\"{line}\" is refused with {}, {cause}: {}", cause.status(), cause.sentence())
+            format!("{line:?} is refused with {}, {cause}: {}", cause.status(), cause.sentence())
         }
     }
 }
 
 fn wrong_field(name: &HeaderName, expected: &str, found: &[String], backend: &str) -> String {
-    let found =
-        if found.is_empty() { "no such field".to_owned() } else { format!("\"{}\"", found.join(", ")) };
-    format!("{name} is expected to be \"{expected}\", but the backend {backend} gets {found}")
+    let found = if found.is_empty() { "no such field".to_owned() } else { format!("{:?}", found.join(", ")) };
+    format!("{name} is expected to be {expected:?}, but the backend {backend} gets {found}")
 }

@@ -97,10 +97,13 @@ impl<'c> Fates<'c> {
 
     /// The route that would have the request, were it not too large.
     pub(super) fn find(&self, head: &RequestHead, decided: &Decided<'c>) -> Option<(usize, &'c RouteConfig)> {
-        if !decided.looked_at_routes() {
-            return None;
+        match decided {
+            Decided::Route(n, route) => Some((*n, route)),
+            Decided::Refused(Cause::BodyTooLarge) => {
+                self.routes.find(head.host.as_bytes(), head.target.routing_path()).copied()
+            }
+            _ => None,
         }
-        self.routes.find(head.host.as_bytes(), head.target.routing_path()).copied()
     }
 
     /// What this backend of the route gets, if the connection of the client comes from there. `None`: the backend's address

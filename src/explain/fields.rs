@@ -34,12 +34,7 @@ pub(super) struct FieldChange {
 }
 
 /// What becomes of each field of `head`, and what is added to them.
-pub(super) fn changes(
-    head: &RequestHead,
-    sent: &Sent,
-    route: &RouteConfig,
-    is_trusted: bool,
-) -> Vec<FieldChange> {
+pub(super) fn changes(head: &RequestHead, sent: &Sent, route: &RouteConfig) -> Vec<FieldChange> {
     let mut names: Vec<HeaderName> = Vec::new();
     let of_sent = sent.fields.iter().filter_map(|(name, _)| HeaderName::try_from(name).ok());
     for name in head.fields.iter().map(|(name, _)| name.clone()).chain(of_sent) {
@@ -56,7 +51,7 @@ pub(super) fn changes(
             (_, true) => Change::Removed,
             _ => Change::Rewritten,
         };
-        let why = why(&name, change, head, route, is_trusted);
+        let why = why(&name, change, head, route);
         FieldChange { name: name.as_str().to_owned(), change, received, sent, why }
     };
     names.into_iter().map(change).collect()
@@ -67,13 +62,7 @@ pub(super) fn values<'s>(sent: &'s Sent, name: &HeaderName) -> impl Iterator<Ite
     sent.fields.iter().filter(move |(sent, _)| sent == name.as_str()).map(|(_, value)| value.as_slice())
 }
 
-fn why(
-    name: &HeaderName,
-    change: Change,
-    head: &RequestHead,
-    route: &RouteConfig,
-    is_trusted: bool,
-) -> Option<&'static str> {
+fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfig) -> Option<&'static str> {
     Some(match (change, name) {
         (Change::Kept, _) => return None,
         (Change::Removed, name) if imitates_ours(name) => {
@@ -87,13 +76,10 @@ fn why(
         (_, &header::HOST) if route.preserve_host => "the host asked for, preserve_host keeps it",
         (_, &header::HOST) if route.backends.len() > 1 => "the address of the backend, here of the first",
         (_, &header::HOST) => "the address of the backend",
-        (_, name) if *name == FORWARDED_FOR => "the address that the connection comes from is appended",
+        (Change::Added, name) if *name == FORWARDED_FOR => "the address the connection comes from",
+        (_, name) if *name == FORWARDED_FOR => "the address the connection comes from is appended",
         (Change::Rewritten, name) if *name == FORWARDED_HOST || *name == FORWARDED_PROTO => {
-            if is_trusted {
-                ""
-            } else {
-                "the connection comes from none of trusted_proxies"
-            }
+            "the connection comes from none of trusted_proxies"
         }
         (_, name) if *name == FORWARDED_HOST => "the host asked for",
         (_, name) if *name == FORWARDED_PROTO => "how the request came in",

@@ -112,11 +112,13 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
     table.whole("max_header_bytes", server.max_header_bytes.get() as u64, "bytes");
     table.whole("max_headers", server.max_headers.get() as u64, "fields");
     table.time("header_timeout_secs", server.header_timeout);
-    table.time("keepalive_timeout_secs", server.keepalive_timeout);
-    table.whole("max_connections", server.max_connections.get() as u64, "connections");
-    if let Some(head) = head.filter(|_| is_routed) {
-        table.whole("max_exchanges", server.max_exchanges.get() as u64, "exchanges");
-        table.whole("queue_size", server.queue_size.get() as u64, "requests");
+    if let Some(head) = head {
+        table.time("keepalive_timeout_secs", server.keepalive_timeout);
+        table.whole("max_connections", server.max_connections.get() as u64, "connections");
+        if is_routed {
+            table.whole("max_exchanges", server.max_exchanges.get() as u64, "exchanges");
+            table.whole("queue_size", server.queue_size.get() as u64, "requests");
+        }
         if head.upgrade {
             table.whole("max_tunnels", server.max_tunnels as u64, "tunnels");
         }
@@ -124,9 +126,9 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
             table.time("read_timeout_secs", server.read_timeout);
             table.rate("min_body_rate", server.min_body_rate);
         }
+        table.time("write_timeout_secs", server.write_timeout);
+        table.rate("min_answer_rate", server.min_answer_rate);
     }
-    table.time("write_timeout_secs", server.write_timeout);
-    table.rate("min_answer_rate", server.min_answer_rate);
     table.settings.retain(|setting| !server.engine.keys_without_use().contains(&setting.name));
     table.settings
 }

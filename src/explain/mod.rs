@@ -273,10 +273,5 @@ fn not_taken(
 
 fn to_backend(fates: &Fates<'_>, head: &RequestHead, route: &RouteConfig, from: IpAddr) -> Option<ToBackend> {
     let sent = fates.sent(head, route, route.backends.first()?, from)?;
-    let trusted = is_trusted(from, &fates.config.server.trusted_proxies);
-    Some(ToBackend {
-        fields: fields::changes(head, &sent, route, trusted),
-        method: sent.method,
-        target: sent.target,
-    })
+    Some(ToBackend { fields: fields::changes(head, &sent, route), method: sent.method, target: sent.target })
 }
