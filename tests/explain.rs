@@ -30,7 +30,7 @@ deadline_secs = 120
 prefix = "/api"
 hosts = ["shop.example"]
 name = "api"
-backend_addrs = ["https://127.0.0.1:9003"]
+backend_addrs = ["127.0.0.1:9003"]
 max_body_bytes = 1000
 response_timeout_secs = 2.5
 
@@ -48,11 +48,6 @@ max_in_flight_per_backend = 3
 keepalive_connections = 0
 "#;
 
-fn config() -> String {
-    // Without TLS there are no such backends.
-    if cfg!(feature = "tls") { CONFIG.to_owned() } else { CONFIG.replace("https://", "") }
-}
-
 fn explain_with(config: &str, arguments: &[&str]) -> Exit {
     let directory = TempDir::new();
     let path = directory.file("reverse-proxy.toml", config);
@@ -60,11 +55,10 @@ fn explain_with(config: &str, arguments: &[&str]) -> Exit {
 }
 
 fn explain(arguments: &[&str]) -> Exit {
-    explain_with(&config(), arguments)
+    explain_with(CONFIG, arguments)
 }
 
 /// Goldens in `tests/golden/explain`.
-#[cfg(feature = "tls")]
 #[test]
 fn explanations_are_up_to_date() {
     for (name, code, arguments) in [
@@ -140,7 +134,7 @@ fn explanations_are_up_to_date() {
 
 #[test]
 fn no_route_says_why_none() {
-    let without_root = config().replacen("prefix = \"/\"", "prefix = \"/app\"", 1);
+    let without_root = CONFIG.replacen("prefix = \"/\"", "prefix = \"/app\"", 1);
     let exit = explain_with(&without_root, &["GET http://h.test/apix"]);
     assert_eq!(exit.status.code(), Some(1), "{exit:?}");
     for line in [
@@ -362,7 +356,6 @@ fn expectations_that_make_no_sense_are_refused_when_they_are_read() {
 }
 
 /// A reload that breaks what the file itself expects changes nothing.
-#[cfg(unix)]
 #[test]
 fn a_reload_that_breaks_routing_is_refused() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));

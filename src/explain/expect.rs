@@ -55,7 +55,8 @@ impl Checked<'_, '_> {
                     (None, Some(_)) => ("backend_target", "it is expected that a backend gets it".to_owned()),
                     (None, None) => ("request_header", "it is expected that a backend gets it".to_owned()),
                 };
-                self.refuse(key, format!("{expected}, but {}", said(&question, &fate)));
+                let unknown = route.as_ref().map(|route| self.unless_a_route(route)).unwrap_or_default();
+                self.refuse(key, format!("{expected}, but {}{unknown}", said(&question, &fate)));
             }
         }
     }

@@ -170,10 +170,9 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     let head = fate.head.as_ref();
     let outcome = match fate.decided {
         Decided::Route(..) => Outcome::PassedOn,
-        Decided::EndsHere => Outcome::Answered {
-            status: fate::ENDS_HERE,
-            why: "Max-Forwards: 0 lets it pass no further proxy, and the proxy itself answers",
-        },
+        Decided::EndsHere => {
+            Outcome::Answered { status: fate::ENDS_HERE, why: "Max-Forwards lets it pass no further proxy" }
+        }
         Decided::Refused(cause) => {
             Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
         }

@@ -34,7 +34,7 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
     match outcome {
         Outcome::PassedOn => {}
         Outcome::Answered { status, why } => {
-            writeln!(out, "\nAnswered by the proxy itself: {status}, {why}")?
+            writeln!(out, "\nAnswered by the proxy itself: {status}, {why}")?;
         }
         Outcome::Refused { status, cause, why } => writeln!(out, "\nRefused: {status} {cause}, {why}")?,
     }
