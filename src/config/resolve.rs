@@ -11,7 +11,7 @@ use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthChe
 use super::values::{GRACE, Resolver};
 use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
-    ListenAddr, RouteConfig, ServerConfig, warnings,
+    ListenAddr, RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
 
@@ -33,6 +33,7 @@ pub(super) fn resolve(
     let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
     let routes = resolver.routes(raw.routes, &server);
     resolver.refuse_circles(&listen_addrs, &routes);
+    let expectations = resolver.expectations(raw.expect);
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors::new(resolver.errors));
     }
@@ -46,6 +47,8 @@ pub(super) fn resolve(
         server,
         routes,
         warnings: Vec::new(),
+        expectations,
+        written: Written::new(&resolver.places, document),
     };
     config.warnings = warnings::find(&config, &resolver.places, document);
     Ok(config)

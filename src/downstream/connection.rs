@@ -10,6 +10,7 @@ use socket2::Socket;
 
 use crate::error::Cause;
 use crate::http::head::{HeadLimits, RequestHead, Scan, scan};
+use crate::http::headers::forwarded_for;
 use crate::net::stream::Stream;
 use crate::net::unsent::Unsent;
 
@@ -82,14 +83,10 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(socket: Socket, peer: SocketAddr, now: Instant) -> Self {
         let address = peer.ip().to_canonical();
-        // Who comes in through a Unix-domain socket has no address; nobody comes from this one. The word is that of RFC
-        // 7239 §6.2.
-        let forwarded_for = if address.is_unspecified() { "unknown".to_owned() } else { address.to_string() };
         Self {
             stream: Stream::established(socket),
             address,
-            forwarded_for: HeaderValue::from_str(&forwarded_for)
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            forwarded_for: forwarded_for(address),
             input: Vec::new(),
             unsent: Unsent::default(),
             scanned: 0,

@@ -16,6 +16,7 @@ mod await_head;
 pub(crate) mod client_address;
 mod connect;
 pub(crate) mod context;
+pub(crate) mod decision;
 mod finish;
 pub(crate) mod gateway;
 pub(crate) mod last_hop;
@@ -315,13 +316,11 @@ impl Exchange {
         if self._place.is_none() {
             return Next::Failed(Cause::Overloaded);
         }
-        if let Some(answer) = last_hop::answer(&self.head, &self.record.id, self.may_keep_alive(cx)) {
-            return Next::Answer(answer);
+        if last_hop::ends_here(&self.head) {
+            return Next::Answer(last_hop::answer(&self.head, &self.record.id, self.may_keep_alive(cx)));
         }
-        if cx.gateway.has_seen(&self.head) {
-            return Next::Failed(Cause::LoopDetected);
-        }
-        let route = match self.snapshot.route(&self.head) {
+        let routes = &self.snapshot.routes;
+        let route = match decision::route_of(&self.head, &cx.gateway.via, routes, |route| route.config()) {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };
