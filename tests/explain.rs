@@ -249,7 +249,10 @@ fn expecting(origin: &Origin, expectation: &str) -> String {
 fn expectations_that_are_fulfilled() {
     let origin = Origin::echo();
     let directory = TempDir::new();
+    let long = "x".repeat(40_000);
     for expectation in [
+        &format!("request = \"GET http://h/{long}\"\nstatus = 414"),
+        &format!("request = \"GET http://h/\"\nheaders = {{ X-A = \"{long}\" }}\nstatus = 431"),
         "request = \"GET http://shop.example/api/cart\"\nroute = \"/api\"\nbackend_target = \"/api/cart\"",
         "request = \"GET /api\"\nheaders = { Host = \"h\", X-A = \"b\" }\nrequest_header = { x-a = \"b\" }",
         "request = \"GET http://h/api\"\nfrom = \"192.0.2.7\"\nrequest_header = { X-Forwarded-For = \"192.0.2.7\" }",

@@ -44,7 +44,40 @@ fn pattern<'k>(key: &'k RouteKey, takes: &impl Fn(RouteKey) -> bool) -> Option<&
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
     use super::*;
+
+    proptest! {
+        /// Whatever the routes are: a reason names what the loser lacks, and who comes first is never less exact.
+        #[test]
+        fn there_is_always_a_reason(
+            keys in proptest::collection::vec(
+                (
+                    subsequence(vec!["a.b.c", "b.c", "*.b.c", "*.c"], 0..=4),
+                    select(vec!["/", "/x", "/x/y", "/z"]),
+                ),
+                1..6,
+            ),
+            host in select(vec!["a.b.c", "b.c", "d.b.c:80", "c", ""]),
+            path in select(vec!["/", "/x", "/x/y/z", "/xx"]),
+        ) {
+            let keys: Vec<_> = keys.iter().map(|(hosts, prefix)| key(hosts, prefix)).collect();
+            let table = RouteTable::new(keys.iter().cloned().enumerate().map(|(n, key)| (key, n)).collect());
+            let winner = table.find(host.as_bytes(), path).map(|n| &keys[*n]);
+            let takes = |key: RouteKey| RouteTable::new(vec![(key, ())]).find(host.as_bytes(), path).is_some();
+            for loser in keys.iter().filter(|key| Some(*key) != winner) {
+                let reason = reason(winner, loser, host.as_bytes(), path);
+                prop_assert_ne!(&reason, "another one comes first");
+                prop_assert_eq!(!takes(loser.clone()), reason.contains("not below") || reason.contains("not for")
+                    || reason.contains("none was asked for"), "{}", reason);
+                if let (true, Some(winner)) = (reason.contains("shorter"), winner) {
+                    prop_assert!(loser.prefix.as_str().len() <= winner.prefix.as_str().len(), "{}", reason);
+                }
+            }
+        }
+    }
 
     fn key(hosts: &[&str], prefix: &str) -> RouteKey {
         let hosts = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();

@@ -3,7 +3,8 @@
 //! Nothing here decides anything. A request is taken apart by the parser of [`http::head`](crate::http::head), a route is
 //! found by the [`routing`](crate::routing) that serves, and the head for the backend is written by the function that
 //! writes real ones; `exchange/decision.rs` has what both engines and this module call. No socket is opened, no name is
-//! looked up, and no backend is asked: what depends on a backend, on a body or on time is left out.
+//! looked up, and no backend is asked: what depends on a backend, on a body or on time is left out. So is what tiny_http does to
+//! a request before the classic engine has it.
 //!
 //! - `request.rs`: the request that is asked about.
 //! - `fate.rs`: what becomes of it.
