@@ -51,6 +51,8 @@ pub(crate) enum Command {
         /// For programs.
         json: bool,
     },
+    /// Ask the proxy that runs with this configuration whether it is well.
+    Health(PathBuf),
     /// Run with built-in origins.
     Demo,
     /// Print [`help`].
@@ -104,6 +106,8 @@ pub(crate) enum UsageError {
     ExplainMissing(&'static str),
     /// `--explain` with an option that it does not go with.
     ExplainWith(&'static str),
+    /// `--health` with an option that it does not go with.
+    HealthWith(&'static str),
     /// An option that takes no value has one: `--check=yes`.
     NoValue(&'static str),
     /// An option more than once.
@@ -142,6 +146,7 @@ impl fmt::Display for UsageError {
             }
             Self::ExplainMissing(option) => write!(f, "{option} goes with --explain"),
             Self::ExplainWith(option) => write!(f, "--explain does not go with {option}"),
+            Self::HealthWith(option) => write!(f, "--health does not go with {option}"),
             Self::NoValue(option) => write!(f, "{option} takes no value"),
             Self::Twice(option) => write!(f, "{option} is given twice"),
             Self::StrictAlone => f.write_str("--strict goes with --check"),
@@ -170,6 +175,7 @@ pub(crate) fn parse(
     }
 
     let (mut config, mut check, mut strict, mut demo) = (None, None, None, None);
+    let mut health = None;
     let (mut explain, mut fields, mut from, mut json) = (None, Vec::new(), None, None);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
@@ -194,6 +200,8 @@ pub(crate) fn parse(
             Some("--json") => return Err(UsageError::NoValue("--json")),
             Some("--check") if value.is_none() => once(&mut check, (), "--check")?,
             Some("--strict") if value.is_none() => once(&mut strict, (), "--strict")?,
+            Some("--health") if value.is_none() => once(&mut health, (), "--health")?,
+            Some("--health") => return Err(UsageError::NoValue("--health")),
             Some("--demo") if value.is_none() => once(&mut demo, (), "--demo")?,
             Some("--check") => return Err(UsageError::NoValue("--check")),
             Some("--strict") => return Err(UsageError::NoValue("--strict")),
@@ -202,6 +210,17 @@ pub(crate) fn parse(
         }
     }
 
+    let others = [
+        (check.is_some(), "--check"),
+        (strict.is_some(), "--strict"),
+        (explain.is_some(), "--explain"),
+        (demo.is_some(), "--demo"),
+    ];
+    if health.is_some()
+        && let Some((_, option)) = others.into_iter().find(|(is_given, _)| *is_given)
+    {
+        return Err(UsageError::HealthWith(option));
+    }
     if demo.is_some() {
         return match (config, check, strict, explain) {
             (Some(_), ..) => Err(UsageError::DemoWith("--config")),
@@ -226,6 +245,9 @@ pub(crate) fn parse(
         if is_given {
             return Err(UsageError::ExplainMissing(option));
         }
+    }
+    if health.is_some() {
+        return Ok(Command::Health(path));
     }
     match (check, strict) {
         (Some(()), _) => Ok(Command::Check { path, strict: strict.is_some() }),

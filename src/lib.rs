@@ -75,6 +75,8 @@ pub mod explain;
 mod file_limit;
 pub mod health;
 pub mod http;
+#[cfg(feature = "admin")]
+pub mod livez;
 pub mod logging;
 mod memory;
 mod net;

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             let config = explain::load(&path).map_err(|errors| errors.to_string())?;
             daemon::run(config, &path, signals).map_err(with_our_name)
         }),
+        Command::Health(path) => health(&path),
         Command::Demo => run(demo),
     }
 }
@@ -94,6 +95,35 @@ fn explain(path: &Path, question: &Question, json: bool) -> ExitCode {
     let explanation = explain::explain(&config, question);
     let answered = answer(&if json { explanation.json() } else { explanation.text() });
     if explanation.is_refused() { ExitCode::from(FAILED) } else { answered }
+}
+
+/// Asks the proxy that has this configuration whether it is well.
+#[cfg(feature = "admin")]
+fn health(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(errors) => {
+            complain(&errors.to_string());
+            return ExitCode::from(FAILED);
+        }
+    };
+    let Some(admin) = &config.admin else {
+        complain(&format!("{}: it has no [admin] listen_addr, so that nobody can be asked", path.display()));
+        return ExitCode::from(FAILED);
+    };
+    match reverse_proxy::livez::ask(admin) {
+        Ok(said) => answer(&said),
+        Err(error) => {
+            complain(&format!("{}: {error}", admin.listen_addr));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(not(feature = "admin"))]
+fn health(_: &Path) -> ExitCode {
+    complain(&with_our_name("there is nobody to ask; the admin listener takes the cargo feature admin"));
+    ExitCode::from(FAILED)
 }
 
 /// Runs what serves until a signal ends it; if it does not come to that, it says why. Signals come first: from here on,

@@ -23,7 +23,7 @@ _reverse__proxy() {
 
     case "${cmd}" in
         reverse__proxy)
-            opts="-c -H -h -V --config --check --strict --explain --header --from --json --demo --help --version"
+            opts="-c -H -h -V --config --check --strict --explain --header --from --json --health --demo --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

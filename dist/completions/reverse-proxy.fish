@@ -5,6 +5,7 @@ complete -c reverse-proxy -l from -d 'with --explain: where the connection comes
 complete -c reverse-proxy -l check -d 'say whether the configuration is valid: one line on stdout if it is, one line for each error and each warning on stderr'
 complete -c reverse-proxy -l strict -d 'with --check: warnings count as errors'
 complete -c reverse-proxy -l json -d 'with --explain: in JSON'
+complete -c reverse-proxy -l health -d 'ask the proxy that runs with this configuration, by its [admin] listener, whether it is well'
 complete -c reverse-proxy -l demo -d 'for a first look; cannot be combined with --config or --check'
 complete -c reverse-proxy -s h -l help -d 'print this help'
 complete -c reverse-proxy -s V -l version -d 'print the version, the commit it was built from and its cargo features'

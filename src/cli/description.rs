@@ -53,6 +53,7 @@ pub(crate) static USAGE: &[(&str, &str)] = &[
     ("[--config FILE]", "run until told to stop"),
     ("[--config FILE] --check [--strict]", "check the configuration, do not run"),
     ("[--config FILE] --explain REQUEST", "say what becomes of a request, do not run"),
+    ("[--config FILE] --health", "ask the one that runs whether it is well"),
     ("--demo", "run in front of three built-in origins; needs no file"),
 ];
 
@@ -87,6 +88,12 @@ pub(crate) static FLAGS: &[Flag] = &[
                (default: 127.0.0.1)",
     },
     Flag { long: "--json", short: None, value: None, help: "with --explain: in JSON" },
+    Flag {
+        long: "--health",
+        short: None,
+        value: None,
+        help: "ask the proxy that runs with this configuration, by its [admin] listener, whether it is well",
+    },
     Flag {
         long: "--demo",
         short: None,
@@ -132,7 +139,8 @@ pub(crate) static SECTIONS: &[Section] = &[
                  shutdown_timeout, then stop; a second signal stops at once",
             ),
             ("SIGHUP", "reads the configuration again; if it has errors, nothing changes"),
-            ("SIGUSR1, SIGUSR2", "a line in the log, nothing else"),
+            ("SIGUSR1", "opens the file of the access log again"),
+            ("SIGUSR2", "writes what is being carried to the log"),
             ("outside Unix", "only Ctrl-C is heard"),
         ],
     },
@@ -142,11 +150,12 @@ pub(crate) static SECTIONS: &[Section] = &[
             (
                 "0",
                 "stopped when told to; with --check: the configuration is valid, perhaps with warnings; with --explain: \
-                 a route takes the request, or the proxy itself answers what it asks",
+                 a route takes the request, or the proxy itself answers what it asks; with --health: it is well",
             ),
             (
                 "1",
-                "the configuration is not valid, or the proxy could not start; with --explain: the request is refused",
+                "the configuration is not valid, or the proxy could not start; with --explain: the request is refused; with \
+                 --health: it is not well, or cannot be asked",
             ),
             ("2", "the command line makes no sense, or a second signal cut the shutdown short"),
         ],
