@@ -21,6 +21,8 @@ pub struct Counters {
     pub reloads: AtomicU64,
     /// Reloads that changed nothing, because something was wrong.
     pub reloads_failed: AtomicU64,
+    /// TLS handshakes with clients that came to nothing, those given up included.
+    pub handshakes_failed: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],
 }
 

@@ -31,6 +31,7 @@
 //! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
+//! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
 //! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
 //!
 //! # Locks
@@ -65,6 +66,7 @@ pub mod downstream;
 pub mod error;
 mod exchange;
 mod file_limit;
+mod front;
 pub mod health;
 pub mod http;
 pub mod logging;
@@ -72,6 +74,7 @@ mod memory;
 mod net;
 pub mod proxy;
 pub mod reload;
+mod renewal;
 pub mod route;
 pub mod routing;
 mod service_manager;

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
+use crate::config::{Config, ListenAddr, ListenConfig, RouteConfig, ServerConfig};
 use crate::counters::Counters;
-use crate::downstream::listener::{self, Change, Listener};
+use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::exchange::gateway::{self, Gateway, Places};
 use crate::file_limit::{self, Needs};
+use crate::front::Front;
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
 use crate::reload::{LastReload, ReloadOutcome};
+use crate::renewal::Renewal;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::upkeep::{SharedLookup, Upkeep};
@@ -36,6 +38,8 @@ pub enum StartError {
     Thread(io::Error),
     /// Signals could not be taken over.
     Signals(io::Error),
+    /// TLS towards clients can't be had.
+    Tls(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -67,6 +71,7 @@ impl fmt::Display for StartError {
             }
             Self::Backend(error) => write!(f, "cannot use a backend: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Tls(error) => write!(f, "cannot speak TLS to clients: {error}"),
             Self::Signals(error) => write!(f, "cannot take over signals: {error}"),
         }
     }
@@ -92,6 +97,7 @@ pub struct Proxy {
     pub(crate) engine: Running,
     pub(crate) health: Vec<Checked>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) renewal: Renewal,
     /// Those before the one at work. Some of them may be gone.
     pub(crate) snapshots: Vec<Weak<Snapshot>>,
     pub(crate) last_reload: LastReload,
@@ -101,9 +107,10 @@ pub struct Proxy {
 #[derive(Clone, Debug)]
 pub(crate) struct Listening {
     /// As the configuration has it. `None`: a socket that was passed and fits no address in it.
-    pub asked: Option<ListenAddr>,
+    pub asked: Option<ListenConfig>,
     /// With the port the system has chosen.
     pub addr: ListenAddr,
+    pub entrance: Entrance,
 }
 
 /// The health thread of a route.
@@ -169,18 +176,22 @@ impl Proxy {
     pub fn start_with_lookup(config: Config, lookup: SharedLookup) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
-        let gateway = Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &config.server, &routes)),
-            counters,
-            tunnels: Places::new(config.server.max_tunnels),
-            exchanges: Places::new(config.server.max_exchanges.get()),
-            via: gateway::via(),
-            draining: AtomicBool::new(false),
-        });
         let max_clients = file_limit::share_out(&Needs::of(&config));
         Memory::of(&config).log();
         let listeners = listener::open(&config.listen_addrs, config.listen_mode)
             .map_err(|(addr, error)| StartError::Listen(addr, error))?;
+        let entrances = listeners.iter().map(|listener| listener.entrance);
+        let front = Front::new(&config, entrances, None).map_err(StartError::Tls)?;
+        let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
+        let gateway = Arc::new(Gateway {
+            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &config.server, &routes).with_front(front)),
+            counters,
+            tunnels: Places::new(config.server.max_tunnels),
+            exchanges: Places::new(config.server.max_exchanges.get()),
+            handshakes: Places::new(config.front.max_handshakes.get()),
+            via: gateway::via(),
+            draining: AtomicBool::new(false),
+        });
         // They come in the order of the file, and then those that were passed beside it.
         let listening: Vec<Listening> = listeners
             .iter()
@@ -188,6 +199,7 @@ impl Proxy {
             .map(|(n, listener)| Listening {
                 asked: config.listen_addrs.get(n).cloned(),
                 addr: listener.addr.clone(),
+                entrance: listener.entrance,
             })
             .collect();
         // Each ends when dropped: what cannot be started takes along what was.
@@ -203,8 +215,9 @@ impl Proxy {
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
-        for Listening { addr, .. } in &listening {
-            log::info!("listening addr={addr} engine={}", config.server.engine);
+        for Listening { addr, entrance, .. } in &listening {
+            let tls = if entrance.tls { " tls=true" } else { "" };
+            log::info!("listening addr={addr} engine={}{tls}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());
@@ -219,6 +232,7 @@ impl Proxy {
             engine,
             health,
             upkeep,
+            renewal,
             snapshots: Vec::new(),
             last_reload: LastReload::default(),
         })
@@ -274,6 +288,7 @@ impl Proxy {
             checked.checker.stop();
         }
         self.upkeep.stop();
+        self.renewal.stop();
     }
 }
 

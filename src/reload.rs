@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
-use crate::downstream::listener::{self, Change};
+use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
+use crate::front::Front;
 use crate::health::checker::HealthChecker;
 use crate::proxy::{Checked, Listening, Proxy, StartError};
 use crate::route::Route;
@@ -103,13 +104,17 @@ impl Proxy {
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
         let (change, listening) = self.listeners_after(config)?;
+        let entrances = listening.iter().map(|listening| listening.entrance);
+        let front = Front::new(config, entrances, Some(&before.front)).map_err(StartError::Tls)?;
         let health = self.checkers_after(&routes).map_err(StartError::Thread)?;
+        self.renewal.change(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
         // From here on nothing fails.
-        let snapshot = Snapshot::new(reloaded.snapshot, &config.server, &routes);
+        let snapshot = Snapshot::new(reloaded.snapshot, &config.server, &routes).with_front(front);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
+        self.gateway.handshakes.set_max(config.front.max_handshakes.get());
         self.snapshots.retain(|old| old.strong_count() > 0);
         self.snapshots.push(Arc::downgrade(&before));
         drop(before);
@@ -161,17 +166,31 @@ impl Proxy {
     fn listeners_after(&self, config: &Config) -> Result<(Change, Vec<Listening>), StartError> {
         let max_connections = file_limit::share_out(&Needs::of(config));
         let mut left: Vec<&Listening> = self.listening.iter().collect();
-        let (mut added, mut listening) = (Vec::new(), Vec::new());
-        for addr in &config.listen_addrs {
-            let is_it = |one: &&Listening| one.asked.as_ref() == Some(addr) || one.addr == *addr;
-            if let Some(place) = left.iter().position(is_it) {
-                let Listening { addr: bound, .. } = left.remove(place);
-                listening.push(Listening { asked: Some(addr.clone()), addr: bound.clone() });
+        let (mut added, mut changed, mut listening) = (Vec::new(), Vec::new(), Vec::new());
+        for asked in &config.listen_addrs {
+            let is_same = |one: &&Listening| one.asked.as_ref() == Some(asked);
+            let is_it = |one: &&Listening| {
+                one.asked.as_ref().is_some_and(|one| one.addr == asked.addr) || one.addr == asked.addr
+            };
+            // Of several free ports, the one that was asked for in the same way.
+            let place = left.iter().position(is_same).or_else(|| left.iter().position(is_it));
+            if let Some(place) = place {
+                let Listening { addr, entrance: before, .. } = left.remove(place);
+                let entrance = Entrance::new(addr, asked);
+                if entrance != *before {
+                    changed.push((addr.clone(), entrance));
+                }
+                listening.push(Listening { asked: Some(asked.clone()), addr: addr.clone(), entrance });
                 continue;
             }
-            let listener = listener::open_one(addr, config.listen_mode)
-                .map_err(|error| StartError::Listen(addr.clone(), error))?;
-            listening.push(Listening { asked: Some(addr.clone()), addr: listener.addr.clone() });
+            let listener = listener::open_one(asked, config.listen_mode)
+                .map_err(|error| StartError::Listen(asked.addr.clone(), error))?;
+            let Listener { addr, entrance, .. } = &listener;
+            listening.push(Listening {
+                asked: Some(asked.clone()),
+                addr: addr.clone(),
+                entrance: *entrance,
+            });
             added.push(listener);
         }
         let (removed, passed): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.asked.is_some());
@@ -183,7 +202,7 @@ impl Proxy {
         for addr in &removed {
             log::info!("no longer listening addr={addr}");
         }
-        Ok((Change { added, removed, max_connections }, listening))
+        Ok((Change { added, changed, removed, max_connections }, listening))
     }
 
     /// A checker for each route that has a health check: the one that is there, if its route has stayed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::{IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
 use crate::error::Cause;
+use crate::front::Front;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::route::Route;
@@ -18,6 +19,7 @@ pub(crate) struct Snapshot {
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
     pub limits: Limits,
+    pub front: Front,
 }
 
 impl Snapshot {
@@ -29,7 +31,15 @@ impl Snapshot {
             routes: RouteTable::new(routes.iter().map(entry).collect()),
             trusted: server.trusted_proxies.clone(),
             limits: limits(server),
+            front: Front::default(),
         }
+    }
+
+    /// With what is said to clients before any route is asked.
+    pub(crate) fn with_front(mut self, front: Front) -> Self {
+        self.limits.handshake_timeout = front.handshake_timeout;
+        self.front = front;
+        self
     }
 
     /// The route of a request, if it takes a body of that length.
@@ -49,6 +59,8 @@ fn limits(server: &ServerConfig) -> Limits {
             max_header_bytes: server.max_header_bytes.get(),
             max_headers: server.max_headers.get(),
         },
+        // Told by the front.
+        handshake_timeout: server.header_timeout,
         header_timeout: server.header_timeout,
         keepalive_timeout: server.keepalive_timeout,
         read_timeout: server.read_timeout,

@@ -156,6 +156,8 @@ impl<'a> Forward<'a> {
             host: if keeps_host { &self.head.host } else { upstream.host() },
             client: &forwarded_for,
             trusted,
+            secured: false,
+            port: None,
             upgrade: false,
             via: &self.gateway.via,
         };

@@ -7,8 +7,10 @@
 
 mod addr;
 mod balancing;
+mod certificate;
 mod document;
 mod error;
+mod front;
 mod listen;
 mod network;
 mod raw;
@@ -31,21 +33,26 @@ use crate::routing::{Prefix, RouteKey};
 
 pub use addr::BackendAddrError;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
+pub use certificate::CertificateConfig;
 pub use error::{ConfigError, ConfigErrors};
+pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use network::IpNetworkError;
+pub(crate) use warnings::about_validity;
 
 /// Everything the proxy is told. A value of this type needs no further checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Addresses to listen on; at least one.
-    pub listen_addrs: Vec<ListenAddr>,
+    pub listen_addrs: Vec<ListenConfig>,
     /// Permissions of the Unix-domain sockets among them; absent = as the umask has it.
     pub listen_mode: Option<u32>,
     /// How long new connections are still served after the signal to stop.
     pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
+    /// TLS towards clients.
+    pub front: FrontConfig,
     /// Limits of the front door.
     pub server: ServerConfig,
     /// At least one route; no two with the same prefix.
@@ -238,6 +245,8 @@ pub struct RouteConfig {
     pub preserve_host: bool,
     /// How backends at `https://` are verified.
     pub tls: TlsConfig,
+    /// For how long a browser asks at `https://` alone, once it has come in that way; absent = it is not told to.
+    pub hsts: Option<u64>,
 }
 
 impl RouteConfig {
@@ -275,6 +284,7 @@ impl RouteConfig {
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
             tls: TlsConfig::default(),
+            hsts: None,
         }
     }
 

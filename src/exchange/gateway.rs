@@ -19,6 +19,7 @@ pub(crate) struct Gateway {
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
+    pub handshakes: Places,
     /// By what name this instance is known in `Via`: no other has it, so that who sees it there knows of a loop.
     pub via: String,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.
@@ -48,7 +49,7 @@ impl Gateway {
     }
 }
 
-/// A bounded number of places: `max_tunnels`, `max_exchanges`.
+/// A bounded number of places: `max_tunnels`, `max_exchanges`, `max_handshakes`.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// Changed by a reload. A bound and nothing else: `Relaxed`.

@@ -80,6 +80,8 @@ impl Exchange {
             host,
             client: client.forwarded_for(),
             trusted,
+            secured: client.entrance().tls,
+            port: client.entrance().port,
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,
         };

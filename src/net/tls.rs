@@ -1,4 +1,5 @@
-//! TLS towards a backend: rustls, fed from sockets by whoever knows how long to wait.
+//! TLS: rustls, fed from sockets by whoever knows how long to wait. Here are a session of either side, and what those
+//! towards a backend have in common; those with clients are begun in `tls_server.rs`.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -6,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConnection};
 
 use super::tls_words::explain;
 use super::verify::{AnyCertificate, Pinned};
@@ -54,7 +55,7 @@ impl TlsClient {
 
     pub(crate) fn session(&self) -> io::Result<Session> {
         let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
-        tls.map(|tls| Session { tls }).map_err(invalid)
+        tls.map(|tls| Session { tls: tls.into(), expects_hello: false }).map_err(invalid)
     }
 }
 
@@ -62,7 +63,7 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
-fn trust(certificates: impl Iterator<Item = CertificateDer<'static>>) -> RootCertStore {
+pub(super) fn trust(certificates: impl Iterator<Item = CertificateDer<'static>>) -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(certificates);
     store
@@ -90,23 +91,60 @@ fn system_certificates() -> io::Result<Arc<RootCertStore>> {
 
 /// A TLS session. It does no I/O of its own: it is given functions that read from and write to the socket.
 pub(crate) struct Session {
-    tls: ClientConnection,
+    tls: Connection,
+    /// Nothing has come from the client yet.
+    expects_hello: bool,
+}
+
+/// What a session with a client may have waiting to be sent. What it does not take waits where it is counted.
+const UNSENT: usize = 16 * 1024;
+
+impl From<ServerConnection> for Session {
+    fn from(mut tls: ServerConnection) -> Self {
+        tls.set_buffer_limit(Some(UNSENT));
+        Self { tls: tls.into(), expects_hello: true }
+    }
 }
 
 impl Session {
-    /// Goes on with the handshake until one of the functions would block; whether it is through. Its last bytes leave
-    /// together with the first of the request.
+    /// Goes on with the handshake until one of the functions would block; whether it is through. Towards a backend its
+    /// last bytes leave together with the first of the request; a client may wait for them before it sends one.
     pub(crate) fn handshake(
         &mut self,
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<bool> {
-        while self.tls.is_handshaking() {
-            match self.flush(&mut write) {
+        let mut expects_hello = self.expects_hello;
+        let mut read = |buf: &mut [u8]| {
+            let n = read(buf)?;
+            // No record of TLS begins with a letter, and every method does.
+            if std::mem::take(&mut expects_hello) && buf.first().is_some_and(u8::is_ascii_alphabetic) && n > 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp));
+            }
+            Ok(n)
+        };
+        let done = self.shake_hands(&mut read, &mut write);
+        self.expects_hello = expects_hello;
+        if let (Ok(true), Connection::Server(_)) = (&done, &self.tls) {
+            match self.flush(write) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
-            match self.fill(&mut read) {
+        }
+        done
+    }
+
+    fn shake_hands(
+        &mut self,
+        read: &mut impl FnMut(&mut [u8]) -> io::Result<usize>,
+        write: &mut impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        while self.tls.is_handshaking() {
+            match self.flush(&mut *write) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+            match self.fill(&mut *read) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, HandshakeCutOff)),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -169,6 +207,19 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => Ok(taken),
             Err(error) => Err(error),
         }
+    }
+
+    /// The name the client has asked for, if it has named one.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match &self.tls {
+            Connection::Server(tls) => tls.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// Sends what there is to say of a handshake that has failed, as far as that can be sent at once.
+    pub(crate) fn send_alert(&mut self, write: impl FnMut(&[u8]) -> io::Result<usize>) {
+        let _ = self.flush(write);
     }
 
     /// Says that no more bytes come.
@@ -246,7 +297,24 @@ impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Sink<F> {
     }
 }
 
-/// The backend hung up in the handshake.
+/// What came where a TLS handshake was to begin is HTTP.
+#[derive(Debug)]
+struct PlainHttp;
+
+impl fmt::Display for PlainHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is plain HTTP where TLS is spoken")
+    }
+}
+
+impl std::error::Error for PlainHttp {}
+
+/// Whether a client's handshake has failed because the client speaks plain HTTP.
+pub(crate) fn is_plain_http(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<PlainHttp>())
+}
+
+/// The other side hung up in the handshake.
 #[derive(Debug)]
 struct HandshakeCutOff;
 

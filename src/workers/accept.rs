@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::turns;
 use crate::config::ListenAddr;
 use crate::counters::Counters;
-use crate::downstream::listener::{BACKLOG, Change, Listener};
+use crate::downstream::listener::{BACKLOG, Change, Entrance, Listener};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::poller::{Events, Poller, Token, Waker};
 
@@ -152,7 +152,7 @@ enum State {
 struct Door {
     poller: Poller,
     /// The poller's tokens are their places: who leaves, leaves it empty.
-    listeners: Vec<Option<(ListenAddr, Socket)>>,
+    listeners: Vec<Option<(ListenAddr, Socket, Entrance)>>,
     workers: Vec<Mailbox>,
     places: Arc<Places>,
     state: State,
@@ -202,7 +202,7 @@ impl Door {
     }
 
     fn add(&mut self, listener: Listener) -> io::Result<()> {
-        let addr = listener.addr.clone();
+        let (addr, entrance) = (listener.addr.clone(), listener.entrance);
         let socket = listener.into_polled()?;
         let free = self.listeners.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
@@ -214,7 +214,7 @@ impl Door {
             self.poller.report_listener(&socket, number as Token, false)?;
         }
         if let Some(place) = self.listeners.get_mut(number) {
-            *place = Some((addr, socket));
+            *place = Some((addr, socket, entrance));
         }
         Ok(())
     }
@@ -222,13 +222,18 @@ impl Door {
     fn change(&mut self, change: Change) {
         self.places.max.store(change.max_connections, Ordering::Relaxed);
         for number in 0..self.listeners.len() {
-            let is_removed = |(addr, _): &(ListenAddr, Socket)| change.removed.contains(addr);
+            let is_removed = |(addr, ..): &(ListenAddr, Socket, Entrance)| change.removed.contains(addr);
             if self.listeners.get(number).and_then(Option::as_ref).is_some_and(is_removed) {
                 // Closing it would reset them.
                 self.accept(number, usize::from(BACKLOG));
                 if let Some(place) = self.listeners.get_mut(number) {
                     *place = None;
                 }
+            }
+        }
+        for (addr, _, entrance) in self.listeners.iter_mut().flatten() {
+            if let Some((_, changed)) = change.changed.iter().find(|(changed, _)| changed == addr) {
+                *entrance = *changed;
             }
         }
         for listener in change.added {
@@ -251,7 +256,7 @@ impl Door {
 
     /// Whether another one may wait.
     fn accept_one(&mut self, number: usize) -> bool {
-        let Some(Some((_, listener))) = self.listeners.get(number) else { return false };
+        let Some(Some((_, listener, entrance))) = self.listeners.get(number) else { return false };
         let Some(place) = take_place(&self.places) else {
             self.places.is_full.store(true, Ordering::SeqCst);
             self.stop_for(State::Full);
@@ -260,7 +265,7 @@ impl Door {
         match accept_from(listener) {
             Ok((socket, peer)) => {
                 if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) {
-                    worker.deal(socket, peer, place, PATIENCE);
+                    worker.deal(socket, peer, *entrance, place, PATIENCE);
                 }
                 true
             }
@@ -317,7 +322,7 @@ impl Door {
 
     fn report_listeners(&self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
-            let Some((_, listener)) = listener else { continue };
+            let Some((_, listener, _)) = listener else { continue };
             if let Err(error) = self.poller.report_listener(listener, number as Token, wanted) {
                 log_sparingly!(error, "a listener cannot be polled: {error}");
             }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::Socket;
 
 use super::accept::ConnectionPlace;
+use crate::downstream::listener::Entrance;
 use crate::exchange::queued::Wakeup;
 use crate::net::poller::{Poller, Token};
 
@@ -21,6 +22,7 @@ const ROOM: usize = 1024;
 pub(super) struct Accepted {
     pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
+    pub(super) entrance: Entrance,
     pub(super) place: ConnectionPlace,
     pub(super) load: Load,
 }
@@ -73,11 +75,19 @@ impl Mailbox {
     }
 
     /// Hands a connection over; waits while the worker has not taken in those before it. Gives it up at `deadline`.
-    pub(super) fn deal(&self, socket: Socket, peer: SocketAddr, place: ConnectionPlace, patience: Duration) {
+    pub(super) fn deal(
+        &self,
+        socket: Socket,
+        peer: SocketAddr,
+        entrance: Entrance,
+        place: ConnectionPlace,
+        patience: Duration,
+    ) {
         self.load.fetch_add(1, Ordering::Relaxed);
         let load = Load(Arc::clone(&self.load));
         // What can't be handed over is dropped, and so closed.
-        let _ = self.connections.send_timeout(Accepted { socket, peer, place, load }, patience);
+        let accepted = Accepted { socket, peer, entrance, place, load };
+        let _ = self.connections.send_timeout(accepted, patience);
         self.wakeup.waker.wake();
     }
 

@@ -15,11 +15,12 @@ use super::mailbox::{Accepted, Inbox};
 use super::turns;
 use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
-use crate::exchange::gateway::Gateway;
+use crate::exchange::gateway::{Gateway, Place};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::deadlines::Deadlines;
 use crate::net::poller::{Event, Events, Poller, Token};
 use crate::net::slab::Slab;
+use crate::net::tls::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::connections::{BACKEND, Upstreams};
 
@@ -40,6 +41,8 @@ pub(super) struct Worker {
     deadlines: Deadlines<Token>,
     /// Who gets a turn, in this order.
     turns: VecDeque<Token>,
+    /// Whose TLS handshake is under way, the oldest first. Those that are through stay until they are the oldest.
+    handshakes: VecDeque<Token>,
     /// Nobody deals out connections any more.
     is_last: bool,
     /// The drain has begun, and ends then.
@@ -59,6 +62,7 @@ impl Worker {
             buffers: Buffers::new(),
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
+            handshakes: VecDeque::new(),
             is_last: false,
             end_at: None,
         }
@@ -174,9 +178,20 @@ impl Worker {
     }
 
     fn admit(&mut self, accepted: Accepted, now: Instant) {
-        let Accepted { socket, peer, place, load } = accepted;
-        let client = Box::new(Client::new(Connection::new(socket, peer, now), place, load));
+        let Accepted { socket, peer, entrance, place, load } = accepted;
+        let (session, handshake) = if entrance.tls {
+            let Some((session, handshake)) = self.begin_handshake() else { return };
+            (Some(session), Some(handshake))
+        } else {
+            (None, None)
+        };
+        let is_in_handshake = session.is_some();
+        let connection = Connection::new(socket, peer, entrance, session, now);
+        let client = Box::new(Client::new(connection, handshake, place, load));
         let token = self.clients.insert(client);
+        if is_in_handshake {
+            self.handshakes.push_back(token);
+        }
         let Some(client) = self.clients.get_mut(token) else { return };
         if let Err(error) = self.poller.add(client.connection.stream.socket(), token) {
             log_sparingly!(warn, "a connection was closed because it cannot be polled: {error}");
@@ -185,6 +200,35 @@ impl Worker {
         }
         // As a rule the request is here already.
         self.give_turn(token);
+    }
+
+    /// What a client needs that is to speak TLS. Where too many handshakes are under way, the oldest is given up: who means it
+    /// is through in a moment, and who only holds a place must not hold it against others.
+    fn begin_handshake(&mut self) -> Option<(Session, Place)> {
+        let is_under_way = |clients: &mut Slab<Box<Client>>, token| {
+            clients.get_mut(token).is_some_and(|client| client.connection.is_in_handshake())
+        };
+        while let Some(&oldest) = self.handshakes.front()
+            && !is_under_way(&mut self.clients, oldest)
+        {
+            self.handshakes.pop_front();
+        }
+        let mut place = self.gateway.handshakes.take();
+        while place.is_none()
+            && let Some(oldest) = self.handshakes.pop_front()
+        {
+            if is_under_way(&mut self.clients, oldest) {
+                drop(self.clients.remove(oldest));
+                self.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                log_sparingly!(warn, "more than max_handshakes TLS handshakes are under way: the oldest is given up");
+            }
+            place = self.gateway.handshakes.take();
+        }
+        let server = self.snapshot.front.tls.as_ref()?;
+        let session = server.session().inspect_err(|error| {
+            log_sparingly!(error, "a connection was closed because TLS cannot be begun: {error}");
+        });
+        session.ok().zip(place)
     }
 
     /// Gives a connection its turn. A defect that one of them brings to light costs that one, not the worker.

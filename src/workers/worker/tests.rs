@@ -18,6 +18,7 @@ use crate::routing::Prefix;
 use crate::snapshot::Snapshot;
 use crate::workers::accept::ConnectionPlace;
 use crate::workers::mailbox::Mailbox;
+use crate::downstream::listener::Entrance;
 use crate::workers::tests::gateway;
 
 /// Longer than anything here takes.
@@ -144,7 +145,7 @@ impl Stage {
                 theirs.set_nonblocking(true).unwrap();
                 let place = ConnectionPlace::for_tests(self.worker.inbox.wakeup.waker.clone());
                 let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                self.mailbox.deal(OwnedFd::from(theirs).into(), peer, place, PATIENCE);
+                self.mailbox.deal(OwnedFd::from(theirs).into(), peer, Entrance::default(), place, PATIENCE);
                 self.clients.push(ours);
             }
             Event::Send(n, text) => {
