@@ -24,7 +24,7 @@ use crate::http::fields::Fields;
 use crate::http::head::{RequestHead, Version};
 use crate::http::headers::{Rewrite, rewrite};
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
-use crate::http::response_out::{Delimited, write_response_head};
+use crate::http::response_out::{Delimited, OwnFields, write_response_head};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::upstream::shortage;
@@ -232,7 +232,8 @@ impl<'a> Forward<'a> {
             .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
-        write_response_head(&mut out, &head, to, self.head.version, keep_alive, cookie.as_ref());
+        let own = OwnFields { cookie: cookie.as_ref(), hsts: None };
+        write_response_head(&mut out, &head, to, self.head.version, keep_alive, &own);
         self.has_begun = true;
         if !client.answer(&out) {
             return Err(Cause::ClientLeft);

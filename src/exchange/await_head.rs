@@ -13,7 +13,7 @@ use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
 use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan};
-use crate::http::response_out::write_interim;
+use crate::http::response_out::{OwnFields, write_interim};
 use crate::upstream::fault;
 
 /// Interim responses that one exchange may bring. A backend that sends more is taken for broken: it could keep both of us
@@ -133,7 +133,9 @@ impl Exchange {
         }
         let cookie = self.sticky_cookie();
         let mut out = cx.buffers.take_out();
-        relay.write_head(head, self.head.version, cookie.as_ref(), &mut out);
+        let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
+        let own = OwnFields { cookie: cookie.as_ref(), hsts: hsts.filter(|_| client.entrance().tls) };
+        relay.write_head(head, self.head.version, &own, &mut out);
         if let Err(cause) = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now) {
             cx.buffers.keep(out);
             return Next::TryFailed(Failed { cause, is_ours: false });

@@ -12,6 +12,7 @@
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
+mod at_the_door;
 mod await_head;
 pub(crate) mod client_address;
 mod connect;
@@ -76,8 +77,8 @@ enum Next {
     TryFailed(Failed),
     /// The exchange has failed.
     Failed(Cause),
-    /// It ends here, with these bytes of an answer.
-    Answer(Vec<u8>),
+    /// It ends here, with this status and these bytes of an answer.
+    Answer(u16, Vec<u8>),
     /// The answer is whole.
     Whole,
     /// The tunnel is over.
@@ -235,9 +236,9 @@ impl Exchange {
                     Err(cause) => return self.fail(cause, client, cx),
                 },
                 Next::Failed(cause) => return self.fail(cause, client, cx),
-                Next::Answer(bytes) => {
+                Next::Answer(status, bytes) => {
                     let keep_alive = self.may_keep_alive(cx);
-                    return self.answer(&bytes, keep_alive, 200, None, client, cx);
+                    return self.answer(&bytes, keep_alive, status, None, client, cx);
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
@@ -286,8 +287,13 @@ impl Exchange {
         if self._place.is_none() {
             return Next::Failed(Cause::Overloaded);
         }
+        if let Some(next) =
+            at_the_door::answer(&self.head, client, &self.snapshot.front, self.may_keep_alive(cx))
+        {
+            return next;
+        }
         if let Some(bytes) = last_hop::answer(&self.head, self.may_keep_alive(cx)) {
-            return Next::Answer(bytes);
+            return Next::Answer(200, bytes);
         }
         if cx.gateway.has_seen(&self.head) {
             return Next::Failed(Cause::LoopDetected);

@@ -3,8 +3,6 @@
 use std::io;
 use std::time::Instant;
 
-use http::HeaderValue;
-
 use super::context::Context;
 use super::send::WaitsFor;
 use super::{Due, Exchange, Next, Stage};
@@ -15,7 +13,7 @@ use crate::http::chunked::{self, Decoder};
 use crate::http::head::Version;
 use crate::http::hop_by_hop::ConnectionOptions;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
-use crate::http::response_out::{Delimited, write_response_head};
+use crate::http::response_out::{Delimited, OwnFields, write_response_head};
 use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
 
@@ -90,10 +88,10 @@ impl Relay {
         &self,
         head: &ResponseHead,
         version: Version,
-        cookie: Option<&HeaderValue>,
+        own: &OwnFields<'_>,
         out: &mut Vec<u8>,
     ) {
-        write_response_head(out, head, self.to, version, self.keep_alive, cookie);
+        write_response_head(out, head, self.to, version, self.keep_alive, own);
     }
 
     /// Takes in what the backend has sent, and puts into `out` what the client gets of it.
@@ -242,12 +240,13 @@ impl Exchange {
                 continue;
             }
             // What the client is owed comes first.
-            let owed = client.unsent.len();
+            let sent = client.stream.sent();
             let flushed = client.unsent.flush(&mut client.stream).map_err(|_| Cause::ClientLeft)?;
             if let Some(pace) = &mut relay.taken
-                && client.unsent.len() < owed
+                && client.stream.sent() > sent
             {
-                pace.received(owed - client.unsent.len(), cx.now);
+                let taken = client.stream.sent() - sent;
+                pace.received(usize::try_from(taken).unwrap_or(usize::MAX), cx.now);
             }
             if !flushed {
                 relay.client_is_behind(cx.now);

@@ -125,9 +125,9 @@ impl Exchange {
         while matches!(self.upload.state, State::Running | State::Ending) {
             // After a whole answer nobody wants the rest.
             let Some(backend) = &mut self.backend else { return Ok(WaitsFor::Nothing) };
-            let owed = backend.unsent.len();
+            let sent = backend.stream.sent();
             let flushed = backend.unsent.flush(&mut backend.stream);
-            if backend.unsent.len() < owed {
+            if backend.stream.sent() > sent {
                 self.upload.progress = cx.now;
             }
             match flushed {

@@ -44,9 +44,9 @@ impl Direction {
     ) -> io::Result<bool> {
         let mut moved = false;
         loop {
-            let before = owed.len();
+            let before = to.sent();
             let all_sent = owed.flush(to)?;
-            moved |= owed.len() < before;
+            moved |= to.sent() > before;
             if !all_sent {
                 return Ok(moved);
             }

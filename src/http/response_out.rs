@@ -67,14 +67,23 @@ pub fn write_switching(out: &mut Vec<u8>, head: &ResponseHead) {
     out.extend_from_slice(b"connection: upgrade\r\n\r\n");
 }
 
-/// The head of a final response. `cookie`: of the proxy itself, to be set beside those of the backend.
+/// What the proxy itself adds to an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnFields<'a> {
+    /// To be set beside those of the backend.
+    pub cookie: Option<&'a HeaderValue>,
+    /// Seconds of `Strict-Transport-Security` (RFC 6797), unless the backend says something about that.
+    pub hsts: Option<u64>,
+}
+
+/// The head of a final response.
 pub fn write_response_head(
     out: &mut Vec<u8>,
     head: &ResponseHead,
     to: Delimited,
     version: Version,
     keep_alive: bool,
-    cookie: Option<&HeaderValue>,
+    own: &OwnFields<'_>,
 ) {
     write_status_line(out, head.status, &head.reason);
     write_fields(out, head, |name| *name != header::CONTENT_LENGTH);
@@ -82,8 +91,13 @@ pub fn write_response_head(
         write_date(out);
     }
     write_framing(out, head, to);
-    if let Some(cookie) = cookie {
+    if let Some(cookie) = own.cookie {
         write_field(out, b"set-cookie", cookie.as_bytes());
+    }
+    if let Some(seconds) = own.hsts
+        && !head.fields.contains(&header::STRICT_TRANSPORT_SECURITY)
+    {
+        write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
     }
     if head.status == StatusCode::UPGRADE_REQUIRED && head.fields.contains(&header::UPGRADE) {
         // It must say to what (RFC 9110 §15.5.22), and that this is about the connection (§7.8).
@@ -151,7 +165,7 @@ mod tests {
 
     fn written(head: &'static str, to: Delimited, version: Version, keep_alive: bool) -> String {
         let mut out = Vec::new();
-        write_response_head(&mut out, &parsed(head), to, version, keep_alive, None);
+        write_response_head(&mut out, &parsed(head), to, version, keep_alive, &OwnFields::default());
         String::from_utf8(out).unwrap()
     }
 

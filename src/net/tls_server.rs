@@ -151,7 +151,11 @@ impl Certificates {
     }
 
     fn are_different(&self, named: &str, host: &str) -> bool {
-        let (Some(named), Some(host)) = (self.of_name(named), self.of_name(host)) else { return false };
-        !named.iter().any(|number| host.contains(number))
+        let (Some(named), Some(_)) = (self.of_name(named), self.of_name(host)) else { return false };
+        let host = host.to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        let starred = host.find('.').and_then(|dot| host.get(dot..));
+        let mut of_host = [Some(host), starred].into_iter().flatten().filter_map(|name| self.by_name.get(name));
+        !of_host.any(|numbers| named.iter().any(|number| numbers.contains(number)))
     }
 }
