@@ -104,16 +104,15 @@ mod request_head {
         let head = parsed(name);
         let host = HeaderValue::from_static("127.0.0.1:9001");
         let client = HeaderValue::from_static("192.0.2.1");
-        let how =
-            Rewrite {
-                host: &host,
-                client: &client,
-                trusted: false,
-                secured: false,
-                port: Some(80),
-                upgrade: false,
-                via: "reverse-proxy",
-            };
+        let how = Rewrite {
+            host: &host,
+            client: &client,
+            trusted: false,
+            secured: false,
+            port: Some(80),
+            upgrade: false,
+            via: "reverse-proxy",
+        };
         bencher.bench(|| {
             let mut out = Vec::with_capacity(1024);
             write_request(&mut out, black_box(&head), &how);

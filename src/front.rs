@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, FrontConfig};
+use crate::config::Config;
 use crate::downstream::listener::Entrance;
 use crate::net::tls_server::TlsServer;
 
@@ -27,7 +27,7 @@ impl Front {
         before: Option<&Self>,
     ) -> io::Result<Self> {
         let is_wanted = config.listen_addrs.iter().any(|listen| listen.tls);
-        let front: &FrontConfig = &config.front;
+        let front = &config.front;
         let before = before.and_then(|before| before.tls.as_ref());
         // Where it is not spoken any more, who is in the backlogs still expects it.
         let tls = if is_wanted { Some(TlsServer::new(front, before)?) } else { before.cloned() };

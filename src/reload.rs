@@ -186,11 +186,7 @@ impl Proxy {
             let listener = listener::open_one(asked, config.listen_mode)
                 .map_err(|error| StartError::Listen(asked.addr.clone(), error))?;
             let Listener { addr, entrance, .. } = &listener;
-            listening.push(Listening {
-                asked: Some(asked.clone()),
-                addr: addr.clone(),
-                entrance: *entrance,
-            });
+            listening.push(Listening { asked: Some(asked.clone()), addr: addr.clone(), entrance: *entrance });
             added.push(listener);
         }
         let (removed, passed): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.asked.is_some());

@@ -45,9 +45,8 @@ impl Renewal {
             Some((changes, _)) => drop(changes.send(watched)),
             None => {
                 let (changes, changed) = unbounded();
-                let thread = Builder::new()
-                    .name("certificates".to_owned())
-                    .spawn(move || run(watched, &changed))?;
+                let thread =
+                    Builder::new().name("certificates".to_owned()).spawn(move || run(watched, &changed))?;
                 self.running = Some((changes, thread));
             }
         }

@@ -101,11 +101,16 @@ mod with_tls {
             let (valid_from, valid_until) = validity(leaf)?;
             let provider = rustls::crypto::ring::default_provider();
             let private = provider.key_provider.load_private_key(private).map_err(|error| {
-                about_key(format!("has a key that cannot be used: {error}; expected RSA, ECDSA P-256 or P-384, or Ed25519"))
+                about_key(format!(
+                    "has a key that cannot be used: {error}; expected RSA, ECDSA P-256 or P-384, or Ed25519"
+                ))
             })?;
             let fits = |chain: &[CertificateDer<'static>]| {
                 let pair = CertifiedKey::new(chain.to_vec(), Arc::clone(&private));
-                !matches!(pair.keys_match(), Err(Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)))
+                !matches!(
+                    pair.keys_match(),
+                    Err(Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch))
+                )
             };
             if !fits(&chain) {
                 let is_elsewhere = (1..chain.len()).any(|from| chain.get(from..).is_some_and(fits));

@@ -122,10 +122,7 @@ impl<'a> Document<'a> {
                 self.check_table(table, known, path, found);
                 true
             }
-            (
-                Nested::Many(known) | Nested::Among(known) | Nested::Perhaps(known),
-                DeValue::Array(array),
-            ) => {
+            (Nested::Many(known) | Nested::Among(known) | Nested::Perhaps(known), DeValue::Array(array)) => {
                 let mut all_tables = true;
                 for (n, element) in array.iter_mut().enumerate() {
                     match element.get_mut() {

@@ -150,8 +150,9 @@ impl Resolver<'_> {
                 }
                 Ok(_) if engine == Engine::TinyHttp && (tls || https_redirect) => {
                     let what = if tls { "is for TLS" } else { "redirects" };
-                    let problem =
-                        format!("{what}, which takes engine = \"native\"; leave that out, or change the engine");
+                    let problem = format!(
+                        "{what}, which takes engine = \"native\"; leave that out, or change the engine"
+                    );
                     self.refuse_text(&text, KEY, problem);
                 }
                 Ok(_) if tls && cfg!(not(feature = "tls")) => {
@@ -236,7 +237,11 @@ impl Resolver<'_> {
             self.missing(Some(&table), &cert_key, expected);
         }
         if key.is_none() {
-            self.missing(Some(&table), &key_key, "a file with the private key of the certificate, in PEM format");
+            self.missing(
+                Some(&table),
+                &key_key,
+                "a file with the private key of the certificate, in PEM format",
+            );
         }
         let (cert, key) = cert.zip(key)?;
         self.note(&cert_key, &cert.span());
@@ -256,7 +261,9 @@ impl Resolver<'_> {
         let mut is_required = true;
         if let Some(word) = &word {
             self.note(KEY, &word.span());
-            if let Some(found) = self.word(word, KEY, "what clients can be asked for", &["require", "request"]) {
+            if let Some(found) =
+                self.word(word, KEY, "what clients can be asked for", &["require", "request"])
+            {
                 is_required = found == "require";
             }
         }

@@ -126,7 +126,11 @@ fn what_is_wrong(text: &str) -> String {
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let authority = rest.split('/').next().unwrap_or_default();
-        let tls = if scheme == "https" { ", and TLS takes a table, { addr = \"ip:port\", tls = true }" } else { "" };
+        let tls = if scheme == "https" {
+            ", and TLS takes a table, { addr = \"ip:port\", tls = true }"
+        } else {
+            ""
+        };
         return format!("begins with a scheme{tls}; {}", write_instead(authority));
     }
     if text.starts_with('/') {

@@ -53,18 +53,8 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 10] = [
-    &TOP,
-    &SERVER,
-    &LISTEN,
-    &CERTIFICATE,
-    &FRONT_TLS,
-    &ROUTE,
-    &HEALTH_CHECK,
-    &TLS,
-    &BACKEND,
-    &STICKY_COOKIE,
-];
+pub(super) const TABLES: [&TableKeys; 10] =
+    [&TOP, &SERVER, &LISTEN, &CERTIFICATE, &FRONT_TLS, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -171,7 +161,8 @@ pub(super) static LISTEN: TableKeys = TableKeys {
     absent: &[("cert", WHERE_CERTIFICATES_ARE), ("key", WHERE_CERTIFICATES_ARE)],
 };
 
-const WHERE_CERTIFICATES_ARE: &str = "certificates are named by cert and key, below the line [[certificates]]";
+const WHERE_CERTIFICATES_ARE: &str =
+    "certificates are named by cert and key, below the line [[certificates]]";
 
 /// An entry of `listen_addr` as a table.
 #[derive(Debug, Deserialize)]
@@ -253,7 +244,8 @@ pub(super) static FRONT_TLS: TableKeys = TableKeys {
     ],
 };
 
-const CA_OF_WHOM: &str = "whose certificates of clients are believed is said by client_ca; of backends, by tls of a route";
+const CA_OF_WHOM: &str =
+    "whose certificates of clients are believed is said by client_ca; of backends, by tls of a route";
 const NO_CIPHERS: &str = "all ciphers that are spoken here are good ones";
 
 /// `[tls]`.

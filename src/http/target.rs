@@ -100,11 +100,7 @@ impl RequestTarget {
     }
 
     /// `http://authority/path?query`, sent to proxies; servers must take it as well (RFC 9112 §3.2.2).
-    fn absolute_form(
-        method: &Method,
-        target: &Bytes,
-        is_secured: bool,
-    ) -> Result<(Self, Bytes), HeadError> {
+    fn absolute_form(method: &Method, target: &Bytes, is_secured: bool) -> Result<(Self, Bytes), HeadError> {
         let colon = target.iter().position(|&b| b == b':');
         let (scheme, rest) = colon
             .and_then(|at| target.split_at_checked(at))

@@ -118,7 +118,8 @@ impl Session {
         let mut read = |buf: &mut [u8]| {
             let n = read(buf)?;
             // No record of TLS begins with a letter, and every method does.
-            if std::mem::take(&mut expects_hello) && buf.first().is_some_and(u8::is_ascii_alphabetic) && n > 0 {
+            if std::mem::take(&mut expects_hello) && buf.first().is_some_and(u8::is_ascii_alphabetic) && n > 0
+            {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp));
             }
             Ok(n)
@@ -224,8 +225,11 @@ impl Session {
 
     /// Says that no more bytes come.
     pub(crate) fn close(&mut self, write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
-        // The second time it does nothing.
-        self.tls.send_close_notify();
+        // Nothing has begun that could end.
+        if !self.expects_hello {
+            // The second time it does nothing.
+            self.tls.send_close_notify();
+        }
         self.flush(write)
     }
 

@@ -155,7 +155,8 @@ impl Certificates {
         let host = host.to_ascii_lowercase();
         let host = host.strip_suffix('.').unwrap_or(&host);
         let starred = host.find('.').and_then(|dot| host.get(dot..));
-        let mut of_host = [Some(host), starred].into_iter().flatten().filter_map(|name| self.by_name.get(name));
+        let mut of_host =
+            [Some(host), starred].into_iter().flatten().filter_map(|name| self.by_name.get(name));
         !of_host.any(|numbers| named.iter().any(|number| numbers.contains(number)))
     }
 }

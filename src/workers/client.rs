@@ -115,6 +115,9 @@ impl Client {
             if cx.now < due {
                 return Some(Outcome::Wait(due));
             }
+            if self.connection.is_in_handshake() {
+                cx.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+            }
             step = self.connection.expire();
         }
         match step {

@@ -220,7 +220,10 @@ impl Worker {
             if is_under_way(&mut self.clients, oldest) {
                 drop(self.clients.remove(oldest));
                 self.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
-                log_sparingly!(warn, "more than max_handshakes TLS handshakes are under way: the oldest is given up");
+                log_sparingly!(
+                    warn,
+                    "more than max_handshakes TLS handshakes are under way: the oldest is given up"
+                );
             }
             place = self.gateway.handshakes.take();
         }

@@ -151,6 +151,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
         "tiny_http has a parser of its own that accepts much of this, and it cannot close a connection",
     ),
     ("tls", "https:// backends are for the native engine"),
+    ("tls_front", "TLS towards clients is for the native engine"),
     ("unix", "Unix-domain sockets are for the native engine"),
     ("trailers", "tiny_http reads trailers past, and cannot send any"),
     ("upgrade", "tiny_http keeps the sockets to itself, so nobody can join them"),

@@ -113,10 +113,7 @@ health_check = { path = "/", interval_secs = 0.5 }
     );
     let n = |n| NonZeroUsize::new(n).unwrap();
     let secs = Duration::from_secs;
-    assert_eq!(
-        config.listen_addrs,
-        ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(listen)
-    );
+    assert_eq!(config.listen_addrs, ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(listen));
     assert_eq!(config.shutdown_timeout, Duration::ZERO);
     assert_eq!(config.drain_delay, Duration::from_millis(2_500));
     let server = ServerConfig {

@@ -30,9 +30,14 @@ impl Warnings<'_> {
             for n in 0..front.certificates.len() {
                 self.without_tls(&format!("certificates[{n}].cert"));
             }
-            for name in
-                ["min_version", "strict_sni", "handshake_timeout_secs", "max_handshakes", "client_ca", "client_auth"]
-            {
+            for name in [
+                "min_version",
+                "strict_sni",
+                "handshake_timeout_secs",
+                "max_handshakes",
+                "client_ca",
+                "client_auth",
+            ] {
                 self.without_tls(&format!("tls.{name}"));
             }
         } else if !self.places.contains_key("tls.client_ca") {
@@ -60,7 +65,8 @@ impl Warnings<'_> {
             let problem = format!("\"{}\" is no directory; create it", dir.display());
             self.warn("tls.acme_challenge_dir", problem);
         } else if self.config.listen_addrs.iter().all(|listen| listen.tls) {
-            let problem = "has no use where TLS is spoken on every address; ACME servers ask on plain HTTP, port 80";
+            let problem =
+                "has no use where TLS is spoken on every address; ACME servers ask on plain HTTP, port 80";
             self.warn("tls.acme_challenge_dir", problem);
         }
     }

@@ -12,13 +12,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{BackendAddr, BackendConfig, RouteConfig, ServerConfig};
 use crate::counters::Counters;
+use crate::downstream::listener::Entrance;
 use crate::exchange::gateway::Places;
 use crate::route::Route;
 use crate::routing::Prefix;
 use crate::snapshot::Snapshot;
 use crate::workers::accept::ConnectionPlace;
 use crate::workers::mailbox::Mailbox;
-use crate::downstream::listener::Entrance;
 use crate::workers::tests::gateway;
 
 /// Longer than anything here takes.
