@@ -18,8 +18,8 @@ use crate::support::process::TempDir;
 use crate::support::proxy::Builder;
 use crate::support::wire::{Body, Framing, LAST_CHUNK, chunk};
 use crate::support::{
-    Client, Echo, Engine, Hash, Origin, PATIENCE, Response, ScriptedBackend, TestProxy, hash_of, pattern,
-    spawn, wait_for,
+    Client, Echo, Engine, Hash, Origin, PATIENCE, Response, ScriptedBackend, Task, TestProxy, hash_of,
+    pattern, spawn, wait_for,
 };
 
 /// A file of tests/certs.
@@ -207,18 +207,19 @@ fn a_handshake_has_a_deadline(_: Engine) {
 fn byte_by_byte(addr: SocketAddr) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
+    let relay = move || {
         let (client, _) = listener.accept().unwrap();
         let server = TcpStream::connect(addr).unwrap();
         server.set_nodelay(true).unwrap();
         let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        drop(spawn("answers", move || std::io::copy(&mut from, &mut to)));
         for byte in std::io::Read::bytes(client) {
             let Ok(byte) = byte else { return };
             (&server).write_all(&[byte]).unwrap();
             std::thread::yield_now();
         }
-    });
+    };
+    drop(spawn("byte by byte", relay));
     own
 }
 
@@ -465,7 +466,7 @@ fn a_reload_replaces_a_certificate_under_load(_: Engine) {
         expect_shown(addr, &trust(), "shop.test", &file(cert));
     }
     is_over.store(true, Ordering::Relaxed);
-    assert!(clients.into_iter().map(|client| client.join()).sum::<i32>() >= 40);
+    assert!(clients.into_iter().map(Task::join).sum::<i32>() >= 40);
     let mut resumed = Client::connect_tls(addr, &before, "shop.test");
     resumed.get("/").expect(200);
     assert_eq!(resumed.tls().handshake_kind(), Some(HandshakeKind::Resumed), "tickets outlive a reload");

@@ -234,11 +234,13 @@ mod with_tls {
 
 #[cfg(not(feature = "tls"))]
 mod without_tls {
+    use std::convert::Infallible;
+
     use super::*;
 
     /// There are none.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub(crate) enum Pair {}
+    pub(crate) struct Pair(Infallible);
 
     impl CertificateConfig {
         pub(crate) fn load(_: PathBuf, _: PathBuf) -> Result<Self, PairError> {

@@ -212,7 +212,7 @@ impl Resolver<'_> {
         }
         self.timeout("tls.handshake_timeout_secs", raw.handshake_timeout_secs, &mut front.handshake_timeout);
         self.count("tls.max_handshakes", raw.max_handshakes, 1..=1_000_000, &mut front.max_handshakes);
-        front.client_auth = self.client_auth(raw.client_ca, raw.client_auth);
+        front.client_auth = self.client_auth(raw.client_ca, raw.client_auth.as_ref());
         if let Some(text) = raw.acme_challenge_dir {
             const KEY: &str = "tls.acme_challenge_dir";
             self.note(KEY, &text.span());
@@ -256,10 +256,10 @@ impl Resolver<'_> {
         }
     }
 
-    fn client_auth(&mut self, ca: Option<Spanned<String>>, word: Option<Spanned<String>>) -> ClientAuth {
+    fn client_auth(&mut self, ca: Option<Spanned<String>>, word: Option<&Spanned<String>>) -> ClientAuth {
         const KEY: &str = "tls.client_auth";
         let mut is_required = true;
-        if let Some(word) = &word {
+        if let Some(word) = word {
             self.note(KEY, &word.span());
             if let Some(found) =
                 self.word(word, KEY, "what clients can be asked for", &["require", "request"])

@@ -1,12 +1,14 @@
 //! Stands in for `tls_server.rs` in a build without the cargo feature `tls`. A configuration that asks for TLS is refused.
 
+use std::convert::Infallible;
 use std::io;
 
 use super::tls::Session;
 use crate::config::{CertificateConfig, FrontConfig};
 
+/// There is none. That it can't be stays in here, so that code which would use one needs no variant of its own.
 #[derive(Clone, Debug)]
-pub(crate) enum TlsServer {}
+pub(crate) struct TlsServer(Infallible);
 
 impl TlsServer {
     pub(crate) fn new(_: &FrontConfig, _: Option<&Self>) -> io::Result<Self> {
@@ -14,14 +16,14 @@ impl TlsServer {
     }
 
     pub(crate) fn session(&self) -> io::Result<Session> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn show(&self, _: &[CertificateConfig]) {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn are_different(&self, _: &str, _: &str) -> bool {
-        match *self {}
+        match self.0 {}
     }
 }

@@ -315,7 +315,7 @@ impl std::error::Error for PlainHttp {}
 
 /// Whether a client's handshake has failed because the client speaks plain HTTP.
 pub(crate) fn is_plain_http(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<PlainHttp>())
+    matches!(error.get_ref(), Some(inner) if inner.is::<PlainHttp>())
 }
 
 /// The other side hung up in the handshake.
