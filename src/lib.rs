@@ -42,8 +42,8 @@
 //! # Modules, in reading order
 //!
 //! [`config`] what the operator says · [`daemon`] what `main` runs · [`proxy`] builds and ends everything · [`reload`] puts
-//! another configuration to work, as a `snapshot` · [`http`] messages, no sockets · `net` sockets, no
-//! messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
+//! another configuration to work, as a `snapshot` · `front` TLS with clients and what else comes before any route, `renewal`
+//! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
 //! a backend · `exchange` one request from stage to stage · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `demo` a first look.

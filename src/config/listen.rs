@@ -30,7 +30,9 @@ impl ListenAddr {
     pub(super) fn is_reached_by(&self, backend: &BackendAddr) -> bool {
         match (self, backend) {
             (Self::Unix(own), BackendAddr::Unix(path)) => own == path,
-            (Self::Tcp(own), BackendAddr::Tcp { host, port }) if own.port() == *port => {
+            (Self::Tcp(own), BackendAddr::Tcp { host, port } | BackendAddr::Https { host, port })
+                if own.port() == *port =>
+            {
                 let ip = match host.as_str() {
                     "localhost" => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
                     host => host.parse().ok(),

@@ -287,7 +287,10 @@ impl Resolver<'_> {
     fn refuse_circles(&mut self, own: &[ListenConfig], routes: &[RouteConfig]) {
         for (n, route) in routes.iter().enumerate() {
             for (m, backend) in route.backends.iter().enumerate() {
-                if own.iter().any(|own| own.addr.is_reached_by(&backend.addr)) {
+                let is_https = matches!(backend.addr, BackendAddr::Https { .. });
+                let is_it =
+                    |own: &ListenConfig| own.addr.is_reached_by(&backend.addr) && (own.tls || !is_https);
+                if own.iter().any(is_it) {
                     let problem = format!(
                         "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
                         backend.addr

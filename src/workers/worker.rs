@@ -27,6 +27,10 @@ use crate::upstream::connections::{BACKEND, Upstreams};
 /// Connections taken in before those that are here get a turn.
 const ADMIT: usize = 64;
 
+/// Steps of TLS handshakes taken in one turn. One takes up to a millisecond to sign for, and whoever has a request under way
+/// must not wait for many of those.
+const HANDSHAKE_STEPS: usize = 8;
+
 /// What a worker's thread owns.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -41,6 +45,8 @@ pub(super) struct Worker {
     deadlines: Deadlines<Token>,
     /// Who gets a turn, in this order.
     turns: VecDeque<Token>,
+    /// Steps of TLS handshakes that may still be taken in this turn.
+    handshake_steps: usize,
     /// Whose TLS handshake is under way, the oldest first. Those that are through stay until they are the oldest.
     handshakes: VecDeque<Token>,
     /// Nobody deals out connections any more.
@@ -62,6 +68,7 @@ impl Worker {
             buffers: Buffers::new(),
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
+            handshake_steps: HANDSHAKE_STEPS,
             handshakes: VecDeque::new(),
             is_last: false,
             end_at: None,
@@ -92,6 +99,7 @@ impl Worker {
             self.note(event);
         }
         self.read_mail(now);
+        self.handshake_steps = HANDSHAKE_STEPS;
         for _ in 0..self.turns.len() {
             if let Some(token) = self.turns.pop_front() {
                 self.advance(token, now);
@@ -238,6 +246,10 @@ impl Worker {
     fn advance(&mut self, token: Token, now: Instant) {
         let Some(client) = self.clients.get_mut(token) else { return };
         client.has_turn = false;
+        if client.connection.is_in_handshake() {
+            let Some(left) = self.handshake_steps.checked_sub(1) else { return self.give_turn(token) };
+            self.handshake_steps = left;
+        }
         let mut cx = Context {
             gateway: &self.gateway,
             snapshot: &self.snapshot,

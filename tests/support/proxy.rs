@@ -47,6 +47,7 @@ impl Builder {
     }
 
     /// Tables between those of the top level and `[server]`: `[[certificates]]`, `[tls]`.
+    #[cfg(feature = "tls")]
     pub fn front(mut self, tables: &str) -> Self {
         self.front.push_str(tables);
         self.front.push('\n');

@@ -89,6 +89,9 @@ fn what_is_asked_for_and_not_there() {
             ":5: certificates[1].key: missing; expected a file with the private key of the certificate, in PEM format"
         ]
     );
+    let circle = with_pair("shop.pem", "shop.key", "").replacen("0\", tls", "443\", tls", 1);
+    let errors = refused(&circle.replace("\"a:1\"", "\"https://localhost\""));
+    assert!(errors[0].contains("is where the proxy itself listens"), "{errors:?}");
     let both = TLS.replace("true", "true, https_redirect = true");
     let errors = refused(&with_pair("shop.pem", "shop.key", "").replacen(TLS, &both, 1));
     assert!(errors[0].contains("is for TLS and redirects to TLS"), "{errors:?}");
