@@ -1,6 +1,7 @@
 //! [`Front`]: what is said to clients before any route is asked: TLS, redirects to it, and challenges of ACME servers.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,12 +18,15 @@ pub(crate) struct Front {
     pub https_port: Option<u16>,
     pub acme_challenge_dir: Option<PathBuf>,
     pub handshake_timeout: Duration,
+    /// The share of one worker.
+    pub max_handshakes: usize,
 }
 
 impl Front {
     /// As `config` has it, with listeners that have these entrances. `before`: what it takes the place of.
     pub(crate) fn new(
         config: &Config,
+        workers: NonZeroUsize,
         entrances: impl Iterator<Item = Entrance>,
         before: Option<&Self>,
     ) -> io::Result<Self> {
@@ -37,6 +41,7 @@ impl Front {
             https_port,
             acme_challenge_dir: front.acme_challenge_dir.clone(),
             handshake_timeout: front.handshake_timeout,
+            max_handshakes: front.max_handshakes.get().div_ceil(workers.get()),
         })
     }
 }

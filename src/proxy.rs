@@ -181,14 +181,13 @@ impl Proxy {
         let listeners = listener::open(&config.listen_addrs, config.listen_mode)
             .map_err(|(addr, error)| StartError::Listen(addr, error))?;
         let entrances = listeners.iter().map(|listener| listener.entrance);
-        let front = Front::new(&config, entrances, None).map_err(StartError::Tls)?;
+        let front = Front::new(&config, config.server.workers, entrances, None).map_err(StartError::Tls)?;
         let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(Snapshot::new(1, &config.server, &routes).with_front(front)),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
-            handshakes: Places::new(config.front.max_handshakes.get()),
             via: gateway::via(),
             draining: AtomicBool::new(false),
         });

@@ -105,7 +105,8 @@ impl Proxy {
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
         let (change, listening) = self.listeners_after(config)?;
         let entrances = listening.iter().map(|listening| listening.entrance);
-        let front = Front::new(config, entrances, Some(&before.front)).map_err(StartError::Tls)?;
+        let workers = self.started_with.workers;
+        let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
         let health = self.checkers_after(&routes).map_err(StartError::Thread)?;
         self.renewal.change(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
@@ -114,7 +115,6 @@ impl Proxy {
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
-        self.gateway.handshakes.set_max(config.front.max_handshakes.get());
         self.snapshots.retain(|old| old.strong_count() > 0);
         self.snapshots.push(Arc::downgrade(&before));
         drop(before);

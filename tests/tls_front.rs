@@ -169,7 +169,7 @@ fn plain_http_is_told_so(_: Engine) {
 /// Whoever stays in the middle of a handshake takes a place, but no place from others and no thread.
 fn half_open_handshakes_disturb_nobody(_: Engine) {
     let origin = Origin::echo();
-    let tables = format!("{}\n[tls]\nmax_handshakes = 5\nhandshake_timeout_secs = 60", shop());
+    let tables = format!("{}\n[tls]\nmax_handshakes = 6\nhandshake_timeout_secs = 60", shop());
     let proxy = front(&tables).server("workers = 2").route("/", &[origin.addr()], "").start();
     let mut silent = Vec::new();
     for number in 0..60 {

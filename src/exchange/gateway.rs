@@ -19,7 +19,6 @@ pub(crate) struct Gateway {
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
-    pub handshakes: Places,
     /// By what name this instance is known in `Via`: no other has it, so that who sees it there knows of a loop.
     pub via: String,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.

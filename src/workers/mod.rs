@@ -120,7 +120,6 @@ mod tests {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),
-            handshakes: Places::new(1),
             via: String::new(),
             draining: AtomicBool::new(false),
         })

@@ -15,7 +15,7 @@ use super::mailbox::{Accepted, Inbox};
 use super::turns;
 use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
-use crate::exchange::gateway::{Gateway, Place};
+use crate::exchange::gateway::{Gateway, Place, Places};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::deadlines::Deadlines;
 use crate::net::poller::{Event, Events, Poller, Token};
@@ -47,6 +47,8 @@ pub(super) struct Worker {
     turns: VecDeque<Token>,
     /// Steps of TLS handshakes that may still be taken in this turn.
     handshake_steps: usize,
+    /// For TLS handshakes under way.
+    handshake_places: Places,
     /// Whose TLS handshake is under way, the oldest first. Those that are through stay until they are the oldest.
     handshakes: VecDeque<Token>,
     /// Nobody deals out connections any more.
@@ -69,6 +71,7 @@ impl Worker {
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
             handshake_steps: HANDSHAKE_STEPS,
+            handshake_places: Places::new(0),
             handshakes: VecDeque::new(),
             is_last: false,
             end_at: None,
@@ -221,7 +224,8 @@ impl Worker {
         {
             self.handshakes.pop_front();
         }
-        let mut place = self.gateway.handshakes.take();
+        self.handshake_places.set_max(self.snapshot.front.max_handshakes);
+        let mut place = self.handshake_places.take();
         while place.is_none()
             && let Some(oldest) = self.handshakes.pop_front()
         {
@@ -233,7 +237,7 @@ impl Worker {
                     "more than max_handshakes TLS handshakes are under way: the oldest is given up"
                 );
             }
-            place = self.gateway.handshakes.take();
+            place = self.handshake_places.take();
         }
         let server = self.snapshot.front.tls.as_ref()?;
         let session = server.session().inspect_err(|error| {

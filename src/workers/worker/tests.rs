@@ -128,7 +128,6 @@ impl Stage {
             snapshot: ArcSwap::from_pointee(Snapshot::new(1, &server, &[Arc::clone(&route)])),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
-            handshakes: Places::new(1),
             exchanges: Places::new(5),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
