@@ -21,7 +21,9 @@ pub struct Counters {
     pub reloads: AtomicU64,
     /// Reloads that changed nothing, because something was wrong.
     pub reloads_failed: AtomicU64,
-    /// TLS handshakes with clients that came to nothing, those given up included.
+    /// TLS handshakes with clients that were made.
+    pub handshakes: AtomicU64,
+    /// Those that came to nothing, because of either side or of time; not those of clients that hung up without a word.
     pub handshakes_failed: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],
 }

@@ -1,25 +1,34 @@
 //! [`Renewal`]: looks whether the files of certificates have changed, and shows clients what is in them from then on.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use crate::config::{CertificateConfig, FrontConfig, about_validity};
+use crate::config::{CertificateConfig, FrontConfig, Stamps, about_validity};
 use crate::net::tls_server::TlsServer;
 
 /// From one look at the files to the next.
 const LOOK: Duration = Duration::from_secs(2);
+/// What a look that is under way gets to finish when the proxy stops.
+const STOP_GRACE: Duration = Duration::from_millis(100);
 /// How often a certificate that ends soon is warned about.
 const WARN: Duration = Duration::from_secs(24 * 3600);
 
 /// The running thread. Dropping it ends and joins it.
 pub(crate) struct Renewal {
     /// `None`: there were no certificates so far.
-    running: Option<(Sender<Watched>, JoinHandle<()>)>,
+    running: Option<Running>,
+}
+
+struct Running {
+    changes: Sender<Watched>,
+    /// Disconnected when the thread has ended.
+    alive: Receiver<Infallible>,
+    thread: JoinHandle<()>,
 }
 
 impl fmt::Debug for Renewal {
@@ -42,22 +51,27 @@ impl Renewal {
         let watched = Watched::new(&config.certificates, tls.clone());
         match &self.running {
             // Fails only if it has ended.
-            Some((changes, _)) => drop(changes.send(watched)),
+            Some(running) => drop(running.changes.send(watched)),
             None => {
                 let (changes, changed) = unbounded();
-                let thread =
-                    Builder::new().name("certificates".to_owned()).spawn(move || run(watched, &changed))?;
-                self.running = Some((changes, thread));
+                let (living, alive) = bounded(0);
+                let thread = Builder::new().name("certificates".to_owned()).spawn(move || {
+                    let _living: Sender<Infallible> = living;
+                    run(watched, &changed);
+                })?;
+                self.running = Some(Running { changes, alive, thread });
             }
         }
         Ok(())
     }
 
-    /// Tells it to end, and waits for that: it reads small files.
+    /// Tells it to end, and waits for that, but not for a file server that does not answer.
     pub(crate) fn stop(&mut self) {
-        let Some((changes, thread)) = self.running.take() else { return };
+        let Some(Running { changes, alive, thread }) = self.running.take() else { return };
         drop(changes);
-        if thread.join().is_err() {
+        if alive.recv_timeout(STOP_GRACE) == Err(RecvTimeoutError::Timeout) {
+            log::debug!("stopped while the file of a certificate was being read");
+        } else if thread.join().is_err() {
             log::error!("the thread that looks after certificates had panicked");
         }
     }
@@ -95,36 +109,11 @@ struct Files {
     seen: Stamps,
 }
 
-/// Tells one state of two files from another.
-type Stamps = [Option<Stamp>; 2];
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    len: u64,
-    /// Programs that renew certificates write new files and put them in the place of the old ones.
-    inode: u64,
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    // Follows links: what they lead to is what counts.
-    let metadata = path.metadata().ok()?;
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let inode = 0;
-    Some(Stamp { modified: metadata.modified().ok(), len: metadata.len(), inode })
-}
-
-fn stamps(certificate: &CertificateConfig) -> Stamps {
-    [stamp(&certificate.cert), stamp(&certificate.key)]
-}
-
 impl Watched {
     fn new(certificates: &[CertificateConfig], tls: TlsServer) -> Self {
         let files = |certificate: &CertificateConfig| {
-            let now = stamps(certificate);
-            Files { shown: certificate.clone(), read: now.clone(), seen: now }
+            let read = certificate.stamps.clone();
+            Files { shown: certificate.clone(), seen: read.clone(), read }
         };
         Self { files: certificates.iter().map(files).collect(), tls, warned: Instant::now() }
     }
@@ -154,7 +143,7 @@ impl Files {
     /// Reads them again, if they have changed and are done changing: two files are not written at once. Whether there is
     /// something else to show.
     fn read_again(&mut self) -> bool {
-        let now = stamps(&self.shown);
+        let now = Stamps::of(&self.shown.cert, &self.shown.key);
         let is_quiet = now == self.seen;
         self.seen = now;
         if !is_quiet || self.seen == self.read {

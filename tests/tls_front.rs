@@ -14,7 +14,7 @@ use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersio
 
 use crate::support::backend::each_request;
 use crate::support::engines::on_native;
-use crate::support::process::TempDir;
+use crate::support::process::{ProxyProcess, TempDir, program_after};
 use crate::support::proxy::Builder;
 use crate::support::wire::{Body, Framing, LAST_CHUNK, chunk};
 use crate::support::{
@@ -120,6 +120,8 @@ fn two_sites_share_a_port(_: Engine) {
     let mut client = Client::connect_tls(proxy.addr(), &Arc::new(config), "shop.test");
     client.get("/").expect(200);
     assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(proxy.counters().handshakes.load(Ordering::Relaxed), 8);
+    assert_eq!(proxy.counters().handshakes_failed.load(Ordering::Relaxed), 0);
     proxy.expect_idle();
 }
 
@@ -655,7 +657,39 @@ fn listeners_change_to_tls_and_back(_: Engine) {
     assert_eq!(proxy.addr(), addr);
 }
 
+fn passed_sockets_and_reloads_by_signal(_: Engine) {
+    let origin = Origin::echo();
+    let dir = TempDir::new();
+    install(dir.path(), "shop.pem", "shop.key");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let config = front(&installed(dir.path())).listen(&format!("{{ addr = \"{addr}\", tls = true }}"));
+    let config = config.route("/", &[origin.addr()], "");
+    let mut command = program_after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+    command.stdin(std::os::fd::OwnedFd::from(listener));
+    let (mut process, _) = ProxyProcess::start_with(&config.toml(), command);
+    expect_shown(addr, &trust(), "shop.test", &file("shop.pem"));
+    install(dir.path(), "shop-renewed.pem", "shop-renewed.key");
+    process.signal(rustix::process::Signal::HUP);
+    process.wait_for_output("the reload", |line| line.contains("reloaded snapshot=2").then_some(()));
+    expect_shown(addr, &trust(), "shop.test", &file("shop-renewed.pem"));
+    // The key of another one: nothing is reloaded, and the file that is seen to have changed is not taken.
+    install(dir.path(), "shop.pem", "other.key");
+    process.signal(rustix::process::Signal::HUP);
+    let refusal = "is not the key of the certificate in";
+    process.wait_for_output("the refusal", |line| {
+        (line.contains("certificates[0].key") && line.contains(refusal)).then_some(())
+    });
+    process.wait_for_output("that it was seen", |line| {
+        (line.contains("certificate not replaced") && line.contains(refusal)).then_some(())
+    });
+    expect_shown(addr, &trust(), "shop.test", &file("shop-renewed.pem"));
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().status.code(), Some(0));
+}
+
 on_native!(
+    passed_sockets_and_reloads_by_signal,
     two_sites_share_a_port,
     who_names_nobody_known_is_shown_the_first_or_refused,
     keys_of_every_kind_fit,

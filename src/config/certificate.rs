@@ -1,7 +1,7 @@
 //! A certificate and its key, as they are in two files: do they belong together, for which names and until when?
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// A `[[certificates]]` table, and what was in its files.
@@ -20,12 +20,40 @@ pub struct CertificateConfig {
     /// Whoever has an account on this machine can read the key.
     pub key_is_open: bool,
     pub(crate) pair: Pair,
+    /// What the files were like just before they were read.
+    pub(crate) stamps: Stamps,
 }
 
 /// By the files and the certificates in them. Of a certificate there is one key.
 impl PartialEq for CertificateConfig {
     fn eq(&self, other: &Self) -> bool {
         self.cert == other.cert && self.key == other.key && self.pair == other.pair
+    }
+}
+
+/// Tells one state of the two files from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamps([Option<Stamp>; 2]);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    /// Programs that renew certificates write new files and put them in the place of the old ones.
+    inode: u64,
+}
+
+impl Stamps {
+    pub(crate) fn of(cert: &Path, key: &Path) -> Self {
+        Self([cert, key].map(|path| {
+            // Follows links: what they lead to is what counts.
+            let metadata = path.metadata().ok()?;
+            #[cfg(unix)]
+            let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+            #[cfg(not(unix))]
+            let inode = 0;
+            Some(Stamp { modified: metadata.modified().ok(), len: metadata.len(), inode })
+        }))
     }
 }
 
@@ -56,7 +84,6 @@ pub(crate) use without_tls::Pair;
 mod with_tls {
     use std::fs::File;
     use std::io::Read;
-    use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -94,6 +121,7 @@ mod with_tls {
     impl CertificateConfig {
         /// Reads both files.
         pub(crate) fn load(cert: PathBuf, key: PathBuf) -> Result<Self, PairError> {
+            let stamps = Stamps::of(&cert, &key);
             let chain = read_chain(&cert)?;
             let (private, key_is_open) = read_key(&key)?;
             let leaf = chain.first().ok_or_else(|| about_cert("has no certificates in it"))?;
@@ -125,7 +153,7 @@ mod with_tls {
             }
             check_order(&chain)?;
             let pair = Pair(Arc::new(CertifiedKey::new(chain, private)));
-            Ok(Self { cert, key, names, valid_from, valid_until, key_is_open, pair })
+            Ok(Self { cert, key, names, valid_from, valid_until, key_is_open, pair, stamps })
         }
     }
 

@@ -34,6 +34,7 @@ use crate::routing::{Prefix, RouteKey};
 pub use addr::BackendAddrError;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use certificate::CertificateConfig;
+pub(crate) use certificate::Stamps;
 pub use error::{ConfigError, ConfigErrors};
 pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};

@@ -232,6 +232,9 @@ impl Connection {
 
     fn handshake_failed(&mut self, error: &io::Error) -> Step {
         log::debug!("no TLS client={} reason={:?}", self.who(), error.to_string());
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Step::Close;
+        }
         self.stream.give_up_tls();
         if tls::is_plain_http(error) { Step::Refuse(Cause::Head(PLAIN_HTTP)) } else { Step::HandshakeFailed }
     }

@@ -34,8 +34,8 @@ pub(super) fn answer(
 ) -> Option<Next> {
     let entrance = client.entrance();
     if entrance.tls {
-        let (tls, named) = (front.tls.as_ref()?, client.server_name()?);
-        let is_another = tls.are_different(named, host_name(head));
+        let (tls, named, host) = (front.tls.as_ref()?, client.server_name()?, host_name(head));
+        let is_another = !named.eq_ignore_ascii_case(host) && tls.are_different(named, host);
         return is_another.then_some(Next::Failed(Cause::Head(ANOTHER_SITE)));
     }
     if let Some(dir) = &front.acme_challenge_dir

@@ -7,6 +7,7 @@ use super::fields::Fields;
 use super::framing::{BodyFraming, parse_decimal};
 use super::head::{RequestHead, Version};
 use super::hop_by_hop::{crosses, imitates_ours, te_trailers};
+use super::response_out::decimal;
 
 /// `X-Forwarded-For`.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -80,7 +81,7 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
     if let Some(port) = rewrite.port
         && !keeps(&FORWARDED_PORT)
     {
-        put(FORWARDED_PORT.as_str().as_bytes(), port.to_string().as_bytes());
+        put(FORWARDED_PORT.as_str().as_bytes(), decimal(port.into(), &mut [0; 20]));
     }
     let via = match head.version {
         Version::Http10 => format!("1.0 {}", rewrite.via),

@@ -138,7 +138,7 @@ fn write_framing(out: &mut Vec<u8>, head: &ResponseHead, to: Delimited) {
     }
 }
 
-fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
+pub(super) fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     for digit in digits.iter_mut().rev() {
         at -= 1;

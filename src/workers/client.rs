@@ -107,8 +107,8 @@ impl Client {
         let buffers = &mut *cx.buffers;
         let limits = &cx.snapshot.limits;
         let mut step = self.connection.receive(&mut buffers.read, limits, cx.now, &mut cx.budget);
-        if !self.connection.is_in_handshake() {
-            self.handshake = None;
+        if !self.connection.is_in_handshake() && self.handshake.take().is_some() {
+            cx.gateway.counters.handshakes.fetch_add(1, Ordering::Relaxed);
         }
         if let Step::Wait = step {
             let due = self.connection.due(limits, cx.gateway.is_draining());
@@ -126,8 +126,12 @@ impl Client {
             Step::Request(head) => {
                 self.exchange = Some(Box::new(Exchange::new(head, self.connection.address(), cx)));
             }
-            Step::Refuse(cause) => self.refuse(cause, cx),
+            Step::Refuse(cause) => {
+                self.handshake = None;
+                self.refuse(cause, cx);
+            }
             Step::HandshakeFailed => {
+                self.handshake = None;
                 cx.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
                 // A reset would take the alert away that says why.
                 self.connection.begin_linger(cx.now);
