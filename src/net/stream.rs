@@ -173,7 +173,7 @@ impl Stream {
 
     /// Bytes were taken that the kernel has not got yet.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.has_unsent())
+        !self.is_cut && self.session.as_ref().is_some_and(|session| session.has_unsent())
     }
 
     /// Takes up to `most` bytes into an empty pipe, as [`read`](Self::read) would. For a plain connection.
@@ -231,9 +231,14 @@ impl Stream {
         socket.shutdown(Shutdown::Write)
     }
 
-    /// Makes closing it a reset: the one way to tell some clients that what they have is not whole.
-    pub(crate) fn reset_on_close(&mut self) {
+    /// Gives up what has not left yet, and does not announce the end: whatever the other side has got is not whole.
+    pub(crate) fn cut(&mut self) {
         self.is_cut = true;
+    }
+
+    /// [Cuts](Self::cut) it, and makes closing it a reset: the one way to tell some clients that what they have is not whole.
+    pub(crate) fn reset_on_close(&mut self) {
+        self.cut();
         // Fails only on a connection that is gone.
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
