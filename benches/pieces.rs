@@ -112,6 +112,7 @@ mod request_head {
             port: Some(80),
             upgrade: false,
             via: "reverse-proxy",
+            request_id: b"0123456789abcdef0123456789abcdef",
         };
         bencher.bench(|| {
             let mut out = Vec::with_capacity(1024);

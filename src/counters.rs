@@ -1,9 +1,13 @@
 //! What happened so far, in numbers.
 
+pub mod histogram;
+pub mod tally;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::Cause;
+use tally::Classes;
 
 /// Totals since the start. Each is written by whoever does the counted thing and read by whoever wants to know;
 /// nothing else depends on them, so `Relaxed` throughout.
@@ -11,6 +15,12 @@ use crate::error::Cause;
 pub struct Counters {
     /// Exchanges begun.
     pub exchanges: AtomicU64,
+    /// Answers to what belongs to no route.
+    pub unrouted: Classes,
+    /// Connections of clients that were accepted.
+    pub connections: AtomicU64,
+    /// Times that new connections had to wait, because `max_connections` were open or the system had no room.
+    pub accept_paused: AtomicU64,
     /// Exchanges being carried now.
     pub in_flight: AtomicUsize,
     /// Tries after the first.
@@ -25,6 +35,8 @@ pub struct Counters {
     pub handshakes: AtomicU64,
     /// Those that came to nothing, because of either side or of time; not those of clients that hung up without a word.
     pub handshakes_failed: AtomicU64,
+    /// Lines of the access log that could not be written in time.
+    pub access_log_lost: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],
 }
 

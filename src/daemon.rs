@@ -39,6 +39,7 @@ pub(crate) fn run_until_signal(
     let signal = loop {
         match signals.wait() {
             Asked::End(signal) => break signal,
+            Asked::Reopen => proxy.reopen_access_log(),
             Asked::Reload => {
                 service_manager::reloading();
                 reload(path, &mut files, &mut signals, &mut proxy);

@@ -75,6 +75,8 @@ pub enum Cause {
     ResponseHeadTooLarge,
     /// The request has passed through this proxy before: a backend sends it back here.
     LoopDetected,
+    /// The proxy was stopped, and the time for what was under way was over.
+    Shutdown,
     /// A defect of the proxy: the exchange panicked.
     Internal,
 }
@@ -85,7 +87,36 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 24;
+    pub(crate) const COUNT: usize = 25;
+
+    /// What the kinds are called, in the order of their places. All refused heads are one kind.
+    pub(crate) const KINDS: [&str; Self::COUNT] = [
+        "bad_head",
+        "body_too_large",
+        "bad_body",
+        "body_timeout",
+        "client_left",
+        "write_timeout",
+        "no_route",
+        "no_healthy_backend",
+        "overloaded",
+        "route_full",
+        "backends_busy",
+        "tunnels_full",
+        "connect_refused",
+        "connect_timeout",
+        "connect_failed",
+        "name_not_resolved",
+        "response_timeout",
+        "deadline_exceeded",
+        "backend_closed",
+        "bad_response",
+        "response_head_too_large",
+        "loop_detected",
+        "internal_error",
+        "tls_failed",
+        "shutdown",
+    ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
     pub(crate) fn index(self) -> usize {
@@ -114,6 +145,7 @@ impl Cause {
             Self::LoopDetected => 21,
             Self::Internal => 22,
             Self::TlsFailed(_) => 23,
+            Self::Shutdown => 24,
         }
     }
 
@@ -144,6 +176,7 @@ impl Cause {
             Self::BadResponse => "bad_response",
             Self::ResponseHeadTooLarge => "response_head_too_large",
             Self::LoopDetected => "loop_detected",
+            Self::Shutdown => "shutdown",
             Self::Internal => "internal_error",
         }
     }
@@ -176,6 +209,7 @@ impl Cause {
             Self::BadResponse => "the answer of the server is not valid HTTP/1.1",
             Self::ResponseHeadTooLarge => "the answer of the server has too large a head",
             Self::LoopDetected => "the request has come through this proxy before",
+            Self::Shutdown => "the proxy was stopped",
             Self::Internal => "the proxy made a mistake; its log says more",
         }
     }
@@ -193,7 +227,8 @@ impl Cause {
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
-            | Self::TunnelsFull => 503,
+            | Self::TunnelsFull
+            | Self::Shutdown => 503,
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::NameNotResolved
@@ -231,6 +266,7 @@ impl Cause {
             Self::LoopDetected => "proxy_loop_detected",
             Self::BadResponse => "http_protocol_error",
             Self::ResponseHeadTooLarge => "http_response_header_section_size",
+            Self::Shutdown => "connection_terminated",
             Self::Internal => "proxy_internal_error",
         }
     }
@@ -251,6 +287,7 @@ impl Cause {
             | Self::BackendsBusy
             | Self::TunnelsFull
             | Self::LoopDetected
+            | Self::Shutdown
             | Self::Internal => Blame::Proxy,
             Self::NoHealthyBackend
             | Self::ConnectRefused
@@ -308,6 +345,7 @@ mod tests {
         Cause::LoopDetected,
         Cause::Internal,
         Cause::TlsFailed(TlsFault::Certificate),
+        Cause::Shutdown,
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.
@@ -323,6 +361,13 @@ mod tests {
             let (word, _) = rest.split_once('"')?;
             (status.len() == 3).then_some((status, word))
         })
+    }
+
+    #[test]
+    fn kinds_are_called_by_their_words() {
+        for cause in &ALL[1..] {
+            assert_eq!(Cause::KINDS[cause.index()], cause.word());
+        }
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, ListenAddr, ListenConfig, RouteConfig, ServerConfig};
+use crate::access_log::AccessLog;
+use crate::config::{
+    AccessLogConfig, AccessLogTo, Config, ListenAddr, ListenConfig, RouteConfig, ServerConfig,
+};
 use crate::counters::Counters;
 use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::exchange::gateway::{self, Gateway, Places};
@@ -32,6 +35,8 @@ use crate::{classic::Classic, config::Engine};
 pub enum StartError {
     /// An address can't be listened on.
     Listen(ListenAddr, io::Error),
+    /// The access log can't be opened.
+    AccessLog(AccessLogTo, io::Error),
     /// A backend's address can't be used.
     Backend(io::Error),
     /// A thread could not be started.
@@ -69,6 +74,19 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
+            Self::AccessLog(AccessLogTo::Stdout, error) => {
+                write!(f, "cannot write the access log to stdout: {error}")
+            }
+            Self::AccessLog(AccessLogTo::File(path), error) => {
+                write!(f, "cannot open the access log {}: {error}", path.display())?;
+                f.write_str(match error.kind() {
+                    io::ErrorKind::NotFound => "; the directory is missing: create it, or change access_log.path",
+                    io::ErrorKind::PermissionDenied => {
+                        "; the user this runs as may not write there: give it the permission, or change access_log.path"
+                    }
+                    _ => "",
+                })
+            }
             Self::Backend(error) => write!(f, "cannot use a backend: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Tls(error) => write!(f, "cannot speak TLS to clients: {error}"),
@@ -81,7 +99,10 @@ impl std::error::Error for StartError {}
 
 /// What names get to be looked up in before clients are let in. A resolver that works answers within that, and then
 /// nobody is told that a name is not known yet; one that does not delays nobody for longer.
-const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_LOOKUPS: Duration = Duration::from_millis(500);
+
+/// What the last lines of the access log get to be written in.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// A running proxy. Dropping it ends and joins its threads and cuts what is under way; to let that finish, there is
 /// [`drain`](Self::drain).
@@ -176,6 +197,7 @@ impl Proxy {
     pub fn start_with_lookup(config: Config, lookup: SharedLookup) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
+        let access_log = config.access_log.as_ref().map(|log| open_access_log(log, &counters)).transpose()?;
         let max_clients = file_limit::share_out(&Needs::of(&config));
         Memory::of(&config).log();
         let listeners = listener::open(&config.listen_addrs, config.listen_mode)
@@ -184,7 +206,9 @@ impl Proxy {
         let front = Front::new(&config, config.server.workers, entrances, None).map_err(StartError::Tls)?;
         let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         let gateway = Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &config.server, &routes).with_front(front)),
+            snapshot: ArcSwap::from_pointee(
+                Snapshot::new(1, &config.server, &routes, access_log).with_front(front),
+            ),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
@@ -278,7 +302,18 @@ impl Proxy {
             #[cfg(feature = "classic")]
             Running::Classic(classic) => classic.drain(deadline),
         };
+        if let Some(log) = &self.gateway.snapshot().access_log {
+            log.flush(LAST_LINES);
+        }
         Drained { cut }
+    }
+
+    /// Opens the file of the access log anew: what is there under its name now, or a new one.
+    pub fn reopen_access_log(&self) {
+        match &self.gateway.snapshot().access_log {
+            Some(log) => log.reopen(),
+            None => log::warn!("there is no access log to open again; access_log.path names one"),
+        }
     }
 
     fn stop_what_serves_nobody(&mut self) {
@@ -296,6 +331,15 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.stop_what_serves_nobody();
     }
+}
+
+/// The access log, open.
+pub(crate) fn open_access_log(
+    config: &AccessLogConfig,
+    counters: &Arc<Counters>,
+) -> Result<Arc<AccessLog>, StartError> {
+    let opened = AccessLog::open(config, counters);
+    opened.map(Arc::new).map_err(|error| StartError::AccessLog(config.to.clone(), error))
 }
 
 fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {

@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::access_log::AccessLog;
 use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
 use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::HealthChecker;
-use crate::proxy::{Checked, Listening, Proxy, StartError};
+use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 
@@ -103,23 +104,34 @@ impl Proxy {
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
+        let access_log = self.access_log_after(config, &before)?;
         let (change, listening) = self.listeners_after(config)?;
         let entrances = listening.iter().map(|listening| listening.entrance);
         let workers = self.started_with.workers;
         let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
-        let health = self.checkers_after(&routes).map_err(StartError::Thread)?;
+        // Each ends when dropped.
+        let new_checkers = self.new_checkers(&routes).map_err(StartError::Thread)?;
         self.renewal.change(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
+        self.upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         // From here on nothing fails.
-        let snapshot = Snapshot::new(reloaded.snapshot, &config.server, &routes).with_front(front);
+        let snapshot =
+            Snapshot::new(reloaded.snapshot, &config.server, &routes, access_log).with_front(front);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
         self.snapshots.retain(|old| old.strong_count() > 0);
         self.snapshots.push(Arc::downgrade(&before));
         drop(before);
+        for listener in &change.added {
+            log::info!("listening addr={}", listener.addr);
+        }
+        for addr in &change.removed {
+            log::info!("no longer listening addr={addr}");
+        }
         self.engine.change(change);
-        self.health = health;
+        self.keep_checkers(&routes, new_checkers);
+        routes.iter().for_each(|route| route.take_over());
         self.routes = routes;
         self.listening = listening;
         self.drain_delay = config.drain_delay;
@@ -128,6 +140,20 @@ impl Proxy {
             log::warn!("{warning}");
         }
         Ok(reloaded)
+    }
+
+    /// The log that is open, if nothing about it has changed: its file is opened anew.
+    fn access_log_after(
+        &self,
+        config: &Config,
+        before: &Snapshot,
+    ) -> Result<Option<Arc<AccessLog>>, StartError> {
+        let Some(config) = &config.access_log else { return Ok(None) };
+        if let Some(log) = before.access_log.as_ref().filter(|log| log.config() == config) {
+            log.reopen();
+            return Ok(Some(Arc::clone(log)));
+        }
+        open_access_log(config, &self.gateway.counters).map(Some)
     }
 
     /// What the configuration would change and only a restart does.
@@ -192,17 +218,11 @@ impl Proxy {
         let (removed, passed): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.asked.is_some());
         listening.extend(passed.into_iter().cloned());
         let removed: Vec<ListenAddr> = removed.into_iter().map(|one| one.addr.clone()).collect();
-        for listener in &added {
-            log::info!("listening addr={}", listener.addr);
-        }
-        for addr in &removed {
-            log::info!("no longer listening addr={addr}");
-        }
         Ok((Change { added, changed, removed, max_connections }, listening))
     }
 
-    /// A checker for each route that has a health check: the one that is there, if its route has stayed.
-    fn checkers_after(&mut self, routes: &[Arc<Route>]) -> io::Result<Vec<Checked>> {
+    /// A checker for each route that has a health check and is not as it was.
+    fn new_checkers(&self, routes: &[Arc<Route>]) -> io::Result<Vec<Checked>> {
         let mut new = Vec::new();
         for route in routes {
             let stays = self.health.iter().any(|checked| Arc::ptr_eq(&checked.route, route));
@@ -210,10 +230,15 @@ impl Proxy {
                 new.push(Checked { route: Arc::clone(route), checker });
             }
         }
+        Ok(new)
+    }
+
+    /// Ends the checkers of routes that are gone or not as they were, and takes in new ones.
+    fn keep_checkers(&mut self, routes: &[Arc<Route>], mut new: Vec<Checked>) {
         let stays = |checked: &Checked| routes.iter().any(|route| Arc::ptr_eq(route, &checked.route));
         let (mut checkers, gone): (Vec<_>, Vec<_>) = self.health.drain(..).partition(stays);
         gone.iter().for_each(|checked| checked.checker.stop());
         checkers.append(&mut new);
-        Ok(checkers)
+        self.health = checkers;
     }
 }

@@ -1,4 +1,4 @@
-//! Signals: SIGHUP asks for a reload; the first that ends the process asks for a drain, the second ends it at once. Others that
+//! Signals: SIGHUP asks for a reload, SIGUSR1 for another file of the access log; the first that ends the process asks for a drain, the second ends it at once. Others that
 //! other proxies take for orders end nothing.
 
 #[cfg(unix)]
@@ -26,6 +26,8 @@ const ORDERS: &[std::ffi::c_int] = {
 pub enum Asked {
     /// To read the configuration again.
     Reload,
+    /// To open the access log again, since its file was moved away.
+    Reopen,
     /// To end. The name of the signal.
     End(&'static str),
 }
@@ -95,11 +97,12 @@ impl Signals {
 
     #[cfg(unix)]
     fn take_in(&mut self, came: Vec<std::ffi::c_int>) {
-        use signal_hook::consts::{SIGHUP, SIGWINCH};
+        use signal_hook::consts::{SIGHUP, SIGUSR1, SIGWINCH};
         for signal in came {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
             let asked = match signal {
                 SIGHUP => Asked::Reload,
+                SIGUSR1 => Asked::Reopen,
                 _ if TERM_SIGNALS.contains(&signal) => Asked::End(name),
                 // Each time a terminal changes its size.
                 SIGWINCH => {
@@ -108,8 +111,8 @@ impl Signals {
                 }
                 _ => {
                     log::warn!(
-                        "{name} does nothing here; SIGHUP reads the configuration again, SIGTERM stops the program, \
-                         when requests are finished"
+                        "{name} does nothing here; SIGHUP reads the configuration again, SIGUSR1 opens the access log \
+                         again, SIGTERM stops the program, when requests are finished"
                     );
                     continue;
                 }
@@ -117,8 +120,8 @@ impl Signals {
             // To end comes first; to reload twice is to reload once.
             match asked {
                 Asked::End(_) => self.asked.push_front(asked),
-                Asked::Reload if self.asked.contains(&asked) => {}
-                Asked::Reload => self.asked.push_back(asked),
+                Asked::Reload | Asked::Reopen if self.asked.contains(&asked) => {}
+                Asked::Reload | Asked::Reopen => self.asked.push_back(asked),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access_log::AccessLog;
 use crate::config::{IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
 use crate::error::Cause;
@@ -20,11 +21,17 @@ pub(crate) struct Snapshot {
     pub trusted: Vec<IpNetwork>,
     pub limits: Limits,
     pub front: Front,
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Snapshot {
     /// `routes` under what `server` says.
-    pub(crate) fn new(number: u64, server: &ServerConfig, routes: &[Arc<Route>]) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        server: &ServerConfig,
+        routes: &[Arc<Route>],
+        access_log: Option<Arc<AccessLog>>,
+    ) -> Self {
         let entry = |route: &Arc<Route>| (route.config().key.clone(), Arc::clone(route));
         Self {
             number,
@@ -32,6 +39,7 @@ impl Snapshot {
             trusted: server.trusted_proxies.clone(),
             limits: limits(server),
             front: Front::default(),
+            access_log,
         }
     }
 

@@ -39,9 +39,9 @@ pub struct Upkeep {
     /// `None`: there were no names so far.
     thread: Option<JoinHandle<()>>,
     /// The names of a reload. Dropped to stop the thread.
-    names: Option<Sender<Vec<Name>>>,
+    names: Option<Sender<Names>>,
     lookup: SharedLookup,
-    /// Disconnected once every name has been looked up for the first time.
+    /// Disconnected once every name of the configuration at work has been looked up for the first time.
     first_answers: Receiver<Infallible>,
 }
 
@@ -52,21 +52,28 @@ impl Upkeep {
     /// # Errors
     /// The thread can't be started.
     pub fn start(routes: &[Arc<Route>], lookup: SharedLookup) -> io::Result<Self> {
-        let (answered, first_answers) = bounded(0);
+        let (names, first_answers) = Names::of(routes);
         let mut upkeep = Self { thread: None, names: None, lookup, first_answers };
-        upkeep.begin(names_of(routes), Some(answered))?;
+        upkeep.begin(names)?;
         Ok(upkeep)
     }
 
-    fn begin(&mut self, names: Vec<Name>, answered: Option<Sender<Infallible>>) -> io::Result<()> {
+    fn begin(&mut self, Names { names, answered }: Names) -> io::Result<()> {
         if names.is_empty() {
             return Ok(());
         }
         let (sender, of_reloads) = unbounded();
         let (answers, answer) = unbounded();
         let lookup = Arc::clone(&self.lookup);
-        let mut housekeeper =
-            Housekeeper { names, next: 0, lookup, answers, answer, asking: HashMap::new(), answered };
+        let mut housekeeper = Housekeeper {
+            names,
+            next: 0,
+            lookup,
+            answers,
+            answer,
+            asking: HashMap::new(),
+            answered: Some(answered),
+        };
         let thread = Builder::new().name("upkeep".to_owned()).spawn(move || {
             housekeeper.run(&of_reloads);
             housekeeper.finish();
@@ -80,11 +87,13 @@ impl Upkeep {
     /// # Errors
     /// The thread, of which there was none before, can't be started.
     pub fn change(&mut self, routes: &[Arc<Route>]) -> io::Result<()> {
+        let (names, first_answers) = Names::of(routes);
         match &self.names {
             // Fails only if it has ended.
-            Some(names) => drop(names.send(names_of(routes))),
-            None => self.begin(names_of(routes), None)?,
+            Some(sender) => drop(sender.send(names)),
+            None => self.begin(names)?,
         }
+        self.first_answers = first_answers;
         Ok(())
     }
 
@@ -131,6 +140,19 @@ struct Name {
 /// Which look-up.
 type Number = u64;
 
+/// The names of a configuration, and who is told when each has been looked up once: by being dropped.
+struct Names {
+    names: Vec<Name>,
+    answered: Sender<Infallible>,
+}
+
+impl Names {
+    fn of(routes: &[Arc<Route>]) -> (Self, Receiver<Infallible>) {
+        let (answered, first_answers) = bounded(0);
+        (Self { names: names_of(routes), answered }, first_answers)
+    }
+}
+
 fn names_of(routes: &[Arc<Route>]) -> Vec<Name> {
     let due = Instant::now();
     let of = |route: &Arc<Route>| -> Vec<Name> {
@@ -168,14 +190,18 @@ struct Housekeeper {
 
 impl Housekeeper {
     /// Until `of_reloads` is disconnected.
-    fn run(&mut self, of_reloads: &Receiver<Vec<Name>>) {
+    fn run(&mut self, of_reloads: &Receiver<Names>) {
         loop {
             let pause = self.ask().map(|due| due.saturating_duration_since(Instant::now()));
             let pause = pause.map_or(crossbeam_channel::never(), crossbeam_channel::after);
             select! {
                 recv(self.answer) -> answer => answer.into_iter().for_each(|answer| self.take_in(answer)),
                 recv(of_reloads) -> names => match names {
-                    Ok(names) => self.names = names,
+                    Ok(Names { names, answered }) => {
+                        self.names = names;
+                        self.answered = Some(answered);
+                        self.tell_first_answers();
+                    }
                     Err(_) => return,
                 },
                 recv(pause) -> _ => {}
@@ -235,7 +261,11 @@ impl Housekeeper {
         // Measured from the end: a slow resolver is not asked more often than it answers.
         let now = Instant::now();
         name.due = now.checked_add(pause).unwrap_or(now + FAR);
-        if self.answered.is_some() && self.names.iter().all(|name| name.was_asked) {
+        self.tell_first_answers();
+    }
+
+    fn tell_first_answers(&mut self) {
+        if self.names.iter().all(|name| name.was_asked) {
             self.answered = None;
         }
     }

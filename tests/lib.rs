@@ -19,6 +19,7 @@
     )
 )]
 
+mod access_log;
 mod algorithms;
 mod backend_limits;
 mod bad_answers;

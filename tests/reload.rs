@@ -74,11 +74,12 @@ fn what_is_under_way_ends_under_the_configuration_it_began_with(engine: Engine) 
 
 /// The health that probes have found, and connections that are kept, outlive a change of the route.
 fn backends_that_stay_keep_their_health_and_connections(engine: Engine) {
-    let (mut good, ill) = (Origin::named("good"), Origin::named("ill"));
+    let (good, ill) = (Origin::named("good"), Origin::named("ill"));
     ill.set_health(503);
     let check = "health_check = { path = \"/health\", interval_secs = 60 }";
     let backends = [good.addr(), ill.addr()];
-    let mut proxy = to(engine, &backends, check).start();
+    // Each worker has a connection of its own.
+    let mut proxy = to(engine, &backends, check).server("workers = 1").start();
     wait_for("the first probes", || if ill.probes() > 0 && good.probes() > 0 { Ok(()) } else { Err(()) });
     wait_for("the ill one to be out", || {
         let origins: Vec<_> =
@@ -88,14 +89,15 @@ fn backends_that_stay_keep_their_health_and_connections(engine: Engine) {
     // No probe gets an answer from here on that would say so again.
     ill.set_health(200);
     let (connections, probes) = (good.connections(), ill.probes());
-    let unchanged = proxy.reload(&to(engine, &backends, check)).unwrap();
+    let unchanged = proxy.reload(&to(engine, &backends, check).server("workers = 1")).unwrap();
     assert!(unchanged.changed.is_empty());
     for _ in 0..4 {
         expect_origin(&proxy, "/", "good");
     }
     assert_eq!(ill.probes(), probes, "nothing about the health check has changed");
     // Now something else has.
-    let changed = proxy.reload(&to(engine, &backends, &format!("{check}\nretries = 0"))).unwrap();
+    let changed =
+        proxy.reload(&to(engine, &backends, &format!("{check}\nretries = 0")).server("workers = 1")).unwrap();
     assert_eq!(changed.changed, ["/"]);
     expect_origin(&proxy, "/", "good");
     if engine == Engine::Native {
@@ -107,12 +109,53 @@ fn backends_that_stay_keep_their_health_and_connections(engine: Engine) {
             (0..4).map(|_| Echo::parse(&get(proxy.addr(), "/").expect(200).body).origin).collect();
         if origins.iter().any(|origin| origin == "ill") { Ok(()) } else { Err(origins) }
     });
-    // Without a health check, nobody is out.
-    good.stop();
-    proxy.reload(&to(engine, &[ill.addr()], "")).unwrap();
+}
+
+/// There are no probes any more that would bring back who is out.
+fn without_a_health_check_nobody_stays_out(engine: Engine) {
+    let ill = Origin::named("ill");
+    ill.set_health(503);
+    let check = "health_check = { path = \"/health\", interval_secs = 60 }";
+    let mut proxy = to(engine, &[ill.addr()], check).start();
+    wait_for("it to be out", || {
+        let status = get(proxy.addr(), "/").status();
+        if status == 503 { Ok(()) } else { Err(status) }
+    });
     let probes = ill.probes();
+    proxy.reload(&to(engine, &[ill.addr()], "")).unwrap();
     expect_origin(&proxy, "/", "ill");
     assert_eq!(ill.probes(), probes);
+}
+
+/// Those that are idle when the time becomes shorter have the shorter one.
+fn idle_clients_have_the_time_that_is_at_work(engine: Engine) {
+    let origin = Origin::echo();
+    let mut proxy = to(engine, &[origin.addr()], "").server("keepalive_timeout_secs = 60").start();
+    let mut client = Client::connect(proxy.addr());
+    client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    client.response().expect(200);
+    proxy.reload(&to(engine, &[origin.addr()], "").server("keepalive_timeout_secs = 1")).unwrap();
+    client.expect_fin();
+}
+
+/// Who waits at a listener that goes is served as soon as there is a place.
+fn a_listener_that_goes_loses_nobody(engine: Engine) {
+    let origin = Origin::echo();
+    let before = to(engine, &[origin.addr()], "").server("max_connections = 1");
+    let mut proxy = before.listen("[\"127.0.0.1:0\", \"127.0.0.1:0\"]").start();
+    let [stays, goes] = proxy.addrs()[..] else { panic!("two listeners") };
+    let mut first = Client::connect(goes);
+    first.send("GET /first HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    first.response().expect(200);
+    let mut second = Client::connect(goes);
+    second.send("GET /second HTTP/1.1\r\nHost: proxy.test\r\nConnection: close\r\n\r\n");
+    let after = to(engine, &[origin.addr()], "").server("max_connections = 1");
+    proxy.reload(&after.listen(&format!("[\"{stays}\"]"))).unwrap();
+    drop(first);
+    second.response().expect(200);
+    wait_for("the port to be closed", || {
+        if std::net::TcpStream::connect(goes).is_err() { Ok(()) } else { Err(()) }
+    });
 }
 
 fn a_backend_that_comes_serves_who_waits_for_it(engine: Engine) {
@@ -259,12 +302,15 @@ on_both_engines!(
     a_connection_and_its_next_request_see_the_new_configuration,
     what_is_under_way_ends_under_the_configuration_it_began_with,
     backends_that_stay_keep_their_health_and_connections,
+    without_a_health_check_nobody_stays_out,
     a_backend_that_comes_serves_who_waits_for_it,
     what_cannot_be_applied_whole_changes_nothing,
     listeners_come_and_go,
     limits_change,
     what_takes_a_restart_is_said,
     no_request_is_lost,
+    idle_clients_have_the_time_that_is_at_work,
+    a_listener_that_goes_loses_nobody,
 );
 
 /// Each of them changes the route, its health check and the listeners.

@@ -51,7 +51,7 @@ fn nothing_else_is_added(engine: Engine) {
     let of_the_connection = ["connection", "date", "keep-alive"];
     let mut names = response.fields().names();
     names.retain(|name| !of_the_connection.contains(&name.as_str()));
-    assert_eq!(names, ["content-length", "x-mine"]);
+    assert_eq!(names, ["content-length", "x-mine", "x-request-id"]);
 }
 
 fn hop_by_hop_fields_are_removed(engine: Engine) {

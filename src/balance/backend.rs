@@ -1,14 +1,17 @@
 //! [`Backend`]: the address of one server, whether it is healthy, and how busy it is.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwapOption;
 
 use super::hash::hash;
 use super::line::Line;
 use super::passive::{Millis, Passive};
 use crate::config::BackendConfig;
+use crate::counters::tally::Classes;
 use crate::upstream::address::Upstream;
 
 /// What [`Millis`] are counted from.
@@ -21,6 +24,40 @@ const LOG_PAUSE: Millis = 60_000;
 #[must_use]
 pub fn now_millis() -> Millis {
     Millis::try_from(START.elapsed().as_millis()).unwrap_or(Millis::MAX - 1) + 1
+}
+
+/// What an operator has ordered for a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// To take part.
+    Ready,
+    /// To get nothing new; what is under way goes on, and so do probes.
+    Drain,
+    /// The same, and nobody probes it.
+    Down,
+}
+
+impl Standing {
+    /// The word that orders it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What a probe has said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastProbe {
+    /// When.
+    pub at: SystemTime,
+    /// Whether it was good.
+    pub is_good: bool,
+    /// `status 200`, or why there was no answer.
+    pub word: String,
 }
 
 /// One server behind a route. Asking for its health or load takes no lock.
@@ -49,6 +86,16 @@ struct Condition {
     logged_at: AtomicU64,
     /// The log was told that it is out, and not yet that it is back. `Relaxed`: a race tells it twice or not.
     told_out: AtomicBool,
+    /// What it has answered.
+    answers: Classes,
+    /// Changes of health that probes have brought, and times that failures have taken it out.
+    flips: AtomicU64,
+    ejections: AtomicU64,
+    /// Whether an operator has taken it out: see [`Standing`].
+    standing: AtomicU8,
+    last_probe: ArcSwapOption<LastProbe>,
+    /// When anything of this was last changed.
+    changed: AtomicU64,
     /// Written by [`BackendGuard`](super::BackendGuard) alone. It steers balancing; with [`Line`] it decides who waits,
     /// so `SeqCst` where it goes down and where a full backend is looked at.
     in_flight: AtomicUsize,
@@ -78,6 +125,12 @@ impl Backend {
                 passive: Passive::default(),
                 logged_at: AtomicU64::new(0),
                 told_out: AtomicBool::new(false),
+                answers: Classes::default(),
+                flips: AtomicU64::new(0),
+                ejections: AtomicU64::new(0),
+                standing: AtomicU8::new(0),
+                last_probe: ArcSwapOption::empty(),
+                changed: AtomicU64::new(now_millis()),
                 in_flight: AtomicUsize::new(0),
             }),
             line,
@@ -138,7 +191,84 @@ impl Backend {
 
     /// Sets what the probes say and returns what it was.
     pub fn set_healthy(&self, healthy: bool) -> bool {
-        self.condition.healthy.swap(healthy, Ordering::Relaxed)
+        let was = self.condition.healthy.swap(healthy, Ordering::Relaxed);
+        if was != healthy {
+            self.condition.flips.fetch_add(1, Ordering::Relaxed);
+            self.note_change();
+        }
+        was
+    }
+
+    /// Whether exchanges may be sent to it, as far as probes and operators have a say.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.is_healthy() && self.standing() == Standing::Ready
+    }
+
+    /// What an operator has ordered.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.condition.standing.load(Ordering::Relaxed) {
+            1 => Standing::Drain,
+            2 => Standing::Down,
+            _ => Standing::Ready,
+        }
+    }
+
+    /// Takes an order, and returns what it was.
+    pub fn set_standing(&self, standing: Standing) -> Standing {
+        let was = self.standing();
+        let number = match standing {
+            Standing::Ready => 0,
+            Standing::Drain => 1,
+            Standing::Down => 2,
+        };
+        self.condition.standing.store(number, Ordering::Relaxed);
+        self.note_change();
+        was
+    }
+
+    /// Changes of health that probes have brought.
+    #[must_use]
+    pub fn flips(&self) -> u64 {
+        self.condition.flips.load(Ordering::Relaxed)
+    }
+
+    /// Times that failures have taken it out.
+    #[must_use]
+    pub fn ejections(&self) -> u64 {
+        self.condition.ejections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_ejection(&self) {
+        self.condition.ejections.fetch_add(1, Ordering::Relaxed);
+        self.note_change();
+    }
+
+    pub(crate) fn note_change(&self) {
+        self.condition.changed.store(now_millis(), Ordering::Relaxed);
+    }
+
+    /// How long it has been in the state it is in.
+    #[must_use]
+    pub fn unchanged_for(&self) -> Duration {
+        Duration::from_millis(now_millis().saturating_sub(self.condition.changed.load(Ordering::Relaxed)))
+    }
+
+    /// What the last probe said; `None`: there was none.
+    #[must_use]
+    pub fn last_probe(&self) -> Option<Arc<LastProbe>> {
+        self.condition.last_probe.load_full()
+    }
+
+    pub(crate) fn set_last_probe(&self, probe: LastProbe) {
+        self.condition.last_probe.store(Some(Arc::new(probe)));
+    }
+
+    /// What it has answered.
+    #[must_use]
+    pub fn answers(&self) -> &Classes {
+        &self.condition.answers
     }
 
     /// What the exchanges say.

@@ -67,6 +67,12 @@ impl Passive {
         self.out_until.swap(until, Ordering::Relaxed) == 0
     }
 
+    /// There will be no probe: time brings it back.
+    pub(crate) fn end_wait_for_probe(&self, policy: &PassivePolicy, now: Millis) {
+        let until = now + millis(policy.fail_timeout);
+        let _ = self.out_until.compare_exchange(UNTIL_PROBED, until, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Whether failures have taken it out, though its time may be over.
     pub(crate) fn is_out(&self) -> bool {
         self.out_until.load(Ordering::Relaxed) != 0
@@ -138,6 +144,16 @@ mod tests {
         assert!(!passive.may_be_tried(1_000_000_000));
         assert_eq!(passive.returns_in(1_000_000_000), None);
         assert!(passive.succeeded());
+    }
+
+    #[test]
+    fn waits_for_no_probe_where_there_are_none_any_more() {
+        let passive = Passive::default();
+        passive.take_out(&PassivePolicy { probed: true, ..POLICY }, 1000);
+        passive.end_wait_for_probe(&POLICY, 2000);
+        assert_eq!(passive.returns_in(2000), Some(10_000));
+        passive.end_wait_for_probe(&POLICY, 5000);
+        assert_eq!(passive.returns_in(5000), Some(7000), "it waits for time already");
     }
 
     #[test]

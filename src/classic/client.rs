@@ -29,6 +29,7 @@ pub(super) struct Client {
     /// What was read before a backend was asked; as far as `replayed`, it was given out (again).
     kept: Vec<u8>,
     replayed: usize,
+    sent: u64,
     /// Why the body could not be read to its end.
     fault: Option<Cause>,
 }
@@ -53,6 +54,7 @@ impl Client {
             ended: !framing.has_body(),
             kept: Vec::new(),
             replayed: 0,
+            sent: 0,
             fault: None,
         }
     }
@@ -127,10 +129,19 @@ impl Client {
 
     /// Sends `bytes`, if anybody is still there. Whether that worked.
     pub(super) fn answer(&mut self, bytes: &[u8]) -> bool {
-        self.writer().is_some_and(|writer| {
+        let is_sent = self.writer().is_some_and(|writer| {
             // tiny_http would keep up to 1 KiB to itself.
             writer.write_all(bytes).and_then(|()| writer.flush()).is_ok()
-        })
+        });
+        if is_sent {
+            self.sent += bytes.len() as u64;
+        }
+        is_sent
+    }
+
+    /// Bytes of answers that were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The way to answer. tiny_http lets go of it when the body was read to its end.

@@ -8,23 +8,28 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use ureq::{Body, SendBody, Timeout};
 
 use super::agents::{Agents, agent};
 use super::client::Client;
+use crate::access_log::{Entry, RequestLine};
 use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
+use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::client_address::client_address;
 use crate::exchange::gateway::Gateway;
+use crate::exchange::record::{Phase, Record};
+use crate::exchange::refusal::OwnAnswer;
 use crate::exchange::retry::{self, Progress};
 use crate::http::chunked::{LAST_CHUNK, write_chunk};
 use crate::http::fields::Fields;
 use crate::http::head::{RequestHead, Version};
 use crate::http::headers::{Rewrite, rewrite};
+use crate::http::request_id::RequestId;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
-use crate::http::response_out::{Delimited, OwnFields, write_response_head};
+use crate::http::response_out::{Added, Delimited, write_response_head};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::upstream::shortage;
@@ -38,10 +43,11 @@ pub(super) struct Forward<'a> {
     snapshot: &'a Snapshot,
     agents: &'a Agents,
     head: &'a RequestHead,
-    started: Instant,
+    record: Record,
+    route: Option<Arc<Route>>,
     guard: Option<BackendGuard>,
-    /// Some of the answer may have been sent.
-    has_begun: bool,
+    /// The status of the answer, once some of it may have been sent.
+    answered: Option<StatusCode>,
 }
 
 impl<'a> Forward<'a> {
@@ -51,20 +57,81 @@ impl<'a> Forward<'a> {
         agents: &'a Agents,
         head: &'a RequestHead,
     ) -> Self {
-        Self { gateway, snapshot, agents, head, started: Instant::now(), guard: None, has_begun: false }
+        let record = Record::new(&head.fields, 0, Instant::now());
+        Self { gateway, snapshot, agents, head, record, route: None, guard: None, answered: None }
     }
 
-    pub(super) fn started(&self) -> Instant {
-        self.started
+    pub(super) fn id(&self) -> &RequestId {
+        &self.record.id
     }
 
     pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
+        self.answered.is_some()
     }
 
     /// The backend of the last try.
-    pub(super) fn backend(&self) -> &str {
-        self.guard.as_ref().map_or("-", |guard| guard.label())
+    fn backend(&self) -> Option<&str> {
+        self.guard.as_ref().map(|guard| guard.label())
+    }
+
+    /// Answers with what the proxy has made itself.
+    pub(super) fn answer_itself(&mut self, answer: &OwnAnswer, client: &mut Client) {
+        self.record.head_sent(answer.head_len);
+        client.answer(&answer.bytes);
+    }
+
+    /// Says in the logs what became of it.
+    pub(super) fn note_end(&self, result: Result<StatusCode, Cause>, client: &Client) {
+        let (head, cause) = (self.head, result.err());
+        let status = self
+            .answered
+            .or(result.ok())
+            .map_or_else(|| cause.map_or(0, Cause::status), |status| status.as_u16());
+        let whole = self.record.started.elapsed();
+        log::debug!(
+            "exchange client={} method={} target={:?} status={status} cause={} backend={} ms={}",
+            client.address(),
+            head.method,
+            head.target.as_str(),
+            cause.map_or("-", Cause::word),
+            self.backend().unwrap_or("-"),
+            whole.as_millis(),
+        );
+        let (received, sent) = (client.received(), self.record.body_sent(client.sent()));
+        let Record { first_byte, retries, queued, connecting, .. } = self.record;
+        match &self.route {
+            Some(route) => {
+                let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
+                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+            }
+            None => self.gateway.counters.unrouted.count(status),
+        }
+        let Some(log) = &self.snapshot.access_log else { return };
+        let field = |name| head.fields.get(&name).map_or(&b""[..], HeaderValue::as_bytes);
+        let (method, target) = (head.method.as_str(), head.target.as_str());
+        let entry = Entry {
+            request_id: self.record.id.as_str(),
+            client: client_address(client.address(), &head.fields, &self.snapshot.trusted),
+            request: Some(RequestLine { method, target, version: head.version }),
+            host: head.host.as_bytes(),
+            referer: field(header::REFERER),
+            user_agent: field(header::USER_AGENT),
+            route: self.route.as_ref().map(|route| route.label()),
+            backend: self.backend(),
+            status,
+            cause,
+            stage: self.record.phase.word(),
+            bytes_received: received,
+            bytes_sent: sent,
+            retries,
+            queued,
+            connecting,
+            first_byte,
+            whole,
+        };
+        let mut line = Vec::new();
+        log.write(&entry, &mut line);
+        log.send(line);
     }
 
     /// Forwards the request and its answer. The status of that.
@@ -73,6 +140,7 @@ impl<'a> Forward<'a> {
             return Err(Cause::LoopDetected);
         }
         let route = Arc::clone(self.snapshot.route(self.head)?);
+        self.route = Some(Arc::clone(&route));
         client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
@@ -96,8 +164,10 @@ impl<'a> Forward<'a> {
         let mut held_until = None;
         loop {
             self.guard = None;
+            self.record.enter(Phase::Queue, Instant::now());
             let guard = route.find_backend(&request, &tried, None).map_err(|cause| last.unwrap_or(cause))?;
             client.rewind();
+            self.record.enter(Phase::Await, Instant::now());
             let response = self.send(&guard, last.is_none(), route, client);
             let backend = Arc::clone(guard.backend());
             self.guard = Some(guard);
@@ -119,7 +189,7 @@ impl<'a> Forward<'a> {
             let progress = Progress { sent: sent.into(), received: 0, replayable: client.replayable() };
             let now = Instant::now();
             let is_held = held_until.is_some_and(|until| now < until);
-            let in_time = is_held || now.duration_since(self.started) < config.response_timeout;
+            let in_time = is_held || now.duration_since(self.record.started) < config.response_timeout;
             if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
                 return Err(cause);
             }
@@ -132,8 +202,13 @@ impl<'a> Forward<'a> {
                 return Err(cause);
             }
             last = Some(cause);
-            log::debug!("trying again backend={} cause={cause} sent={}", self.backend(), u8::from(sent));
+            log::debug!(
+                "trying again backend={} cause={cause} sent={}",
+                self.backend().unwrap_or("-"),
+                u8::from(sent)
+            );
             self.gateway.counters.retries.fetch_add(1, Ordering::Relaxed);
+            self.record.retries += 1;
         }
     }
 
@@ -160,6 +235,7 @@ impl<'a> Forward<'a> {
             port: None,
             upgrade: false,
             via: &self.gateway.via,
+            request_id: self.record.id.as_bytes(),
         };
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
@@ -232,9 +308,13 @@ impl<'a> Forward<'a> {
             .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
-        let own = OwnFields { cookie: cookie.as_ref(), hsts: None };
-        write_response_head(&mut out, &head, to, self.head.version, keep_alive, &own);
-        self.has_begun = true;
+        let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };
+        write_response_head(&mut out, &head, to, self.head.version, keep_alive, &added);
+        self.answered = Some(head.status);
+        let now = Instant::now();
+        self.record.enter(Phase::Relay, now);
+        self.record.answer_begins(now);
+        self.record.head_sent(out.len());
         if !client.answer(&out) {
             return Err(Cause::ClientLeft);
         }

@@ -10,13 +10,12 @@ use crossbeam_channel::{Sender, TrySendError};
 use tiny_http::Request;
 
 use super::client::{Client, MAX_LENGTH};
+use super::worker;
 use crate::config::ListenAddr;
 use crate::downstream::listener::Listener;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
-use crate::exchange::refusal::refusal;
 use crate::http::framing::BodyFraming;
-use crate::http::head::Version;
 
 /// The thread looks after this long whether it was told to stop, should the wake-up get lost.
 const LOOK_UP: Duration = Duration::from_millis(500);
@@ -119,8 +118,7 @@ fn has_body(request: &Request) -> bool {
 
 /// The queue is full.
 fn refuse(request: Request, gateway: &Gateway) {
-    gateway.counters.count(Cause::Overloaded);
+    let is_head = *request.method() == tiny_http::Method::Head;
     let mut client = Client::new(request, BodyFraming::None);
-    log::debug!("refused client={} cause={}", client.address(), Cause::Overloaded);
-    client.answer(&refusal(Cause::Overloaded, Version::Http11, false, true));
+    worker::refuse(&mut client, Cause::Overloaded, is_head, gateway);
 }

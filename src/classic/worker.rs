@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
-use http::Method;
+use http::{Method, StatusCode};
 use tiny_http::Request;
 
 use super::agents::Agents;
 use super::client::Client;
 use super::forward::Forward;
+use crate::access_log::Entry;
 use crate::counters::InFlight;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
@@ -18,6 +19,7 @@ use crate::exchange::last_hop;
 use crate::exchange::refusal::refusal;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
+use crate::http::request_id::RequestId;
 
 /// What a thread of the pool needs.
 #[derive(Debug)]
@@ -49,38 +51,46 @@ impl Worker {
             Err(error) => {
                 let is_head = *request.method() == tiny_http::Method::Head;
                 let mut client = Client::new(request, BodyFraming::None);
-                let cause = Cause::Head(error);
-                self.gateway.counters.count(cause);
-                log::debug!("refused client={} cause={cause}", client.address());
-                client.answer(&refusal(cause, Version::Http11, is_head, true));
-                return;
+                return refuse(&mut client, Cause::Head(error), is_head, &self.gateway);
             }
         };
         let mut client = Client::new(request, head.framing);
         // tiny_http decides by the request alone what becomes of the connection.
         let keep_alive = head.keep_alive;
-        if let Some(bytes) = last_hop::answer(&head, keep_alive) {
-            client.answer(&bytes);
-            return;
-        }
         let mut forward = Forward::new(&self.gateway, &snapshot, &self.agents, &head);
-        let result = forward.run(&mut client);
-        log::debug!(
-            "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",
-            client.address(),
-            head.method,
-            head.target.as_str(),
-            result.map_or_else(Cause::status, |status| status.as_u16()),
-            result.err().map_or("-", Cause::word),
-            forward.backend(),
-            forward.started().elapsed().as_millis(),
-        );
+        let result = match last_hop::answer(&head, forward.id(), keep_alive) {
+            Some(answer) => {
+                forward.answer_itself(&answer, &mut client);
+                Ok(StatusCode::OK)
+            }
+            None => forward.run(&mut client),
+        };
         if let Err(cause) = result {
             self.gateway.counters.count(cause);
             if !forward.has_begun() {
-                client.answer(&refusal(cause, head.version, head.method == Method::HEAD, keep_alive));
+                let is_head = head.method == Method::HEAD;
+                let answer = refusal(cause, forward.id(), head.version, is_head, keep_alive);
+                forward.answer_itself(&answer, &mut client);
             }
         }
+        forward.note_end(result, &client);
+    }
+}
+
+/// Answers what is no request, or finds no place.
+pub(super) fn refuse(client: &mut Client, cause: Cause, is_head: bool, gateway: &Gateway) {
+    gateway.counters.count(cause);
+    gateway.counters.unrouted.count(cause.status());
+    log::debug!("refused client={} cause={cause}", client.address());
+    let id = RequestId::random();
+    let answer = refusal(cause, &id, Version::Http11, is_head, true);
+    client.answer(&answer.bytes);
+    if let Some(log) = &gateway.snapshot().access_log {
+        let bytes_sent = (answer.bytes.len() - answer.head_len) as u64;
+        let entry = Entry::refused(id.as_str(), client.address(), cause);
+        let mut line = Vec::new();
+        log.write(&Entry { bytes_sent, ..entry }, &mut line);
+        log.send(line);
     }
 }
 

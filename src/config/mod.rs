@@ -5,6 +5,7 @@
 //! [`ConfigErrors`] shows everything there is to mend. What is allowed and will hardly do what was meant is found by
 //! `warnings`, at the end.
 
+mod access_log;
 mod addr;
 mod balancing;
 mod certificate;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use crate::routing::{Prefix, RouteKey};
 
+pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use certificate::CertificateConfig;
@@ -54,6 +56,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// TLS towards clients.
     pub front: FrontConfig,
+    /// One line about each exchange; absent = none.
+    pub access_log: Option<AccessLogConfig>,
     /// Limits of the front door.
     pub server: ServerConfig,
     /// At least one route; no two with the same prefix.

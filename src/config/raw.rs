@@ -53,8 +53,19 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 10] =
-    [&TOP, &SERVER, &LISTEN, &CERTIFICATE, &FRONT_TLS, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE];
+pub(super) const TABLES: [&TableKeys; 11] = [
+    &TOP,
+    &SERVER,
+    &LISTEN,
+    &CERTIFICATE,
+    &FRONT_TLS,
+    &ROUTE,
+    &HEALTH_CHECK,
+    &TLS,
+    &BACKEND,
+    &STICKY_COOKIE,
+    &ACCESS_LOG,
+];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -67,6 +78,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         "certificates",
         "tls",
         "server",
+        "access_log",
         "routes",
     ],
     tables: &[
@@ -74,6 +86,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("certificates", Nested::Many(&CERTIFICATE)),
         ("tls", Nested::One(&FRONT_TLS)),
         ("server", Nested::One(&SERVER)),
+        ("access_log", Nested::One(&ACCESS_LOG)),
         ("routes", Nested::Many(&ROUTE)),
     ],
     aliases: &[
@@ -141,6 +154,9 @@ pub(super) struct RawConfig {
     /// Limits of the front door.
     #[serde(default)]
     pub(super) server: RawServer,
+    /// Absent: there is none.
+    #[serde(default)]
+    pub(super) access_log: RawAccessLog,
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
@@ -355,6 +371,25 @@ pub(super) struct RawServer {
     /// Networks whose `X-Forwarded-*` are believed; `unix:` for whoever comes in through a Unix-domain socket. Default: none.
     #[serde(default)]
     pub(super) trusted_proxies: Vec<Spanned<String>>,
+}
+
+pub(super) static ACCESS_LOG: TableKeys = TableKeys {
+    name: "[access_log]",
+    expected: "a table that begins with the line [access_log]",
+    keys: &["path", "format"],
+    tables: &[],
+    aliases: &[("file", "path"), ("output", "path"), ("to", "path"), ("log_format", "format")],
+    absent: &[("level", LOGGING_IS_ELSEWHERE)],
+};
+
+/// `[access_log]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccessLog {
+    /// A file, or `-` for stdout. Absent: there is no access log.
+    pub(super) path: Option<Spanned<String>>,
+    /// `combined` or `json`.
+    pub(super) format: Option<Spanned<String>>,
 }
 
 pub(super) static ROUTE: TableKeys = TableKeys {
@@ -769,6 +804,7 @@ mod tests {
         assert_eq!(keys_of::<RawCertificate>(), CERTIFICATE.keys);
         assert_eq!(keys_of::<RawFrontTls>(), FRONT_TLS.keys);
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
+        assert_eq!(keys_of::<RawAccessLog>(), ACCESS_LOG.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
         assert_eq!(keys_of::<RawTls>(), TLS.keys);

@@ -28,6 +28,7 @@ pub(super) fn resolve(
     resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
     let listen_mode = raw.listen_mode.and_then(|mode| resolver.listen_mode(&mode));
     let server = resolver.server(raw.server);
+    let access_log = resolver.access_log(raw.access_log);
     let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
     let front = resolver.front(raw.certificates, raw.tls, &listen_addrs, server.engine);
     let routes = resolver.routes(raw.routes, &server);
@@ -41,6 +42,7 @@ pub(super) fn resolve(
         drain_delay,
         shutdown_timeout,
         front,
+        access_log,
         server,
         routes,
         warnings: Vec::new(),

@@ -31,6 +31,8 @@ pub(crate) struct RequestBody {
     /// Bytes were taken that are not in `held`.
     streamed: bool,
     began: Instant,
+    /// Bytes of it that have come, their coding removed.
+    received: u64,
     pub(crate) pace: Pace,
 }
 
@@ -48,7 +50,15 @@ impl RequestBody {
             BodyFraming::Length(length) => Rest::Length(length),
             BodyFraming::Chunked => Rest::Chunked(Box::default()),
         };
-        Self { rest, held: Vec::new(), taken: 0, streamed: false, began: now, pace: Pace::new(now) }
+        Self {
+            rest,
+            held: Vec::new(),
+            taken: 0,
+            streamed: false,
+            began: now,
+            received: 0,
+            pace: Pace::new(now),
+        }
     }
 
     /// Nothing more of it will come from the connection.
@@ -57,6 +67,11 @@ impl RequestBody {
             Rest::Length(left) => *left == 0,
             Rest::Chunked(decoder) => decoder.is_done(),
         }
+    }
+
+    /// Bytes that have come so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Nothing of it has come, and something will.
@@ -139,6 +154,7 @@ impl RequestBody {
         let filled = received(client.stream.fill(pipe, most))?;
         if let Some(n) = filled {
             *left = left.saturating_sub(n as u64);
+            self.received += n as u64;
             self.pace.received(n, now);
         }
         Ok(filled)
@@ -216,6 +232,7 @@ impl RequestBody {
                 }
             },
         };
+        self.received += n as u64;
         self.pace.received(n, now);
         Ok(Some(n))
     }

@@ -8,11 +8,13 @@ use std::path::Path;
 use http::{Method, StatusCode};
 
 use super::Next;
+use super::refusal::OwnAnswer;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::front::Front;
 use crate::http::head::{HeadError, RequestHead};
-use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
+use crate::http::request_id::RequestId;
+use crate::http::response_out::{write_date, write_field, write_status_line};
 
 /// Where ACME servers ask (RFC 8555 §8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -28,6 +30,7 @@ const NO_HOST: HeadError = HeadError::new(400, "bad_host", "without Host there i
 /// The answer, if it does not take a route to find one.
 pub(super) fn answer(
     head: &RequestHead,
+    id: &RequestId,
     client: &Connection,
     front: &Front,
     keep_alive: bool,
@@ -43,12 +46,12 @@ pub(super) fn answer(
         && matches!(head.method, Method::GET | Method::HEAD)
     {
         return Some(match challenge(dir, token) {
-            Some(content) => Next::Answer(200, with_content(head, keep_alive, &content)),
+            Some(content) => Next::Answer(200, with_content(head, id, keep_alive, &content)),
             None => Next::Failed(Cause::NoRoute),
         });
     }
-    entrance.https_redirect.then(|| match redirect(head, entrance.port, front.https_port, keep_alive) {
-        Some(bytes) => Next::Answer(308, bytes),
+    entrance.https_redirect.then(|| match redirect(head, id, entrance.port, front.https_port, keep_alive) {
+        Some(answer) => Next::Answer(308, answer),
         None => Next::Failed(Cause::Head(NO_HOST)),
     })
 }
@@ -97,21 +100,22 @@ fn open(path: &Path) -> Option<File> {
     File::open(path).ok()
 }
 
-fn with_content(head: &RequestHead, keep_alive: bool, content: &[u8]) -> Vec<u8> {
+fn with_content(head: &RequestHead, id: &RequestId, keep_alive: bool, content: &[u8]) -> OwnAnswer {
     let mut out = Vec::with_capacity(512);
     write_status_line(&mut out, StatusCode::OK, b"OK");
     write_date(&mut out);
     write_field(&mut out, b"content-type", b"text/plain");
-    finish(out, head, keep_alive, content)
+    finish(out, head, id, keep_alive, content)
 }
 
 /// To the same target at `https://`, with the same method (RFC 9110 §15.4.9).
 fn redirect(
     head: &RequestHead,
+    id: &RequestId,
     own_port: Option<u16>,
     https_port: Option<u16>,
     keep_alive: bool,
-) -> Option<Vec<u8>> {
+) -> Option<OwnAnswer> {
     let (name, port) = split_port(head.host.to_str().ok().filter(|host| !host.is_empty())?);
     // Who asks for no port of a listener with another one than 80 comes through something that maps ports: to the usual one.
     let is_mapped = port.is_none() && own_port != Some(80);
@@ -123,17 +127,19 @@ fn redirect(
     write_status_line(&mut out, StatusCode::PERMANENT_REDIRECT, b"Permanent Redirect");
     write_date(&mut out);
     write_field(&mut out, b"location", format!("https://{name}{https_port}{target}").as_bytes());
-    Some(finish(out, head, keep_alive, b""))
+    Some(finish(out, head, id, keep_alive, b""))
 }
 
-fn finish(mut out: Vec<u8>, head: &RequestHead, keep_alive: bool, content: &[u8]) -> Vec<u8> {
+fn finish(
+    mut out: Vec<u8>,
+    head: &RequestHead,
+    id: &RequestId,
+    keep_alive: bool,
+    content: &[u8],
+) -> OwnAnswer {
     write_field(&mut out, b"content-length", content.len().to_string().as_bytes());
-    write_connection(&mut out, head.version, keep_alive);
-    out.extend_from_slice(b"\r\n");
-    if head.method != Method::HEAD {
-        out.extend_from_slice(content);
-    }
-    out
+    let content = if head.method == Method::HEAD { b"" } else { content };
+    OwnAnswer::finish(out, id, head.version, keep_alive, content)
 }
 
 #[cfg(test)]
@@ -147,7 +153,10 @@ mod tests {
         let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
         let head = RequestHead::parse(Bytes::from(head), &limits).unwrap();
-        let answer = String::from_utf8(redirect(&head, own, Some(https), true).unwrap()).unwrap();
+        let answer = String::from_utf8(
+            redirect(&head, &RequestId::of(&head.fields), own, Some(https), true).unwrap().bytes,
+        )
+        .unwrap();
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
         answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned()
     }

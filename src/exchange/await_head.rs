@@ -13,7 +13,7 @@ use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
 use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan};
-use crate::http::response_out::{OwnFields, write_interim};
+use crate::http::response_out::{Added, write_interim};
 use crate::upstream::fault;
 
 /// Interim responses that one exchange may bring. A backend that sends more is taken for broken: it could keep both of us
@@ -102,6 +102,7 @@ impl Exchange {
             if is_for_client && client.unsent.is_empty() {
                 let mut out = cx.buffers.take_out();
                 write_interim(&mut out, &head);
+                self.record.head_sent(out.len());
                 let sent = client.unsent.send(&mut client.stream, &out);
                 cx.buffers.keep(out);
                 if sent.is_err() {
@@ -134,14 +135,21 @@ impl Exchange {
         let cookie = self.sticky_cookie();
         let mut out = cx.buffers.take_out();
         let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
-        let own = OwnFields { cookie: cookie.as_ref(), hsts: hsts.filter(|_| client.entrance().tls) };
-        relay.write_head(head, self.head.version, &own, &mut out);
+        let added = Added {
+            request_id: self.record.id.as_bytes(),
+            cookie: cookie.as_ref(),
+            hsts: hsts.filter(|_| client.entrance().tls),
+        };
+        relay.write_head(head, self.head.version, &added, &mut out);
+        let head_len = out.len();
         if let Err(cause) = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now) {
             cx.buffers.keep(out);
             return Next::TryFailed(Failed { cause, is_ours: false });
         }
         self.accuse_suspects();
         self.body.release();
+        self.record.answer_begins(cx.now);
+        self.record.head_sent(head_len);
         self.answered = Some(head.status.as_u16());
         let sent = client.unsent.send(&mut client.stream, &out);
         cx.buffers.keep(out);

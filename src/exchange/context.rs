@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::gateway::Gateway;
 use super::queued::Wakeup;
+use crate::access_log::Lines;
 use crate::net::poller::Token;
 use crate::snapshot::Snapshot;
 use crate::upstream::connections::Upstreams;
@@ -23,6 +24,8 @@ pub(crate) struct Context<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub upstreams: &'a mut Upstreams,
     pub buffers: &'a mut Buffers,
+    /// For what is said of exchanges that end.
+    pub lines: &'a mut Lines,
     pub now: Instant,
     /// Stands for the client's connection.
     pub client: Token,

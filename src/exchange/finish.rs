@@ -1,10 +1,17 @@
 //! How an exchange ends: with a whole answer, with a refusal, or broken off. And what is said and counted then.
 
-use http::Method;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, header};
 
 use super::context::Context;
+use super::record::Record;
+use super::refusal::{self, OwnAnswer};
 use super::send::State;
-use super::{End, Exchange, Progress, Stage, refusal};
+use super::{End, Exchange, Progress, Stage};
+use crate::access_log::{Entry, Lines, RequestLine};
+use crate::counters::Counters;
+use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
 use crate::error::{Blame, Cause};
 
@@ -48,14 +55,14 @@ impl Exchange {
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
         let is_head = self.head.method == Method::HEAD;
-        let bytes = refusal::refusal(cause, self.head.version, is_head, keep_alive);
-        self.answer(&bytes, keep_alive, cause.status(), Some(cause), client, cx)
+        let answer = refusal::refusal(cause, &self.record.id, self.head.version, is_head, keep_alive);
+        self.answer(&answer, keep_alive, cause.status(), Some(cause), client, cx)
     }
 
     /// Answers with what the proxy has made itself.
     pub(super) fn answer(
         &mut self,
-        bytes: &[u8],
+        answer: &OwnAnswer,
         keep_alive: bool,
         status: u16,
         cause: Option<Cause>,
@@ -63,7 +70,8 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Progress {
         self.answered = Some(status);
-        let end = match client.unsent.send(&mut client.stream, bytes) {
+        self.record.head_sent(answer.head_len);
+        let end = match client.unsent.send(&mut client.stream, &answer.bytes) {
             _ if cause == Some(Cause::ClientLeft) => End::Broken,
             Ok(_) if keep_alive => End::KeepAlive,
             Ok(_) => End::Close,
@@ -73,10 +81,15 @@ impl Exchange {
     }
 
     /// What the client is told after a panic, unless it has been sent some of an answer.
-    pub(crate) fn panic_answer(&self) -> Option<Vec<u8>> {
+    pub(crate) fn panic_answer(&mut self) -> Option<Vec<u8>> {
+        if self.answered.is_some() {
+            return None;
+        }
         let is_head = self.head.method == Method::HEAD;
-        let answer = || refusal::refusal(Cause::Internal, self.head.version, is_head, false);
-        self.answered.is_none().then(answer)
+        let answer = refusal::refusal(Cause::Internal, &self.record.id, self.head.version, is_head, false);
+        self.answered = Some(Cause::Internal.status());
+        self.record.head_sent(answer.head_len);
+        Some(answer.bytes)
     }
 
     /// Counts and logs the end, and lets go of everything.
@@ -90,6 +103,7 @@ impl Exchange {
         if let Some(cause) = cause {
             cx.gateway.counters.count(cause);
         }
+        let whole = self.record.started.elapsed();
         if log::log_enabled!(log::Level::Debug) {
             log::debug!(
                 "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",
@@ -99,10 +113,66 @@ impl Exchange {
                 self.answered.unwrap_or(0),
                 cause.map_or("-", Cause::word),
                 self.guard.as_ref().map_or("-", |guard| guard.label()),
-                cx.now.duration_since(self.started).as_millis(),
+                whole.as_millis(),
             );
         }
+        self.note_end(whole, cause, client, &cx.gateway.counters, cx.lines);
         self.drop_backend(cx);
         Progress::Ended { end, body_is_read: self.body.is_all_received() }
+    }
+
+    /// Bytes of the bodies of request and answer so far; those of a tunnel too.
+    pub(crate) fn bytes(&self, client: &Connection) -> (u64, u64) {
+        let tunnel = if let Stage::Tunnel(tunnel) = &self.stage { tunnel.received() } else { 0 };
+        let sent = self.record.body_sent(client.stream.sent() + client.unsent.len() as u64);
+        (self.body.received() + tunnel, sent)
+    }
+
+    /// Whoever ends it: the last that is said of the exchange.
+    pub(crate) fn note_end(
+        &self,
+        whole: Duration,
+        cause: Option<Cause>,
+        client: &Connection,
+        counters: &Counters,
+        lines: &mut Lines,
+    ) {
+        let (received, sent) = self.bytes(client);
+        let status = self.answered.unwrap_or(0);
+        let Record { first_byte, retries, queued, connecting, .. } = self.record;
+        match &self.route {
+            Some((route, _)) => {
+                let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
+                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+            }
+            None => counters.unrouted.count(status),
+        }
+        let Some(log) = &self.snapshot.access_log else { return };
+        let field = |name| self.head.fields.get(&name).map_or(&b""[..], HeaderValue::as_bytes);
+        let entry = Entry {
+            request_id: self.record.id.as_str(),
+            client: self.client,
+            request: Some(RequestLine {
+                method: self.head.method.as_str(),
+                target: self.head.target.as_str(),
+                version: self.head.version,
+            }),
+            host: self.head.host.as_bytes(),
+            referer: field(header::REFERER),
+            user_agent: field(header::USER_AGENT),
+            route: self.route.as_ref().map(|(route, _)| route.label()),
+            backend: self.guard.as_ref().map(|guard| guard.label()),
+            status,
+            cause,
+            stage: self.record.phase.word(),
+            bytes_received: received,
+            bytes_sent: sent,
+            retries,
+            queued,
+            connecting,
+            first_byte,
+            whole,
+        };
+        lines.add(log, &entry);
     }
 }

@@ -2,15 +2,17 @@
 
 use http::{Method, StatusCode, header};
 
+use super::refusal::OwnAnswer;
 use crate::http::head::RequestHead;
 use crate::http::headers::max_forwards;
-use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
+use crate::http::request_id::RequestId;
+use crate::http::response_out::{write_date, write_field, write_status_line};
 
 /// The methods that are passed on to backends.
 pub(super) const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
 /// The whole answer, if the request ends here.
-pub(crate) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
+pub(crate) fn answer(head: &RequestHead, id: &RequestId, keep_alive: bool) -> Option<OwnAnswer> {
     if max_forwards(head) != Some(0) {
         return None;
     }
@@ -25,10 +27,7 @@ pub(crate) fn answer(head: &RequestHead, keep_alive: bool) -> Option<Vec<u8>> {
         write_field(&mut out, b"allow", ALLOW);
     }
     write_field(&mut out, b"content-length", body.len().to_string().as_bytes());
-    write_connection(&mut out, head.version, keep_alive);
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&body);
-    Some(out)
+    Some(OwnAnswer::finish(out, id, head.version, keep_alive, &body))
 }
 
 /// The request as it came in, without what a script in a browser must not get to see (RFC 9110 §9.3.8).

@@ -21,6 +21,7 @@ mod finish;
 pub(crate) mod gateway;
 pub(crate) mod last_hop;
 pub(crate) mod queued;
+pub(crate) mod record;
 pub(crate) mod refusal;
 mod relay;
 pub(crate) mod retry;
@@ -45,6 +46,8 @@ use connect::Connect;
 use context::Context;
 use gateway::Place;
 use queued::Queued;
+use record::{Phase, Record};
+use refusal::OwnAnswer;
 use relay::Relay;
 use send::Upload;
 use tunnel::Tunnel;
@@ -64,6 +67,19 @@ enum Stage {
     Tunnel(Box<Tunnel>),
 }
 
+impl Stage {
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Begin | Self::Collect => Phase::Receive,
+            Self::Queued(_) => Phase::Queue,
+            Self::Connect(_) => Phase::Connect,
+            Self::AwaitHead => Phase::Await,
+            Self::Relay(_) => Phase::Relay,
+            Self::Tunnel(_) => Phase::Tunnel,
+        }
+    }
+}
+
 /// What a stage says when it can't go on by itself, or is over.
 #[derive(Debug)]
 enum Next {
@@ -77,8 +93,8 @@ enum Next {
     TryFailed(Failed),
     /// The exchange has failed.
     Failed(Cause),
-    /// It ends here, with this status and these bytes of an answer.
-    Answer(u16, Vec<u8>),
+    /// It ends here, with this status and this answer.
+    Answer(u16, OwnAnswer),
     /// The answer is whole.
     Whole,
     /// The tunnel is over.
@@ -147,7 +163,7 @@ pub(crate) struct Exchange {
     head: Box<RequestHead>,
     body: RequestBody,
     upload: Upload,
-    started: Instant,
+    record: Record,
     stage: Stage,
     /// The client may be told to go on with its body, and was not yet.
     owes_continue: bool,
@@ -182,14 +198,13 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has just come in.
-    pub(crate) fn new(head: Box<RequestHead>, peer: IpAddr, cx: &Context<'_>) -> Self {
+    pub(crate) fn new(head: Box<RequestHead>, client: &Connection, cx: &Context<'_>) -> Self {
         let (gateway, snapshot, now) = (cx.gateway, cx.snapshot, cx.now);
-        let client = client_address(peer, &head.fields, &snapshot.trusted);
         let place = gateway.exchanges.take();
         Self {
             body: RequestBody::new(head.framing, now),
             upload: Upload::new(now),
-            started: now,
+            record: Record::new(&head.fields, client.stream.sent() + client.unsent.len() as u64, now),
             stage: Stage::Begin,
             owes_continue: head.expect_continue,
             half_closed: false,
@@ -200,7 +215,7 @@ impl Exchange {
             suspects: Vec::new(),
             last: None,
             held_until: None,
-            client,
+            client: client_address(client.address(), &head.fields, &snapshot.trusted),
             guard: None,
             backend: None,
             permit: None,
@@ -217,6 +232,11 @@ impl Exchange {
         self.backend.as_deref_mut()
     }
 
+    /// How long it has lasted.
+    pub(crate) fn age(&self) -> Duration {
+        self.record.started.elapsed()
+    }
+
     /// A 101 was passed on.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.stage, Stage::Tunnel(_))
@@ -229,16 +249,16 @@ impl Exchange {
                 return self.fail(Cause::ClientLeft, client, cx);
             }
             match self.step(client, cx) {
-                Next::Stage(stage) => self.stage = stage,
+                Next::Stage(stage) => self.enter(stage, cx.now),
                 Next::Again => return Progress::Again,
                 Next::TryFailed(failed) => match self.after_failed_try(failed, cx) {
-                    Ok(stage) => self.stage = stage,
+                    Ok(stage) => self.enter(stage, cx.now),
                     Err(cause) => return self.fail(cause, client, cx),
                 },
                 Next::Failed(cause) => return self.fail(cause, client, cx),
-                Next::Answer(status, bytes) => {
+                Next::Answer(status, answer) => {
                     let keep_alive = self.may_keep_alive(cx);
-                    return self.answer(&bytes, keep_alive, status, None, client, cx);
+                    return self.answer(&answer, keep_alive, status, None, client, cx);
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
@@ -259,6 +279,11 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    fn enter(&mut self, stage: Stage, now: Instant) {
+        self.record.enter(stage.phase(), now);
+        self.stage = stage;
     }
 
     fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
@@ -287,13 +312,13 @@ impl Exchange {
         if self._place.is_none() {
             return Next::Failed(Cause::Overloaded);
         }
-        if let Some(next) =
-            at_the_door::answer(&self.head, client, &self.snapshot.front, self.may_keep_alive(cx))
-        {
+        let keep_alive = self.may_keep_alive(cx);
+        let front = &self.snapshot.front;
+        if let Some(next) = at_the_door::answer(&self.head, &self.record.id, client, front, keep_alive) {
             return next;
         }
-        if let Some(bytes) = last_hop::answer(&self.head, self.may_keep_alive(cx)) {
-            return Next::Answer(200, bytes);
+        if let Some(answer) = last_hop::answer(&self.head, &self.record.id, keep_alive) {
+            return Next::Answer(200, answer);
         }
         if cx.gateway.has_seen(&self.head) {
             return Next::Failed(Cause::LoopDetected);
@@ -302,7 +327,7 @@ impl Exchange {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };
-        self.deadline = route.config().deadline.and_then(|limit| self.started.checked_add(limit));
+        self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = route.has_healthy();
         self.route = Some((route, None));
@@ -375,7 +400,7 @@ impl Exchange {
             (Cause::ConnectTimeout, Stage::Connect(_)) => {
                 match self.after_failed_try(Failed { cause, is_ours: false }, cx) {
                     Ok(stage) => {
-                        self.stage = stage;
+                        self.enter(stage, cx.now);
                         None
                     }
                     Err(cause) => Some(self.fail(cause, client, cx)),
@@ -430,8 +455,8 @@ impl Exchange {
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         // However long it was held, no backend had it meanwhile.
-        let in_time =
-            cx.now.duration_since(self.started) < config.response_timeout || cx.now < self.held_until(cx);
+        let in_time = cx.now.duration_since(self.record.started) < config.response_timeout
+            || cx.now < self.held_until(cx);
         let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
         if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
             self.guard = None;
@@ -446,6 +471,7 @@ impl Exchange {
             return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
         }
         cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.record.retries += 1;
         if let Some(guard) = self.guard.take() {
             log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
             self.tried.push(Arc::clone(guard.backend()));

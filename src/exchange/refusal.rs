@@ -5,10 +5,43 @@ use http::StatusCode;
 use super::last_hop::ALLOW;
 use crate::error::Cause;
 use crate::http::head::Version;
+use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
 
-/// The bytes of an answer made by the proxy itself. `request`: version, and whether it was HEAD.
-pub(crate) fn refusal(cause: Cause, version: Version, is_head: bool, keep_alive: bool) -> Vec<u8> {
+/// The bytes of an answer made by the proxy itself.
+#[derive(Debug)]
+pub(crate) struct OwnAnswer {
+    pub bytes: Vec<u8>,
+    /// How many of them are its head.
+    pub head_len: usize,
+}
+
+impl OwnAnswer {
+    /// Ends the head with what is in all of them, and adds the body.
+    pub(super) fn finish(
+        mut head: Vec<u8>,
+        id: &RequestId,
+        version: Version,
+        keep_alive: bool,
+        body: &[u8],
+    ) -> Self {
+        write_field(&mut head, REQUEST_ID.as_str().as_bytes(), id.as_bytes());
+        write_connection(&mut head, version, keep_alive);
+        head.extend_from_slice(b"\r\n");
+        let head_len = head.len();
+        head.extend_from_slice(body);
+        Self { bytes: head, head_len }
+    }
+}
+
+/// The answer to a request of this id, version and kind.
+pub(crate) fn refusal(
+    cause: Cause,
+    id: &RequestId,
+    version: Version,
+    is_head: bool,
+    keep_alive: bool,
+) -> OwnAnswer {
     let status = StatusCode::from_u16(cause.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let reason = status.canonical_reason().unwrap_or_default();
     let body = format!("{} {reason}: {} ({cause})\n", status.as_u16(), cause.sentence());
@@ -26,10 +59,5 @@ pub(crate) fn refusal(cause: Cause, version: Version, is_head: bool, keep_alive:
         // CONNECT is the one method refused by name.
         write_field(&mut out, b"allow", ALLOW);
     }
-    write_connection(&mut out, version, keep_alive);
-    out.extend_from_slice(b"\r\n");
-    if !is_head {
-        out.extend_from_slice(body.as_bytes());
-    }
-    out
+    OwnAnswer::finish(out, id, version, keep_alive, if is_head { b"" } else { body.as_bytes() })
 }

@@ -13,7 +13,7 @@ use crate::http::chunked::{self, Decoder};
 use crate::http::head::Version;
 use crate::http::hop_by_hop::ConnectionOptions;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
-use crate::http::response_out::{Delimited, OwnFields, write_response_head};
+use crate::http::response_out::{Added, Delimited, write_response_head};
 use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
 
@@ -88,10 +88,10 @@ impl Relay {
         &self,
         head: &ResponseHead,
         version: Version,
-        own: &OwnFields<'_>,
+        added: &Added<'_>,
         out: &mut Vec<u8>,
     ) {
-        write_response_head(out, head, self.to, version, self.keep_alive, own);
+        write_response_head(out, head, self.to, version, self.keep_alive, added);
     }
 
     /// Takes in what the backend has sent, and puts into `out` what the client gets of it.
@@ -240,12 +240,12 @@ impl Exchange {
                 continue;
             }
             // What the client is owed comes first.
-            let sent = client.stream.sent();
+            let moved = client.stream.moved();
             let flushed = client.unsent.flush(&mut client.stream).map_err(|_| Cause::ClientLeft)?;
             if let Some(pace) = &mut relay.taken
-                && client.stream.sent() > sent
+                && client.stream.moved() > moved
             {
-                let taken = client.stream.sent() - sent;
+                let taken = client.stream.moved() - moved;
                 pace.received(usize::try_from(taken).unwrap_or(usize::MAX), cx.now);
             }
             if !flushed {

@@ -84,6 +84,7 @@ impl Exchange {
             port: client.entrance().port,
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,
+            request_id: self.record.id.as_bytes(),
         };
         write_request(&mut out, &self.head, &with);
         let held = self.body.take_held();
@@ -125,9 +126,9 @@ impl Exchange {
         while matches!(self.upload.state, State::Running | State::Ending) {
             // After a whole answer nobody wants the rest.
             let Some(backend) = &mut self.backend else { return Ok(WaitsFor::Nothing) };
-            let sent = backend.stream.sent();
+            let moved = backend.stream.moved();
             let flushed = backend.unsent.flush(&mut backend.stream);
-            if backend.stream.sent() > sent {
+            if backend.stream.moved() > moved {
                 self.upload.progress = cx.now;
             }
             match flushed {

@@ -30,6 +30,8 @@ struct Direction {
     ended: bool,
     /// The end was passed on.
     closed: bool,
+    /// Bytes from the source.
+    bytes: u64,
 }
 
 impl Direction {
@@ -44,9 +46,9 @@ impl Direction {
     ) -> io::Result<bool> {
         let mut moved = false;
         loop {
-            let before = to.sent();
+            let before = to.moved();
             let all_sent = owed.flush(to)?;
-            moved |= to.sent() > before;
+            moved |= to.moved() > before;
             if !all_sent {
                 return Ok(moved);
             }
@@ -69,12 +71,20 @@ impl Direction {
                 Ok(n) => {
                     owed.send(to, buf.get(..n).unwrap_or_default())?;
                     *budget = budget.saturating_sub(n);
+                    self.bytes += n as u64;
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl Tunnel {
+    /// Bytes from the client.
+    pub(super) fn received(&self) -> u64 {
+        self.up.bytes
     }
 }
 
@@ -90,7 +100,9 @@ impl Exchange {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
         // How long the tunnel lasts is its own affair: that it stands says that the backend is in order.
         let mut out = cx.buffers.take_out();
-        write_switching(&mut out, head);
+        write_switching(&mut out, head, self.record.id.as_bytes());
+        self.record.answer_begins(cx.now);
+        self.record.head_sent(out.len());
         out.extend_from_slice(&std::mem::take(&mut backend.input));
         self.answered = Some(101);
         let sent = client.unsent.send(&mut client.stream, &out);

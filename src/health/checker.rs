@@ -65,7 +65,7 @@ impl HealthChecker {
         let mut due = Instant::now();
         while !self.prober.stop.is_stopped() {
             self.follow_addresses();
-            for target in &mut self.targets {
+            for target in self.targets.iter_mut().filter(|target| target.is_wanted()) {
                 target.start_probe(&self.prober, &self.alive);
             }
             let now = Instant::now();

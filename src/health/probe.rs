@@ -2,11 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ::http::StatusCode;
 
 use super::streak::{Streak, Transition};
 use crate::balance::Backend;
+use crate::balance::backend::LastProbe;
 use crate::config::HealthCheckConfig;
 use crate::health::client::ProbeError;
 use crate::logging::panics::panic_message;
@@ -48,7 +50,10 @@ impl Prober {
             return streak;
         }
         let (route, addr) = (self.route_label(), backend.label());
-        match verdict(outcome) {
+        let verdict = verdict(outcome);
+        let word = verdict.as_ref().map_or_else(Clone::clone, |status| describe(*status));
+        backend.set_last_probe(LastProbe { at: SystemTime::now(), is_good: verdict.is_ok(), word });
+        match verdict {
             Ok(status) => {
                 self.route.note_success(backend);
                 if streak.record(true) == Some(Transition::Recovered) {

@@ -9,6 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use super::probe::Prober;
 use super::streak::Streak;
 use crate::balance::Backend;
+use crate::balance::backend::Standing;
 use crate::config::HealthCheckConfig;
 use crate::logging::panics::panic_message;
 use crate::logging::sparingly::log_sparingly;
@@ -28,6 +29,11 @@ impl Target {
         // What was known of it before this checker came still holds.
         let streak = Streak::new(backend.is_healthy(), check);
         Self { backend, streak, running: None }
+    }
+
+    /// Nobody asks how a backend is that an operator has taken down.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.backend.standing() != Standing::Down
     }
 
     /// Starts a probe of this backend, unless the last one is still under way.

@@ -7,6 +7,7 @@ use super::fields::Fields;
 use super::framing::{BodyFraming, parse_decimal};
 use super::head::{RequestHead, Version};
 use super::hop_by_hop::{crosses, imitates_ours, te_trailers};
+use super::request_id::REQUEST_ID;
 use super::response_out::decimal;
 
 /// `X-Forwarded-For`.
@@ -36,6 +37,8 @@ pub struct Rewrite<'a> {
     pub upgrade: bool,
     /// By what name this proxy is known in `Via`.
     pub via: &'a str,
+    /// The `X-Request-Id` to send.
+    pub request_id: &'a [u8],
 }
 
 /// Calls `put` with the name and the value of each field to send, in order.
@@ -88,6 +91,7 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
         Version::Http11 => format!("1.1 {}", rewrite.via),
     };
     put_list_with(fields, &header::VIA, via.as_bytes(), put);
+    put(REQUEST_ID.as_str().as_bytes(), rewrite.request_id);
 }
 
 /// How many more proxies a TRACE or OPTIONS may pass (RFC 9110 §7.6.2). `None`: any number, or the field says nothing.
@@ -114,6 +118,7 @@ fn is_replaced(name: &HeaderName, trusted: bool) -> bool {
         // The proxy itself answers 100, when the body is first wanted (RFC 9110 §10.1.1).
         || *name == header::EXPECT
         || *name == header::VIA
+        || *name == REQUEST_ID
         || *name == FORWARDED_FOR
         || (!trusted && [FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_PORT].contains(name))
 }

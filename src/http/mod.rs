@@ -8,6 +8,7 @@ pub mod framing;
 pub mod head;
 pub mod headers;
 pub mod hop_by_hop;
+pub mod request_id;
 pub mod request_out;
 pub mod response_head;
 pub mod response_out;

@@ -6,6 +6,7 @@ use http::header::{self, HeaderValue};
 use super::date;
 use super::head::Version;
 use super::hop_by_hop::crosses;
+use super::request_id::REQUEST_ID;
 use super::response_head::ResponseHead;
 
 /// How the client learns where the body ends.
@@ -60,16 +61,19 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead) {
 }
 
 /// A 101, with what makes it one.
-pub fn write_switching(out: &mut Vec<u8>, head: &ResponseHead) {
+pub fn write_switching(out: &mut Vec<u8>, head: &ResponseHead, request_id: &[u8]) {
     write_status_line(out, head.status, &head.reason);
-    write_fields(out, head, |name| *name != header::CONTENT_LENGTH);
+    write_fields(out, head, |name| *name != header::CONTENT_LENGTH && *name != REQUEST_ID);
+    write_field(out, REQUEST_ID.as_str().as_bytes(), request_id);
     write_upgrade(out, head);
     out.extend_from_slice(b"connection: upgrade\r\n\r\n");
 }
 
-/// What the proxy itself adds to an answer.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OwnFields<'a> {
+/// What the proxy itself has to say in the answer of a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Added<'a> {
+    /// In place of one of the backend.
+    pub request_id: &'a [u8],
     /// To be set beside those of the backend.
     pub cookie: Option<&'a HeaderValue>,
     /// Seconds of `Strict-Transport-Security` (RFC 6797), unless the backend says something about that.
@@ -83,18 +87,19 @@ pub fn write_response_head(
     to: Delimited,
     version: Version,
     keep_alive: bool,
-    own: &OwnFields<'_>,
+    added: &Added<'_>,
 ) {
     write_status_line(out, head.status, &head.reason);
-    write_fields(out, head, |name| *name != header::CONTENT_LENGTH);
+    write_fields(out, head, |name| *name != header::CONTENT_LENGTH && *name != REQUEST_ID);
     if !head.fields.contains(&header::DATE) {
         write_date(out);
     }
     write_framing(out, head, to);
-    if let Some(cookie) = own.cookie {
+    write_field(out, REQUEST_ID.as_str().as_bytes(), added.request_id);
+    if let Some(cookie) = added.cookie {
         write_field(out, b"set-cookie", cookie.as_bytes());
     }
-    if let Some(seconds) = own.hsts
+    if let Some(seconds) = added.hsts
         && !head.fields.contains(&header::STRICT_TRANSPORT_SECURITY)
     {
         write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
@@ -138,6 +143,11 @@ fn write_framing(out: &mut Vec<u8>, head: &ResponseHead, to: Delimited) {
     }
 }
 
+/// A number in decimal digits.
+pub fn write_decimal(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(decimal(n, &mut [0; 20]));
+}
+
 pub(super) fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     for digit in digits.iter_mut().rev() {
@@ -165,7 +175,8 @@ mod tests {
 
     fn written(head: &'static str, to: Delimited, version: Version, keep_alive: bool) -> String {
         let mut out = Vec::new();
-        write_response_head(&mut out, &parsed(head), to, version, keep_alive, &OwnFields::default());
+        let added = Added { request_id: b"id", cookie: None, hsts: None };
+        write_response_head(&mut out, &parsed(head), to, version, keep_alive, &added);
         String::from_utf8(out).unwrap()
     }
 
@@ -179,7 +190,7 @@ mod tests {
     #[test]
     fn a_date_is_added_and_never_touched() {
         let with = written("HTTP/1.1 200 OK\r\nDate: then\r\n\r\n", Delimited::NoBody, Version::Http11, true);
-        assert_eq!(with, "HTTP/1.1 200 OK\r\ndate: then\r\n\r\n");
+        assert_eq!(with, "HTTP/1.1 200 OK\r\ndate: then\r\nx-request-id: id\r\n\r\n");
         let without = written("HTTP/1.1 200 OK\r\n\r\n", Delimited::NoBody, Version::Http11, true);
         assert!(without.contains("\r\ndate: ") && without.contains(" GMT\r\n"), "{without}");
     }
@@ -189,7 +200,7 @@ mod tests {
         let head =
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: upgrade\r\ndate: d\r\n\r\n";
         let to = Delimited::NoBody;
-        let expected = "HTTP/1.1 426 Upgrade Required\r\ndate: d\r\nupgrade: TLS/1.3\r\nconnection: upgrade";
+        let expected = "HTTP/1.1 426 Upgrade Required\r\ndate: d\r\nx-request-id: id\r\nupgrade: TLS/1.3\r\nconnection: upgrade";
         assert_eq!(written(head, to, Version::Http11, true), format!("{expected}\r\n\r\n"));
         assert_eq!(written(head, to, Version::Http11, false), format!("{expected}, close\r\n\r\n"));
     }

@@ -10,20 +10,46 @@
 mod filter;
 pub(crate) mod panics;
 pub(crate) mod sparingly;
-mod writer;
+pub(crate) mod writer;
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use env_logger::{Builder, Target, WriteStyle};
 
 use filter::Filter;
-use writer::LogWriter;
+use writer::{LogWriter, Output};
 
 /// What the last lines get to be written in when the process ends.
 const FLUSH: Duration = Duration::from_millis(500);
+
+/// Where the log goes.
+struct Stderr;
+
+impl Output for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write(bytes)
+    }
+
+    /// It has no name.
+    fn reopen(&mut self) {}
+
+    /// Tells whoever reads the log where lines are missing. Not through the logger: this must not depend on room in the
+    /// channel, nor on `RUST_LOG`.
+    fn lost(&mut self, lines: u64) -> io::Result<()> {
+        let told = format!(
+            "reverse-proxy: {lines} log line{} lost here, because stderr did not take them fast enough; if this happens \
+             often, look at what reads the log, or log less with RUST_LOG=warn\n",
+            if lines == 1 { " was" } else { "s were" }
+        );
+        writer::write_all(self, told.as_bytes()).map_err(|(_, error)| error)
+    }
+
+    /// There is nobody to tell, until it can be written again: a disk that was full.
+    fn failed(&mut self, _: &io::Error) {}
+}
 
 /// Set once, by [`start`].
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
@@ -40,7 +66,7 @@ pub struct Logging {
 /// The thread can't be started, or this process has a logger already.
 pub fn start() -> io::Result<Logging> {
     let filter = Filter::read(env::var_os("RUST_LOG").as_deref());
-    let writer = LogWriter::start(io::stderr())?;
+    let writer = LogWriter::start("log", Stderr)?;
     let mut builder = Builder::new();
     builder.parse_filters(&filter.spec).write_style(write_style());
     builder.target(Target::Pipe(Box::new(writer.clone())));

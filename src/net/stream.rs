@@ -23,8 +23,9 @@ pub(crate) struct Stream {
     may_write: bool,
     hung_up: bool,
     broken: bool,
-    /// Bytes the kernel has taken, those of TLS included.
     sent: u64,
+    /// Bytes the kernel has taken, those of TLS included.
+    moved: u64,
     /// That the connection ends must not look like the end of what was sent on it.
     is_cut: bool,
 }
@@ -49,12 +50,23 @@ impl Stream {
             hung_up: false,
             broken: false,
             sent: 0,
+            moved: 0,
             is_cut: false,
         }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Bytes that were taken so far, before TLS.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Bytes that have left so far, with what TLS adds: by how many more there are, one sees whether the other side takes any.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Takes in what the poller says.
@@ -98,11 +110,11 @@ impl Stream {
 
     /// Goes on with the TLS handshake; whether it is through, or there is none to make.
     pub(crate) fn handshake(&mut self) -> io::Result<bool> {
-        let Self { socket, session, may_read, may_write, hung_up, sent, .. } = self;
+        let Self { socket, session, may_read, may_write, hung_up, moved, .. } = self;
         let Some(session) = session else { return Ok(true) };
         session.handshake(
             |buf| recv_from(socket, buf, may_read, *hung_up),
-            |buf| send_to(socket, buf, may_write, sent, false),
+            |buf| send_to(socket, buf, may_write, moved, false),
         )
     }
 
@@ -126,15 +138,18 @@ impl Stream {
     /// Takes what can be taken of `buf`; `WouldBlock` when that is nothing. `more`: the rest follows at once, so the
     /// kernel may wait for it to fill a packet.
     pub(crate) fn write(&mut self, buf: &[u8], more: bool) -> io::Result<usize> {
-        let Self { socket, session, may_write, sent, .. } = self;
+        let Self { socket, session, may_write, sent, moved, .. } = self;
         loop {
             let written = match session {
-                None => send_to(socket, buf, may_write, sent, more),
-                Some(session) => session.send(buf, |buf| send_to(socket, buf, may_write, sent, more)),
+                None => send_to(socket, buf, may_write, moved, more),
+                Some(session) => session.send(buf, |buf| send_to(socket, buf, may_write, moved, more)),
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
+                done => {
+                    *sent += done.as_ref().map_or(0, |n| *n as u64);
+                    return done;
+                }
             }
         }
     }
@@ -151,12 +166,6 @@ impl Stream {
         }
     }
 
-    /// Bytes that have left so far, those of TLS included: by how many more there are, one sees whether the other side takes
-    /// any.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
     /// The name a client has asked for in the handshake.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.session.as_ref()?.server_name()
@@ -165,9 +174,9 @@ impl Stream {
     /// Gives up TLS after a handshake that has failed: says why, as far as that can be said at once. What comes from the
     /// other side is no more than bytes from here on.
     pub(crate) fn give_up_tls(&mut self) {
-        let Self { socket, session, may_write, sent, .. } = self;
+        let Self { socket, session, may_write, moved, .. } = self;
         if let Some(mut session) = session.take() {
-            session.send_alert(|buf| send_to(socket, buf, may_write, sent, false));
+            session.send_alert(|buf| send_to(socket, buf, may_write, moved, false));
         }
     }
 
@@ -194,11 +203,12 @@ impl Stream {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let poured = pipe.pour(&self.socket);
-        match &poured {
-            Ok(n) => self.sent += *n as u64,
-            Err(_) if is_would_block(&poured) => self.may_write = false,
-            Err(_) => {}
+        if is_would_block(&poured) {
+            self.may_write = false;
         }
+        let n = poured.as_ref().map_or(0, |n| *n as u64);
+        self.sent += n;
+        self.moved += n;
         poured
     }
 
@@ -222,11 +232,11 @@ impl Stream {
 
     /// Tells the other side that no more bytes come; reading goes on. `WouldBlock`: call it again.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        let Self { socket, session, may_write, sent, is_cut, .. } = self;
+        let Self { socket, session, may_write, moved, is_cut, .. } = self;
         if let Some(session) = session
             && !*is_cut
         {
-            session.close(|buf| send_to(socket, buf, may_write, sent, false))?;
+            session.close(|buf| send_to(socket, buf, may_write, moved, false))?;
         }
         socket.shutdown(Shutdown::Write)
     }
@@ -253,12 +263,12 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Self { socket, session, may_write, sent, is_cut, .. } = self;
+        let Self { socket, session, may_write, moved, is_cut, .. } = self;
         if let Some(session) = session
             && !*is_cut
         {
             // What does not fit now is not worth waiting for.
-            let _ = session.close(|buf| send_to(socket, buf, may_write, sent, false));
+            let _ = session.close(|buf| send_to(socket, buf, may_write, moved, false));
         }
     }
 }
@@ -291,7 +301,7 @@ fn send_to(
     socket: &Socket,
     buf: &[u8],
     may_write: &mut bool,
-    sent: &mut u64,
+    moved: &mut u64,
     more: bool,
 ) -> io::Result<usize> {
     if !*may_write {
@@ -302,7 +312,7 @@ fn send_to(
     match send(socket, buf, flags) {
         Ok(n) => {
             *may_write = n == buf.len();
-            *sent += n as u64;
+            *moved += n as u64;
             Ok(n)
         }
         Err(rustix::io::Errno::AGAIN) => {

@@ -16,6 +16,11 @@ impl Unsent {
         self.pos >= self.buf.len()
     }
 
+    /// Bytes owed.
+    pub(crate) fn len(&self) -> usize {
+        self.buf.len().saturating_sub(self.pos)
+    }
+
     /// Sends `bytes`, after what is owed already; keeps what is not taken. Whether nothing is owed any more.
     pub(crate) fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<bool> {
         self.send_part(stream, bytes, false)

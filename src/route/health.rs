@@ -9,10 +9,10 @@ use crate::balance::backend::now_millis;
 use crate::error::{Blame, Cause};
 
 impl Route {
-    /// Whether the probes leave any backend healthy.
+    /// Whether probes and operators leave any backend.
     #[must_use]
     pub fn has_healthy(&self) -> bool {
-        self.group.load().backends.iter().any(|backend| backend.is_healthy())
+        self.group.load().backends.iter().any(|backend| backend.is_available())
     }
 
     /// Whether the backend with this id is there, and neither probes nor exchanges have taken it out.
@@ -21,13 +21,14 @@ impl Route {
         group
             .backends
             .iter()
-            .any(|backend| backend.id() == id && backend.is_healthy() && !backend.passive().is_out())
+            .any(|backend| backend.id() == id && backend.is_available() && !backend.passive().is_out())
     }
 
     /// An exchange on `backend` went well.
     pub(crate) fn note_success(&self, backend: &Backend) {
         if backend.passive().succeeded() {
             self.line.call_all();
+            backend.note_change();
             let (route, label) = (self.label(), backend.label());
             // Who reads that it went can read that it came back.
             if backend.told_out(false) {
@@ -59,7 +60,7 @@ impl Route {
             return;
         }
         let held = lock(&self.taking_out);
-        let is_in = |other: &&Arc<Backend>| other.is_healthy() && !other.passive().is_out();
+        let is_in = |other: &&Arc<Backend>| other.is_available() && !other.passive().is_out();
         let another_is_in = self
             .group
             .load()
@@ -74,6 +75,7 @@ impl Route {
         };
         drop(held);
         let what = if was_in {
+            backend.count_ejection();
             "backend taken out"
         } else if another_is_in {
             "backend still fails"
@@ -87,6 +89,18 @@ impl Route {
         } else {
             log::debug!("{what} route={route} backend={label} cause={cause}");
         }
+    }
+
+    /// This route serves from now on, in place of one that had other health checks maybe: without probes nobody would bring
+    /// a backend back that they, or failures until the next probe, had taken out.
+    pub(crate) fn take_over(&self) {
+        if self.config.health_check.is_none() {
+            for backend in &self.group.load().backends {
+                backend.set_healthy(true);
+                backend.passive().end_wait_for_probe(&self.passive, now_millis());
+            }
+        }
+        self.health_changed();
     }
 
     /// Tells the log when the last healthy backend is gone, once until one is back, and who waits for a backend to look

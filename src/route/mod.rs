@@ -21,6 +21,7 @@ use crate::balance::line::Line;
 use crate::balance::passive::PassivePolicy;
 use crate::balance::{Backend, LoadBalancer, balancer};
 use crate::config::RouteConfig;
+use crate::counters::tally::Tally;
 
 pub use guard::RouteGuard;
 pub use pick::Pick;
@@ -39,6 +40,8 @@ pub struct Route {
     /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`. After a reload the route
     /// before it and the one after it have the same.
     in_flight: Arc<AtomicUsize>,
+    /// What became of its exchanges; the same after a reload.
+    tally: Arc<Tally>,
     /// Whether the log was last told that a healthy backend is left. Taken by the probes of this route alone, after
     /// they set a backend's health, never on the request path. A lock because looking at all backends and noting
     /// what was seen must be one step: else the older of two sights could be the one that stays.
@@ -71,6 +74,7 @@ impl Route {
             group: ArcSwap::from_pointee(Group { backends, balancer }),
             line,
             in_flight: Arc::default(),
+            tally: Arc::default(),
             known_healthy,
             taking_out: Mutex::default(),
         }
@@ -97,7 +101,8 @@ impl Route {
     /// An address can't be used.
     pub(crate) fn successor(&self, config: &RouteConfig) -> io::Result<Self> {
         let empty = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
-        let route = Self { in_flight: Arc::clone(&self.in_flight), ..empty };
+        let (in_flight, tally) = (Arc::clone(&self.in_flight), Arc::clone(&self.tally));
+        let route = Self { in_flight, tally, ..empty };
         let backends = route.backends_after(self)?;
         let balancer = balancer(config, &backends);
         *lock(&route.known_healthy) = *lock(&self.known_healthy);
@@ -115,6 +120,12 @@ impl Route {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What became of its exchanges.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Its backends now, in the order of the configuration.

@@ -113,7 +113,7 @@ impl Route {
         let limit = self.config.max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
         let untried =
             |backend: &Backend| !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend));
-        let healthy = |backend: &Backend| backend.is_healthy() && untried(backend);
+        let healthy = |backend: &Backend| backend.is_available() && untried(backend);
         let in_order = |backend: &Backend| healthy(backend) && !backend.passive().is_out();
         let now = std::cell::OnceCell::new();
         let on_trial = |backend: &Backend| {

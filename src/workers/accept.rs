@@ -111,6 +111,7 @@ impl Accept {
             state: State::Open,
             cannot_accept: CannotAccept::No,
             orders: from_main,
+            counters: Arc::clone(&counters),
             drain_until: None,
         };
         for listener in listeners {
@@ -148,17 +149,27 @@ enum State {
     PausedUntil(Instant),
 }
 
+/// A listener among those of the thread.
+struct Listening {
+    addr: ListenAddr,
+    socket: Socket,
+    entrance: Entrance,
+    /// A reload has removed it: it closes as soon as its backlog is empty.
+    is_removed: bool,
+}
+
 /// What the thread owns.
 struct Door {
     poller: Poller,
     /// The poller's tokens are their places: who leaves, leaves it empty.
-    listeners: Vec<Option<(ListenAddr, Socket, Entrance)>>,
+    listeners: Vec<Option<Listening>>,
     workers: Vec<Mailbox>,
     places: Arc<Places>,
     state: State,
     /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: CannotAccept,
     orders: Receiver<Order>,
+    counters: Arc<Counters>,
     /// The drain has begun, and ends then.
     drain_until: Option<Instant>,
 }
@@ -214,32 +225,40 @@ impl Door {
             self.poller.report_listener(&socket, number as Token, false)?;
         }
         if let Some(place) = self.listeners.get_mut(number) {
-            *place = Some((addr, socket, entrance));
+            *place = Some(Listening { addr, socket, entrance, is_removed: false });
         }
         Ok(())
     }
 
     fn change(&mut self, change: Change) {
         self.places.max.store(change.max_connections, Ordering::Relaxed);
-        for number in 0..self.listeners.len() {
-            let is_removed = |(addr, ..): &(ListenAddr, Socket, Entrance)| change.removed.contains(addr);
-            if self.listeners.get(number).and_then(Option::as_ref).is_some_and(is_removed) {
-                // Closing it would reset them.
-                self.accept(number, usize::from(BACKLOG));
-                if let Some(place) = self.listeners.get_mut(number) {
-                    *place = None;
-                }
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.is_removed |= change.removed.contains(&listener.addr);
+            if let Some((_, entrance)) = change.changed.iter().find(|(addr, _)| *addr == listener.addr) {
+                listener.entrance = *entrance;
             }
         }
-        for (addr, _, entrance) in self.listeners.iter_mut().flatten() {
-            if let Some((_, changed)) = change.changed.iter().find(|(changed, _)| changed == addr) {
-                *entrance = *changed;
-            }
-        }
+        self.close_removed();
         for listener in change.added {
             let addr = listener.addr.clone();
             if let Err(error) = self.add(listener) {
                 log::error!("cannot listen on {addr}: {error}");
+            }
+        }
+    }
+
+    /// Closes the listeners that are removed, after their backlogs: closing resets who waits there. While no connection can
+    /// be accepted they wait.
+    fn close_removed(&mut self) {
+        for number in 0..self.listeners.len() {
+            if self.listeners.get(number).is_some_and(|place| place.as_ref().is_some_and(|it| it.is_removed))
+            {
+                self.accept(number, usize::from(BACKLOG));
+                if self.state == State::Open
+                    && let Some(place) = self.listeners.get_mut(number)
+                {
+                    *place = None;
+                }
             }
         }
     }
@@ -256,7 +275,9 @@ impl Door {
 
     /// Whether another one may wait.
     fn accept_one(&mut self, number: usize) -> bool {
-        let Some(Some((_, listener, entrance))) = self.listeners.get(number) else { return false };
+        let Some(Some(Listening { socket: listener, entrance, .. })) = self.listeners.get(number) else {
+            return false;
+        };
         let Some(place) = take_place(&self.places) else {
             self.places.is_full.store(true, Ordering::SeqCst);
             self.stop_for(State::Full);
@@ -264,6 +285,7 @@ impl Door {
         };
         match accept_from(listener) {
             Ok((socket, peer)) => {
+                self.counters.connections.fetch_add(1, Ordering::Relaxed);
                 if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) {
                     worker.deal(socket, peer, *entrance, place, PATIENCE);
                 }
@@ -312,17 +334,19 @@ impl Door {
             self.state = State::Open;
             self.places.is_full.store(false, Ordering::SeqCst);
             self.report_listeners(true);
+            self.close_removed();
         }
     }
 
     fn stop_for(&mut self, why: State) {
+        self.counters.accept_paused.fetch_add(1, Ordering::Relaxed);
         self.state = why;
         self.report_listeners(false);
     }
 
     fn report_listeners(&self, wanted: bool) {
         for (number, listener) in self.listeners.iter().enumerate() {
-            let Some((_, listener, _)) = listener else { continue };
+            let Some(Listening { socket: listener, .. }) = listener else { continue };
             if let Err(error) = self.poller.report_listener(listener, number as Token, wanted) {
                 log_sparingly!(error, "a listener cannot be polled: {error}");
             }

@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use super::accept::ConnectionPlace;
 use super::mailbox::Load;
+use crate::access_log::{Entry, Lines};
+use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
 use crate::error::Cause;
 use crate::exchange::context::Context;
 use crate::exchange::gateway::Place;
 use crate::exchange::{End, Exchange, Progress, refusal};
 use crate::http::head::Version;
+use crate::http::request_id::RequestId;
 
 /// What a worker has of one client.
 #[derive(Debug)]
@@ -56,10 +59,20 @@ impl Client {
     }
 
     /// After a panic: says so to a client that has not been sent an answer yet, as far as it takes that at once.
-    pub(super) fn answer_panic(&mut self) {
-        if let Some(bytes) = self.exchange.as_ref().and_then(|exchange| exchange.panic_answer()) {
+    pub(super) fn answer_panic(&mut self, counters: &Counters, lines: &mut Lines) {
+        let Some(exchange) = &mut self.exchange else { return };
+        if let Some(bytes) = exchange.panic_answer() {
             self.connection.unsent.push(&bytes);
             self.connection.send_owed();
+        }
+        exchange.note_end(exchange.age(), Some(Cause::Internal), &self.connection, counters, lines);
+    }
+
+    /// The deadline of a drain is over, and its exchange not.
+    pub(super) fn note_cut(&self, counters: &Counters, lines: &mut Lines) {
+        if let Some(exchange) = &self.exchange {
+            counters.count(Cause::Shutdown);
+            exchange.note_end(exchange.age(), Some(Cause::Shutdown), &self.connection, counters, lines);
         }
     }
 
@@ -124,7 +137,7 @@ impl Client {
             Step::Wait | Step::Again => return Some(Outcome::Again),
             Step::Close => return Some(Outcome::Close),
             Step::Request(head) => {
-                self.exchange = Some(Box::new(Exchange::new(head, self.connection.address(), cx)));
+                self.exchange = Some(Box::new(Exchange::new(head, &self.connection, cx)));
             }
             Step::Refuse(cause) => {
                 self.handshake = None;
@@ -141,10 +154,18 @@ impl Client {
     }
 
     /// Answers what is no request, and closes.
-    fn refuse(&mut self, cause: Cause, cx: &Context<'_>) {
+    fn refuse(&mut self, cause: Cause, cx: &mut Context<'_>) {
         cx.gateway.counters.count(cause);
+        cx.gateway.counters.unrouted.count(cause.status());
         log::debug!("refused client={} cause={cause}", self.connection.who());
-        self.connection.unsent.push(&refusal::refusal(cause, Version::Http11, false, false));
+        let id = RequestId::random();
+        let answer = refusal::refusal(cause, &id, Version::Http11, false, false);
+        self.connection.unsent.push(&answer.bytes);
+        if let Some(log) = &cx.snapshot.access_log {
+            let entry = Entry::refused(id.as_str(), self.connection.address(), cause);
+            let bytes_sent = (answer.bytes.len() - answer.head_len) as u64;
+            cx.lines.add(log, &Entry { bytes_sent, ..entry });
+        }
         self.connection.begin_linger(cx.now);
     }
 }

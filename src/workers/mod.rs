@@ -116,7 +116,7 @@ mod tests {
 
     pub(super) fn gateway() -> Arc<Gateway> {
         Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &ServerConfig::default(), &[])),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &ServerConfig::default(), &[], None)),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),

@@ -13,6 +13,7 @@ use crossbeam_channel::TryRecvError;
 use super::client::{Client, Outcome};
 use super::mailbox::{Accepted, Inbox};
 use super::turns;
+use crate::access_log::Lines;
 use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
 use crate::exchange::gateway::{Gateway, Place, Places};
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     clients: Slab<Box<Client>>,
     upstreams: Upstreams,
     buffers: Buffers,
+    /// Of the access log, handed over at the end of each turn.
+    lines: Lines,
     deadlines: Deadlines<Token>,
     /// Who gets a turn, in this order.
     turns: VecDeque<Token>,
@@ -68,6 +71,7 @@ impl Worker {
             gateway,
             clients: Slab::new(0),
             buffers: Buffers::new(),
+            lines: Lines::default(),
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
             handshake_steps: HANDSHAKE_STEPS,
@@ -97,7 +101,7 @@ impl Worker {
             turns::poller_failed("the connections of a worker can't go on", &error);
         }
         let now = Instant::now();
-        self.snapshot = self.gateway.snapshot();
+        self.take_snapshot();
         for event in events.iter() {
             self.note(event);
         }
@@ -109,12 +113,27 @@ impl Worker {
             }
         }
         self.expire(now);
+        self.lines.hand_over();
         if let Some(end_at) = self.end_at
             && (now >= end_at || (self.is_last && self.clients.len() == 0))
         {
             return ControlFlow::Break(self.cut());
         }
         ControlFlow::Continue(())
+    }
+
+    /// Those that are idle may have less time under another configuration.
+    fn take_snapshot(&mut self) {
+        if !Arc::ptr_eq(&self.snapshot, &self.gateway.snapshot.load()) {
+            self.snapshot = self.gateway.snapshot();
+            self.give_all_a_turn();
+        }
+    }
+
+    fn give_all_a_turn(&mut self) {
+        for token in self.clients.tokens() {
+            self.give_turn(token);
+        }
     }
 
     /// How long nothing needs to be looked at.
@@ -126,7 +145,8 @@ impl Worker {
         }
         self.poller.about_to_sleep();
         let Inbox { connections, tokens, drain, .. } = &self.inbox;
-        if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() {
+        let is_current = Arc::ptr_eq(&self.snapshot, &self.gateway.snapshot.load());
+        if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() || !is_current {
             return Some(Duration::ZERO);
         }
         if self.end_at.is_some() && !self.is_last {
@@ -182,9 +202,7 @@ impl Worker {
         if let Ok(end_at) = self.inbox.drain.try_recv() {
             self.end_at = Some(end_at);
             // Those that are idle have less time from now on.
-            for token in self.clients.tokens() {
-                self.give_turn(token);
-            }
+            self.give_all_a_turn();
         }
     }
 
@@ -259,6 +277,7 @@ impl Worker {
             snapshot: &self.snapshot,
             upstreams: &mut self.upstreams,
             buffers: &mut self.buffers,
+            lines: &mut self.lines,
             now,
             client: token,
             wakeup: &self.inbox.wakeup,
@@ -283,9 +302,10 @@ impl Worker {
         log_sparingly!(error, "an exchange panicked; this is a defect of the proxy, please report it");
         if let Some(client) = self.clients.remove(token) {
             // What it owns may not be in order. Nothing of it is used any more.
+            let (counters, lines) = (&self.gateway.counters, &mut self.lines);
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 let mut client = client;
-                client.answer_panic();
+                client.answer_panic(counters, lines);
                 drop(client);
             }));
             if dropped.is_err() {
@@ -312,9 +332,14 @@ impl Worker {
 
     /// Closes everything that is left. How many requests go unanswered.
     fn cut(&mut self) -> usize {
-        let tokens = self.clients.tokens();
-        let owed = tokens.into_iter().filter_map(|token| self.clients.remove(token));
-        owed.filter(|client| client.is_owed_something()).count()
+        let mut owed = 0;
+        for token in self.clients.tokens() {
+            let Some(client) = self.clients.remove(token) else { continue };
+            client.note_cut(&self.gateway.counters, &mut self.lines);
+            owed += usize::from(client.is_owed_something());
+        }
+        self.lines.hand_over();
+        owed
     }
 }
 

@@ -125,6 +125,16 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "reads of tiny_http have no deadline, so bodies are collected up to 64 KiB however long that takes",
     ),
     (Engine::TinyHttp, "retries::not_beyond_the_deadline", "deadline_secs is for the native engine"),
+    (
+        Engine::TinyHttp,
+        "reload::idle_clients_have_the_time_that_is_at_work",
+        "tiny_http gives idle clients no time limit",
+    ),
+    (
+        Engine::TinyHttp,
+        "reload::a_listener_that_goes_loses_nobody",
+        "tiny_http has no limit of connections that would make one wait",
+    ),
 ];
 
 /// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.

@@ -41,6 +41,7 @@ balancing_algorithm = "least_connections"
         Config {
             listen_addrs: vec![listen("127.0.0.1:3000")],
             listen_mode: None,
+            access_log: None,
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             front: FrontConfig::default(),

@@ -59,7 +59,7 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
                 ],
             })
         }
-        (None, "engine" | "balancing_algorithm" | "min_version" | "client_auth") => {
+        (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth") => {
             json!({ "enum": words(keys, row.key) })
         }
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),

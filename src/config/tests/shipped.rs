@@ -55,6 +55,7 @@ fn defaults_are_as_documented() {
         "acme_challenge_dir",
         "workers",
         "trusted_proxies",
+        "path",
         "hosts",
         "name",
         "sticky_cookie",

@@ -125,7 +125,7 @@ impl Stage {
         }
         let route = Arc::new(Route::build(&config).unwrap());
         let gateway = Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &server, &[Arc::clone(&route)])),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &server, &[Arc::clone(&route)], None)),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
             exchanges: Places::new(5),

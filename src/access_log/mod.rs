@@ -1,0 +1,95 @@
+//! The access log: one line about each exchange, written by a thread of its own. Nobody waits for it: what it cannot take
+//! in time is dropped and counted.
+//!
+//! - `entry.rs` is what there is to say about an exchange.
+//! - `combined.rs` and `json.rs` write it as a line; `time.rs` has the time of day for both.
+//! - `output.rs` is where lines go: stdout, or a file that is opened again when it was moved away.
+
+mod combined;
+mod entry;
+mod json;
+mod output;
+mod time;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{AccessLogConfig, AccessLogFormat};
+use crate::counters::Counters;
+use crate::logging::writer::LogWriter;
+
+pub(crate) use entry::{Entry, RequestLine};
+
+/// A log that is open.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    config: AccessLogConfig,
+    writer: LogWriter,
+}
+
+impl AccessLog {
+    /// Opens it, and starts the thread `access-log`.
+    ///
+    /// # Errors
+    /// The file can't be opened, or the thread not be started.
+    pub(crate) fn open(config: &AccessLogConfig, counters: &Arc<Counters>) -> io::Result<Self> {
+        let output = output::open(&config.to, Arc::clone(counters))?;
+        Ok(Self { config: config.clone(), writer: LogWriter::start("access-log", output)? })
+    }
+
+    /// What it was opened with.
+    pub(crate) fn config(&self) -> &AccessLogConfig {
+        &self.config
+    }
+
+    /// Writes what is said of an exchange as a line at the end of `out`.
+    pub(crate) fn write(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        match self.config.format {
+            AccessLogFormat::Combined => combined::write(entry, out),
+            AccessLogFormat::Json => json::write(entry, out),
+        }
+    }
+
+    /// Hands over lines. Never waits.
+    pub(crate) fn send(&self, lines: Vec<u8>) {
+        self.writer.send(lines);
+    }
+
+    /// Opens the file anew: what is there under its name now, or a new one.
+    pub(crate) fn reopen(&self) {
+        self.writer.reopen();
+    }
+
+    /// Waits until what was handed over is written, but not longer than `patience`.
+    pub(crate) fn flush(&self, patience: Duration) {
+        self.writer.flush(patience);
+    }
+}
+
+/// Lines of one turn of a worker, handed over together.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    lines: Vec<u8>,
+    of: Option<Arc<AccessLog>>,
+}
+
+impl Lines {
+    /// Adds a line for `log`.
+    pub(crate) fn add(&mut self, log: &Arc<AccessLog>, entry: &Entry<'_>) {
+        if self.of.as_ref().is_some_and(|of| !Arc::ptr_eq(of, log)) {
+            self.hand_over();
+        }
+        if self.of.is_none() {
+            self.of = Some(Arc::clone(log));
+        }
+        log.write(entry, &mut self.lines);
+    }
+
+    /// Hands over what there is.
+    pub(crate) fn hand_over(&mut self) {
+        if let Some(log) = self.of.take() {
+            log.send(std::mem::take(&mut self.lines));
+        }
+    }
+}
