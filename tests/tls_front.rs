@@ -362,6 +362,38 @@ fn a_truncated_request_is_none(_: Engine) {
     proxy.expect_idle();
 }
 
+/// TLS 1.3 lets either side go on when the other has said that it sends no more (RFC 8446 §6.1).
+fn a_client_that_has_announced_its_end_gets_its_answer(_: Engine) {
+    let origin = Origin::echo();
+    let proxy = start(&origin.addr());
+    let mut client = connect(proxy.addr(), "shop.test");
+    client.get("/").expect(200);
+    client.send("GET /last HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    client.close_notify();
+    assert_eq!(Echo::parse(&client.response().expect(200).body).target, "/last");
+    client.expect_fin();
+}
+
+/// What it has not taken is given up, and it cannot take what it has got for the whole.
+fn a_client_that_does_not_read_is_cut(_: Engine) {
+    let backend = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.send_head(&["HTTP/1.1 200 OK", "Connection: close"])?;
+        let piece = pattern(1, 100_000);
+        loop {
+            conn.send(&piece)?;
+        }
+    });
+    let proxy = front(&shop()).server("write_timeout_secs = 0.3").route("/", &[backend.addr()], "").start();
+    let mut client = Client::with_small_window(proxy.addr()).with_tls(&trust(), "shop.test");
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    proxy.expect_count(Cause::WriteTimeout, 1);
+    let begin = Instant::now();
+    assert!(client.response().broken.is_some());
+    assert!(begin.elapsed() < Duration::from_secs(4), "nobody waits for it to take the rest");
+    proxy.expect_idle();
+}
+
 fn an_upgrade_becomes_a_tunnel(_: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
@@ -702,6 +734,8 @@ on_native!(
     the_end_is_announced,
     an_answer_that_broke_off_is_not_announced_as_whole,
     a_truncated_request_is_none,
+    a_client_that_has_announced_its_end_gets_its_answer,
+    a_client_that_does_not_read_is_cut,
     an_upgrade_becomes_a_tunnel,
     tls_on_both_sides,
     a_reload_replaces_a_certificate_under_load,

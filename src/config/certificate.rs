@@ -106,6 +106,11 @@ mod with_tls {
         pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
             &self.0
         }
+
+        /// Who takes one takes the other.
+        pub(crate) fn is_like(&self, other: &Self) -> bool {
+            self.0.key.algorithm() == other.0.key.algorithm()
+        }
     }
 
     impl PartialEq for Pair {
@@ -269,6 +274,12 @@ mod without_tls {
     /// There are none.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Pair(Infallible);
+
+    impl Pair {
+        pub(crate) fn is_like(&self, _: &Self) -> bool {
+            match self.0 {}
+        }
+    }
 
     impl CertificateConfig {
         pub(crate) fn load(_: PathBuf, _: PathBuf) -> Result<Self, PairError> {

@@ -2,7 +2,7 @@
 //! towards a backend have in common; those with clients are begun in `tls_server.rs`.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
@@ -288,12 +288,25 @@ impl<F: FnMut(&mut [u8]) -> io::Result<usize>> Read for Source<F> {
     }
 }
 
+/// Records that are copied together take this at most. Those of a body are larger.
+const JOINED: usize = 8 * 1024;
+
 /// A function as a writer.
 struct Sink<F>(F);
 
 impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Sink<F> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         (self.0)(buf)
+    }
+
+    /// The messages of a handshake go out together: each by itself would be a packet.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if bufs.len() > 1 && len <= JOINED {
+            let joined: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).collect();
+            return (self.0)(&joined.concat());
+        }
+        bufs.iter().find(|buf| !buf.is_empty()).map_or(Ok(0), |buf| (self.0)(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -115,6 +115,18 @@ fn what_is_good_for_little_is_warned_about() {
              its name"
         ]
     );
+    let second = format!(
+        "[[certificates]]\ncert = {:?}\nkey = {:?}",
+        file("shop-renewed.pem"),
+        file("shop-renewed.key")
+    );
+    assert_eq!(
+        warned(&with_pair("shop.pem", "shop.key", &second)),
+        [
+            "f.toml:6: certificates[1].cert: \"shop-renewed.pem\" is never shown: those before it have all of its names, and \
+          keys of the same kind; leave it out"
+        ]
+    );
     let plain = with_pair("shop.pem", "shop.key", "[tls]\nstrict_sni = true");
     let warnings = warned(&plain.replacen(TLS, "listen_addr = \"127.0.0.1:0\"", 1));
     let without = "has no use without an address in listen_addr with tls = true; leave it out";

@@ -49,6 +49,15 @@ impl Warnings<'_> {
             if let Some(problem) = about_validity(certificate, now) {
                 self.warn(&cert, format!("\"{}\" {problem}", certificate.cert.display()));
             }
+            let before = front.certificates.get(..n).unwrap_or_default();
+            let is_taken = |name: &String| {
+                before.iter().any(|other| other.names.contains(name) && other.pair.is_like(&certificate.pair))
+            };
+            if !certificate.names.is_empty() && certificate.names.iter().all(is_taken) {
+                let problem =
+                    "is never shown: those before it have all of its names, and keys of the same kind";
+                self.warn(&cert, format!("\"{}\" {problem}; leave it out", certificate.cert.display()));
+            }
             if certificate.names.is_empty() {
                 let problem = "has no DNS names in it (subjectAltName): no client finds it by its name";
                 self.warn(&cert, format!("\"{}\" {problem}", certificate.cert.display()));
