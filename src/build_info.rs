@@ -11,7 +11,11 @@ pub const COMMIT: &str = match option_env!("REVERSE_PROXY_COMMIT") {
 };
 
 /// The cargo features there are, and whether they are part of it.
-const FEATURES: [(&str, bool); 2] = [("classic", cfg!(feature = "classic")), ("tls", cfg!(feature = "tls"))];
+const FEATURES: [(&str, bool); 3] = [
+    ("admin", cfg!(feature = "admin")),
+    ("classic", cfg!(feature = "classic")),
+    ("tls", cfg!(feature = "tls")),
+];
 
 /// The cargo features that are part of it.
 #[must_use]

@@ -55,6 +55,14 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// How many exchanges ended for each cause, those that never were left out.
+    pub fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.causes.iter().map(|count| count.load(Ordering::Relaxed));
+        Cause::KINDS.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+}
+
 /// Counts an exchange in flight for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Counters>);

@@ -39,6 +39,7 @@ pub(crate) fn run_until_signal(
     let signal = loop {
         match signals.wait() {
             Asked::End(signal) => break signal,
+            Asked::Tell => proxy.log_exchanges(),
             Asked::Reopen => proxy.reopen_access_log(),
             Asked::Reload => {
                 service_manager::reloading();
@@ -88,6 +89,7 @@ fn reload(path: Option<&Path>, files: &mut Files, signals: &mut Signals, proxy: 
 fn end(proxy: Proxy, signal: &'static str) {
     let (delay, timeout) = (proxy.drain_delay, proxy.shutdown_timeout);
     service_manager::stopping(delay + timeout);
+    proxy.announce_drain();
     if !delay.is_zero() {
         log::info!(
             "draining soon signal={signal} delay_secs={} (new connections are served until then; a second signal ends at \

@@ -26,6 +26,7 @@
 //! | `reload` | 1 while a file is read again | [`daemon`] | when the file is read; nobody, its result is waited for 10 s |
 //! | `log` | 1 | [`logging`] | when the log is dropped; writes what is left, for half a second at most |
 //! | `access-log` | 1 if there is such a log | `access_log/mod.rs` | when the last snapshot with it is gone; nobody, a drain waits for its last lines |
+//! | `admin-N` | 4 if there is such a listener | `admin/server.rs` | when told to stop; nobody, since clients can keep them |
 //! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
 //! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
@@ -46,15 +47,18 @@
 //! another configuration to work, as a `snapshot` · `front` TLS with clients and what else comes before any route, `renewal`
 //! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
 //! a backend · `exchange` one request from stage to stage · `workers` the threads · `classic` the other engine · [`health`]
-//! probes · `access_log` one line about each exchange · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
+//! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `demo` a first look.
 
 #![cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, unused_imports, reason = "what the native engine alone needs")
 )]
+#![cfg_attr(not(feature = "admin"), allow(dead_code, reason = "what the admin listener alone asks for"))]
 
 mod access_log;
+#[cfg(feature = "admin")]
+mod admin;
 pub mod balance;
 pub mod build_info;
 #[cfg(feature = "classic")]
@@ -74,6 +78,8 @@ pub mod http;
 pub mod logging;
 mod memory;
 mod net;
+#[cfg(feature = "admin")]
+mod process_info;
 pub mod proxy;
 pub mod reload;
 mod renewal;

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+#[cfg(feature = "admin")]
+use std::time::SystemTime;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -27,6 +29,12 @@ use crate::snapshot::Snapshot;
 use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
 use crate::workers::Workers;
+use crate::workers::watch::Watch;
+#[cfg(feature = "admin")]
+use crate::{
+    admin::{Admin, View},
+    config::AdminConfig,
+};
 #[cfg(feature = "classic")]
 use crate::{classic::Classic, config::Engine};
 
@@ -119,9 +127,10 @@ pub struct Proxy {
     pub(crate) health: Vec<Checked>,
     pub(crate) upkeep: Upkeep,
     pub(crate) renewal: Renewal,
-    /// Those before the one at work. Some of them may be gone.
-    pub(crate) snapshots: Vec<Weak<Snapshot>>,
-    pub(crate) last_reload: LastReload,
+    pub(crate) last_reload: Arc<LastReload>,
+    /// The last to end: it tells of the drain.
+    #[cfg(feature = "admin")]
+    admin: Option<Admin>,
 }
 
 /// An address that is listened on.
@@ -161,6 +170,15 @@ impl Running {
             return Classic::start(config, listeners, gateway).map(Self::Classic);
         }
         Workers::start(config, listeners, max_clients, gateway).map(Self::Native)
+    }
+
+    /// For who wants to know how the workers are. With the classic engine, of none.
+    pub(crate) fn watch(&self) -> Watch {
+        match self {
+            Self::Native(workers) => workers.watch(),
+            #[cfg(feature = "classic")]
+            Self::Classic(_) => Watch::default(),
+        }
     }
 
     /// After a reload.
@@ -205,15 +223,18 @@ impl Proxy {
         let entrances = listeners.iter().map(|listener| listener.entrance);
         let front = Front::new(&config, config.server.workers, entrances, None).map_err(StartError::Tls)?;
         let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
+        let in_use = Arc::default();
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(
-                Snapshot::new(1, &config.server, &routes, access_log).with_front(front),
+                Snapshot::new(1, &config, &routes, access_log, &in_use).with_front(front),
             ),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
             via: gateway::via(),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            in_use,
         });
         // They come in the order of the file, and then those that were passed beside it.
         let listening: Vec<Listening> = listeners
@@ -235,6 +256,17 @@ impl Proxy {
         }
         let engine =
             Running::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
+        let last_reload: Arc<LastReload> = Arc::default();
+        #[cfg(feature = "admin")]
+        let admin = {
+            let view = View {
+                gateway: Arc::clone(&gateway),
+                workers: engine.watch(),
+                last_reload: Arc::clone(&last_reload),
+                started: SystemTime::now(),
+            };
+            config.admin.as_ref().map(|admin| start_admin(admin, &view)).transpose()?
+        };
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
@@ -256,8 +288,9 @@ impl Proxy {
             health,
             upkeep,
             renewal,
-            snapshots: Vec::new(),
-            last_reload: LastReload::default(),
+            last_reload,
+            #[cfg(feature = "admin")]
+            admin,
         })
     }
 
@@ -270,7 +303,7 @@ impl Proxy {
     /// Configurations that exchanges still run under, that of the last reload included.
     #[must_use]
     pub fn snapshots_in_use(&self) -> usize {
-        1 + self.snapshots.iter().filter(|old| old.strong_count() > 0).count()
+        self.gateway.snapshots_in_use()
     }
 
     /// How the last reload went; `None`: there was none.
@@ -308,6 +341,34 @@ impl Proxy {
         Drained { cut }
     }
 
+    /// The address of the admin listener, with the port the system chose where 0 was asked for.
+    #[cfg(feature = "admin")]
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<&ListenAddr> {
+        self.admin.as_ref().map(Admin::addr)
+    }
+
+    /// From now on the admin listener says that nothing should be sent here any more. New connections are served all the
+    /// same.
+    pub fn announce_drain(&self) {
+        self.gateway.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes to the log what is being carried: the oldest exchanges, one line each.
+    pub fn log_exchanges(&self) {
+        const MOST: usize = 200;
+        let (sights, silent) = self.engine.watch().exchanges(MOST, Duration::from_secs(1));
+        let in_flight = self.counters().in_flight.load(Ordering::Relaxed);
+        let tunnels = self.gateway.tunnels.taken();
+        log::info!("exchanges in_flight={in_flight} tunnels={tunnels} shown={} (the oldest)", sights.len());
+        for sight in sights {
+            log::info!("exchange {sight}");
+        }
+        for number in silent {
+            log::error!("worker-{number} does not answer");
+        }
+    }
+
     /// Opens the file of the access log anew: what is there under its name now, or a new one.
     pub fn reopen_access_log(&self) {
         match &self.gateway.snapshot().access_log {
@@ -340,6 +401,15 @@ pub(crate) fn open_access_log(
 ) -> Result<Arc<AccessLog>, StartError> {
     let opened = AccessLog::open(config, counters);
     opened.map(Arc::new).map_err(|error| StartError::AccessLog(config.to.clone(), error))
+}
+
+#[cfg(feature = "admin")]
+fn start_admin(config: &AdminConfig, view: &View) -> Result<Admin, StartError> {
+    let listener = listener::open_one(&config.listen_addr.clone().into(), Some(config.socket_mode))
+        .map_err(|error| StartError::Listen(config.listen_addr.clone(), error))?;
+    let admin = Admin::start(listener, view).map_err(StartError::Thread)?;
+    log::info!("admin listening addr={}", admin.addr());
+    Ok(admin)
 }
 
 fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {

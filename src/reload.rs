@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::access_log::AccessLog;
-use crate::config::{Config, ListenAddr, RouteConfig, ServerConfig};
+use crate::config::{AdminConfig, Config, ListenAddr, RouteConfig, ServerConfig};
 use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
 use crate::front::Front;
@@ -97,7 +97,7 @@ impl Proxy {
     fn try_reload(&mut self, config: &Config) -> Result<Reloaded, StartError> {
         let before = self.gateway.snapshot();
         let mut reloaded = Reloaded { snapshot: before.number + 1, ..Reloaded::default() };
-        reloaded.pending = self.pending(&config.server);
+        reloaded.pending = self.pending(config, before.admin.as_ref());
         let mut routes = Vec::new();
         for route in &config.routes {
             routes.push(self.route_after(route, &mut reloaded).map_err(StartError::Backend)?);
@@ -115,13 +115,11 @@ impl Proxy {
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
         self.upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         // From here on nothing fails.
-        let snapshot =
-            Snapshot::new(reloaded.snapshot, &config.server, &routes, access_log).with_front(front);
+        let snapshot = Snapshot::new(reloaded.snapshot, config, &routes, access_log, &self.gateway.in_use)
+            .with_front(front);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
-        self.snapshots.retain(|old| old.strong_count() > 0);
-        self.snapshots.push(Arc::downgrade(&before));
         drop(before);
         for listener in &change.added {
             log::info!("listening addr={}", listener.addr);
@@ -157,13 +155,17 @@ impl Proxy {
     }
 
     /// What the configuration would change and only a restart does.
-    fn pending(&self, server: &ServerConfig) -> Vec<&'static str> {
+    fn pending(&self, config: &Config, admin: Option<&AdminConfig>) -> Vec<&'static str> {
+        let server = &config.server;
+        let listens =
+            |admin: Option<&AdminConfig>| admin.map(|admin| (admin.listen_addr.clone(), admin.socket_mode));
         let ServerConfig { engine, workers, queue_size, .. } = &self.started_with;
         let mut pending = Vec::new();
         for (key, is_other) in [
             ("server.engine", *engine != server.engine),
             ("server.workers", *workers != server.workers),
             ("server.queue_size", *queue_size != server.queue_size),
+            ("admin.listen_addr", listens(admin) != listens(config.admin.as_ref())),
         ] {
             if is_other {
                 pending.push(key);

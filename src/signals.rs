@@ -1,4 +1,5 @@
-//! Signals: SIGHUP asks for a reload, SIGUSR1 for another file of the access log; the first that ends the process asks for a drain, the second ends it at once. Others that
+//! Signals: SIGHUP asks for a reload, SIGUSR1 for another file of the access log, SIGUSR2 for what
+//! is being carried; the first that ends the process asks for a drain, the second ends it at once. Others that
 //! other proxies take for orders end nothing.
 
 #[cfg(unix)]
@@ -28,6 +29,8 @@ pub enum Asked {
     Reload,
     /// To open the access log again, since its file was moved away.
     Reopen,
+    /// To write what is being carried to the log.
+    Tell,
     /// To end. The name of the signal.
     End(&'static str),
 }
@@ -109,19 +112,14 @@ impl Signals {
                     log::debug!("{name} does nothing here");
                     continue;
                 }
-                _ => {
-                    log::warn!(
-                        "{name} does nothing here; SIGHUP reads the configuration again, SIGUSR1 opens the access log \
-                         again, SIGTERM stops the program, when requests are finished"
-                    );
-                    continue;
-                }
+                // What is left of those taken over.
+                _ => Asked::Tell,
             };
             // To end comes first; to reload twice is to reload once.
             match asked {
                 Asked::End(_) => self.asked.push_front(asked),
-                Asked::Reload | Asked::Reopen if self.asked.contains(&asked) => {}
-                Asked::Reload | Asked::Reopen => self.asked.push_back(asked),
+                Asked::Reload | Asked::Reopen | Asked::Tell if self.asked.contains(&asked) => {}
+                Asked::Reload | Asked::Reopen | Asked::Tell => self.asked.push_back(asked),
             }
         }
     }

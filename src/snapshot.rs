@@ -1,9 +1,10 @@
 //! [`Snapshot`]: what a reload swaps, as a whole. An exchange keeps the one it began under.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::access_log::AccessLog;
-use crate::config::{IpNetwork, ServerConfig};
+use crate::config::{AdminConfig, Config, IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
 use crate::error::Cause;
 use crate::front::Front;
@@ -17,29 +18,45 @@ use crate::routing::RouteTable;
 pub(crate) struct Snapshot {
     /// 1 is that of the start.
     pub number: u64,
-    pub routes: RouteTable<Arc<Route>>,
+    routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
     pub limits: Limits,
     pub front: Front,
     pub access_log: Option<Arc<AccessLog>>,
+    pub admin: Option<AdminConfig>,
+    _in_use: InUse,
+}
+
+/// Counts a snapshot for as long as anybody has it. It guards nothing: `Relaxed`.
+#[derive(Debug)]
+struct InUse(Arc<AtomicUsize>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Snapshot {
-    /// `routes` under what `server` says.
+    /// `routes` under what `config` says, counted in `in_use`.
     pub(crate) fn new(
         number: u64,
-        server: &ServerConfig,
+        config: &Config,
         routes: &[Arc<Route>],
         access_log: Option<Arc<AccessLog>>,
+        in_use: &Arc<AtomicUsize>,
     ) -> Self {
+        in_use.fetch_add(1, Ordering::Relaxed);
         let entry = |route: &Arc<Route>| (route.config().key.clone(), Arc::clone(route));
         Self {
             number,
             routes: RouteTable::new(routes.iter().map(entry).collect()),
-            trusted: server.trusted_proxies.clone(),
-            limits: limits(server),
+            trusted: config.server.trusted_proxies.clone(),
+            limits: limits(&config.server),
             front: Front::default(),
             access_log,
+            admin: config.admin.clone(),
+            _in_use: InUse(Arc::clone(in_use)),
         }
     }
 
@@ -48,6 +65,11 @@ impl Snapshot {
         self.limits.handshake_timeout = front.handshake_timeout;
         self.front = front;
         self
+    }
+
+    /// All routes, in the order of the file.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter().map(|(_, route)| route)
     }
 
     /// The route of a request, if it takes a body of that length.

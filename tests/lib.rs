@@ -20,6 +20,8 @@
 )]
 
 mod access_log;
+#[cfg(feature = "admin")]
+mod admin;
 mod algorithms;
 mod backend_limits;
 mod bad_answers;

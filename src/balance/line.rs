@@ -84,7 +84,7 @@ impl Line {
         }
     }
 
-    #[cfg(test)]
+    /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }

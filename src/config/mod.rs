@@ -7,6 +7,7 @@
 
 mod access_log;
 mod addr;
+mod admin;
 mod balancing;
 mod certificate;
 mod document;
@@ -34,6 +35,7 @@ use crate::routing::{Prefix, RouteKey};
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
+pub use admin::AdminConfig;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use certificate::CertificateConfig;
 pub(crate) use certificate::Stamps;
@@ -58,6 +60,8 @@ pub struct Config {
     pub front: FrontConfig,
     /// One line about each exchange; absent = none.
     pub access_log: Option<AccessLogConfig>,
+    /// The listener for operators; absent = none.
+    pub admin: Option<AdminConfig>,
     /// Limits of the front door.
     pub server: ServerConfig,
     /// At least one route; no two with the same prefix.
@@ -99,6 +103,16 @@ impl Config {
         let document = document::Document::new(text, origin);
         let (raw, errors) = document.read()?;
         resolve::resolve(raw, &document, errors)
+    }
+}
+
+#[cfg(test)]
+impl Config {
+    /// With defaults, and a route that nobody asks for.
+    pub(crate) fn for_tests() -> Self {
+        let text =
+            "listen_addr = \"127.0.0.1:0\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"127.0.0.1:1\"]";
+        Self::parse(text, "test.toml").unwrap()
     }
 }
 

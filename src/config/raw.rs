@@ -53,7 +53,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 11] = [
+pub(super) const TABLES: [&TableKeys; 12] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -65,6 +65,7 @@ pub(super) const TABLES: [&TableKeys; 11] = [
     &BACKEND,
     &STICKY_COOKIE,
     &ACCESS_LOG,
+    &ADMIN,
 ];
 
 pub(super) static TOP: TableKeys = TableKeys {
@@ -79,6 +80,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         "tls",
         "server",
         "access_log",
+        "admin",
         "routes",
     ],
     tables: &[
@@ -87,6 +89,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("tls", Nested::One(&FRONT_TLS)),
         ("server", Nested::One(&SERVER)),
         ("access_log", Nested::One(&ACCESS_LOG)),
+        ("admin", Nested::One(&ADMIN)),
         ("routes", Nested::Many(&ROUTE)),
     ],
     aliases: &[
@@ -157,6 +160,9 @@ pub(super) struct RawConfig {
     /// Absent: there is none.
     #[serde(default)]
     pub(super) access_log: RawAccessLog,
+    /// Absent: there is no such listener.
+    #[serde(default)]
+    pub(super) admin: RawAdmin,
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
@@ -390,6 +396,39 @@ pub(super) struct RawAccessLog {
     pub(super) path: Option<Spanned<String>>,
     /// `combined` or `json`.
     pub(super) format: Option<Spanned<String>>,
+}
+
+pub(super) static ADMIN: TableKeys = TableKeys {
+    name: "[admin]",
+    expected: "a table that begins with the line [admin]",
+    keys: &["listen_addr", "socket_mode", "allow_remote", "control", "ready_requires_backends"],
+    tables: &[],
+    aliases: &[
+        ("listen", "listen_addr"),
+        ("bind", "listen_addr"),
+        ("address", "listen_addr"),
+        ("addr", "listen_addr"),
+        ("port", "listen_addr"),
+        ("listen_mode", "socket_mode"),
+        ("mode", "socket_mode"),
+    ],
+    absent: &[],
+};
+
+/// `[admin]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    /// `ip:port`, `localhost:port` or `unix:/path`. Absent: there is no such listener.
+    pub(super) listen_addr: Option<Spanned<String>>,
+    /// Permissions of the socket at `unix:/path`, in octal.
+    pub(super) socket_mode: Option<Spanned<String>>,
+    /// Allows an address that other machines reach.
+    pub(super) allow_remote: Option<bool>,
+    /// Takes orders about backends.
+    pub(super) control: Option<bool>,
+    /// `/readyz` fails while no route has a healthy backend.
+    pub(super) ready_requires_backends: Option<bool>,
 }
 
 pub(super) static ROUTE: TableKeys = TableKeys {
@@ -805,6 +844,7 @@ mod tests {
         assert_eq!(keys_of::<RawFrontTls>(), FRONT_TLS.keys);
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
         assert_eq!(keys_of::<RawAccessLog>(), ACCESS_LOG.keys);
+        assert_eq!(keys_of::<RawAdmin>(), ADMIN.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
         assert_eq!(keys_of::<RawTls>(), TLS.keys);

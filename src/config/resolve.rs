@@ -26,9 +26,10 @@ pub(super) fn resolve(
     resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
     let mut drain_delay = Duration::ZERO;
     resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
-    let listen_mode = raw.listen_mode.and_then(|mode| resolver.listen_mode(&mode));
+    let listen_mode = raw.listen_mode.and_then(|mode| resolver.mode("listen_mode", &mode));
     let server = resolver.server(raw.server);
     let access_log = resolver.access_log(raw.access_log);
+    let admin = resolver.admin(raw.admin);
     let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
     let front = resolver.front(raw.certificates, raw.tls, &listen_addrs, server.engine);
     let routes = resolver.routes(raw.routes, &server);
@@ -43,6 +44,7 @@ pub(super) fn resolve(
         shutdown_timeout,
         front,
         access_log,
+        admin,
         server,
         routes,
         warnings: Vec::new(),
@@ -54,9 +56,8 @@ pub(super) fn resolve(
 /// The sections of the file.
 impl Resolver<'_> {
     /// Permissions in octal, as `chmod` has them.
-    fn listen_mode(&mut self, text: &Spanned<String>) -> Option<u32> {
-        const KEY: &str = "listen_mode";
-        self.note(KEY, &text.span());
+    pub(super) fn mode(&mut self, key: &str, text: &Spanned<String>) -> Option<u32> {
+        self.note(key, &text.span());
         let digits = text.get_ref();
         let is_octal =
             (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
@@ -64,7 +65,7 @@ impl Resolver<'_> {
         if mode.is_none() {
             let problem = "is no set of permissions; expected three octal digits, with or without a 0 before them, \
                            for example \"0660\"";
-            self.refuse_text(text, KEY, problem);
+            self.refuse_text(text, key, problem);
         }
         mode
     }

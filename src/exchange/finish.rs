@@ -10,6 +10,7 @@ use super::refusal::{self, OwnAnswer};
 use super::send::State;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
+use crate::balance::Backend;
 use crate::counters::Counters;
 use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
@@ -112,7 +113,7 @@ impl Exchange {
                 self.head.target.as_str(),
                 self.answered.unwrap_or(0),
                 cause.map_or("-", Cause::word),
-                self.guard.as_ref().map_or("-", |guard| guard.label()),
+                self.last_backend().map_or("-", Backend::label),
                 whole.as_millis(),
             );
         }
@@ -143,7 +144,7 @@ impl Exchange {
         match &self.route {
             Some((route, _)) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+                route.tally().count(&ended, self.last_backend().map(Backend::answers));
             }
             None => counters.unrouted.count(status),
         }
@@ -161,7 +162,7 @@ impl Exchange {
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|(route, _)| route.label()),
-            backend: self.guard.as_ref().map(|guard| guard.label()),
+            backend: self.last_backend().map(Backend::label),
             status,
             cause,
             stage: self.record.phase.word(),

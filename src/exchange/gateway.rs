@@ -23,6 +23,10 @@ pub(crate) struct Gateway {
     pub via: String,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.
     pub draining: AtomicBool,
+    /// Set once, before that: the proxy is told to stop, and still serves new connections. A hint, so `Relaxed`.
+    pub leaving: AtomicBool,
+    /// Snapshots that somebody still has, the one at work among them.
+    pub in_use: Arc<AtomicUsize>,
 }
 
 /// A name for this instance.
@@ -35,6 +39,15 @@ pub(crate) fn via() -> String {
 impl Gateway {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Configurations that exchanges still run under, the one at work among them.
+    pub(crate) fn snapshots_in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
     }
 
     /// The request has come through this very proxy before.
@@ -87,7 +100,6 @@ impl Places {
     }
 
     /// Places that are taken now.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }

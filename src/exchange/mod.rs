@@ -26,6 +26,7 @@ pub(crate) mod refusal;
 mod relay;
 pub(crate) mod retry;
 mod send;
+pub(crate) mod sight;
 mod tunnel;
 
 use std::net::IpAddr;
@@ -185,6 +186,8 @@ pub(crate) struct Exchange {
     /// Who it is from, for the balancer.
     client: IpAddr,
     guard: Option<BackendGuard>,
+    /// The backend of the last try, when no other follows.
+    failed_on: Option<Arc<Backend>>,
     backend: Option<Box<UpstreamConnection>>,
     /// A place for the tunnel that the request asks for.
     permit: Option<Place>,
@@ -217,6 +220,7 @@ impl Exchange {
             held_until: None,
             client: client_address(client.address(), &head.fields, &snapshot.trusted),
             guard: None,
+            failed_on: None,
             backend: None,
             permit: None,
             interim: 0,
@@ -459,13 +463,13 @@ impl Exchange {
             || cx.now < self.held_until(cx);
         let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
         if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
-            self.guard = None;
+            self.give_up_backend();
             return Err(cause);
         }
         self.last = Some(cause);
         self.upload = Upload::new(cx.now);
         if tries_left == 0 {
-            self.guard = None;
+            self.give_up_backend();
             self.tried.clear();
             let may_wait = cx.now < self.held_until(cx);
             return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
@@ -477,6 +481,16 @@ impl Exchange {
             self.tried.push(Arc::clone(guard.backend()));
         }
         Ok(Stage::Queued(Queued::new(cx.now)))
+    }
+
+    /// No other try follows on it.
+    fn give_up_backend(&mut self) {
+        self.failed_on = self.guard.take().map(|guard| Arc::clone(guard.backend()));
+    }
+
+    /// The backend that has it, or had it last.
+    fn last_backend(&self) -> Option<&Backend> {
+        self.guard.as_ref().map(|guard| &**guard.backend()).or(self.failed_on.as_deref())
     }
 
     /// Closes the connection to the backend, if there is one.

@@ -85,6 +85,11 @@ impl Record {
         (self.phase, self.since) = (phase, now);
     }
 
+    /// How long it has been in the phase it is in.
+    pub(crate) fn in_phase(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
     /// The head of the answer is here.
     pub(crate) fn answer_begins(&mut self, now: Instant) {
         self.first_byte = Some(now.saturating_duration_since(self.started));

@@ -137,7 +137,9 @@ impl Exchange {
                 if up || down {
                     tunnel.moved = cx.now;
                 }
-                if !(tunnel.up.closed && tunnel.down.closed) {
+                // Who is gone in both directions takes nothing any more; what it said before has been passed on.
+                let is_over = tunnel.down.closed || client_side.is_broken();
+                if !(tunnel.up.closed && is_over) {
                     if *budget == 0 {
                         return Next::Again;
                     }

@@ -4,11 +4,13 @@
 //!
 //! - `writer.rs` is the thread and the bounded channel in front of it.
 //! - `filter.rs` reads `RUST_LOG`, and says what in it makes no sense.
+//! - `recent.rs` keeps the latest lines, for who asks what changed lately.
 //! - `panics.rs` sends panics to the log: the standard library would write them to stderr, and wait.
 //! - `sparingly.rs` is for lines that would come once per event in a shortage.
 
 mod filter;
 pub(crate) mod panics;
+pub(crate) mod recent;
 pub(crate) mod sparingly;
 pub(crate) mod writer;
 
@@ -20,6 +22,7 @@ use std::time::Duration;
 use env_logger::{Builder, Target, WriteStyle};
 
 use filter::Filter;
+use recent::Keeping;
 use writer::{LogWriter, Output};
 
 /// What the last lines get to be written in when the process ends.
@@ -70,7 +73,10 @@ pub fn start() -> io::Result<Logging> {
     let mut builder = Builder::new();
     builder.parse_filters(&filter.spec).write_style(write_style());
     builder.target(Target::Pipe(Box::new(writer.clone())));
-    builder.try_init().map_err(io::Error::other)?;
+    let logger = builder.build();
+    let most = logger.filter().max(log::LevelFilter::Info);
+    log::set_boxed_logger(Box::new(Keeping(logger))).map_err(io::Error::other)?;
+    log::set_max_level(most);
     // Nobody else can have set it: there is one logger.
     let _ = WRITER.set(writer.clone());
     panics::send_to_log();
@@ -101,6 +107,11 @@ pub(crate) fn insist(text: &str) {
     } else if let Some(writer) = WRITER.get() {
         writer.send(format!("reverse-proxy: {text}\n").into_bytes());
     }
+}
+
+/// Lines of the log that could not be written in time.
+pub(crate) fn lost() -> u64 {
+    WRITER.get().map_or(0, LogWriter::lost)
 }
 
 /// Waits until what was logged is written, for at most half a second. For what ends the process on the spot.

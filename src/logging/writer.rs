@@ -64,6 +64,15 @@ struct Waiting {
     bytes: AtomicUsize,
     /// Lines that were dropped, and of which nobody was told. Raised by everybody, taken by the thread.
     lost: AtomicU64,
+    /// All that ever were.
+    all_lost: AtomicU64,
+}
+
+impl Waiting {
+    fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+        self.all_lost.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 impl LogWriter {
@@ -92,13 +101,18 @@ impl LogWriter {
         let length = lines.len();
         if self.waiting.bytes.fetch_add(length, Ordering::Relaxed) + length > MAX_BYTES {
             self.waiting.bytes.fetch_sub(length, Ordering::Relaxed);
-            self.waiting.lost.fetch_add(count(&lines), Ordering::Relaxed);
+            self.waiting.lose(count(&lines));
         } else if let Err(refused) = self.messages.try_send(Message::Lines(lines))
             && let Message::Lines(lines) = refused.into_inner()
         {
             self.waiting.bytes.fetch_sub(length, Ordering::Relaxed);
-            self.waiting.lost.fetch_add(count(&lines), Ordering::Relaxed);
+            self.waiting.lose(count(&lines));
         }
+    }
+
+    /// Lines that were ever lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.waiting.all_lost.load(Ordering::Relaxed)
     }
 
     /// Has the output opened anew, behind what was handed over before. Never waits: one that finds no room is one of many.
@@ -179,7 +193,7 @@ impl<O: Output> Thread<O> {
         self.since_told += batch.len();
         if let Err((left, error)) = self.write_whole(&batch) {
             let left = batch.get(batch.len() - left..).unwrap_or_default();
-            self.waiting.lost.fetch_add(count(left), Ordering::Relaxed);
+            self.waiting.lose(count(left));
             self.out.failed(&error);
         }
         if self.since_told > MAX_BYTES {

@@ -83,6 +83,11 @@ impl Route {
         self.line.join(wake)
     }
 
+    /// Exchanges that wait for a backend.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.waiting()
+    }
+
     /// Why there is no backend at all.
     pub(crate) fn nobody(&self) -> Cause {
         if self.group.load().backends.is_empty() { Cause::NameNotResolved } else { Cause::NoHealthyBackend }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::accept::ConnectionPlace;
 use super::mailbox::Load;
+use super::report::WorkerLoad;
 use crate::access_log::{Entry, Lines};
 use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
@@ -84,7 +85,7 @@ impl Client {
     }
 
     /// Does all that can be done without waiting, within the budget of one turn.
-    pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> Outcome {
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, load: &WorkerLoad) -> Outcome {
         loop {
             if let Some(exchange) = &mut self.exchange {
                 match exchange.advance(&mut self.connection, cx) {
@@ -97,7 +98,7 @@ impl Client {
                         }
                     }
                 }
-            } else if let Some(outcome) = self.advance_between(cx) {
+            } else if let Some(outcome) = self.advance_between(cx, load) {
                 return outcome;
             }
         }
@@ -113,7 +114,7 @@ impl Client {
         None
     }
 
-    fn advance_between(&mut self, cx: &mut Context<'_>) -> Option<Outcome> {
+    fn advance_between(&mut self, cx: &mut Context<'_>, load: &WorkerLoad) -> Option<Outcome> {
         if self.connection.stream.is_broken() || !self.connection.send_owed() {
             return Some(Outcome::Close);
         }
@@ -137,6 +138,7 @@ impl Client {
             Step::Wait | Step::Again => return Some(Outcome::Again),
             Step::Close => return Some(Outcome::Close),
             Step::Request(head) => {
+                load.note_exchange();
                 self.exchange = Some(Box::new(Exchange::new(head, &self.connection, cx)));
             }
             Step::Refuse(cause) => {

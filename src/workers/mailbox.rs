@@ -10,12 +10,17 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::Socket;
 
 use super::accept::ConnectionPlace;
+use super::report::{Ask, WorkerLoad};
 use crate::downstream::listener::Entrance;
 use crate::exchange::queued::Wakeup;
-use crate::net::poller::{Poller, Token};
+use crate::exchange::sight::Sight;
+use crate::net::poller::{Poller, Token, Waker};
 
 /// Connections that may have been dealt to a worker and not taken in by it. It takes in 64 in each turn.
 const ROOM: usize = 1024;
+
+/// Questions that may wait for a worker: who asks more often gets no answer.
+const ASKS: usize = 4;
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -45,6 +50,16 @@ pub(super) struct Mailbox {
     wakeup: Wakeup,
     /// Connections of the worker. A hint for who deals them out: `Relaxed`.
     load: Arc<AtomicUsize>,
+    enquiry: Enquiry,
+}
+
+/// The side of those who want to know how the worker is. It does not keep the worker from ending.
+#[derive(Clone, Debug)]
+pub(super) struct Enquiry {
+    asks: Sender<Ask>,
+    waker: Waker,
+    load: Arc<AtomicUsize>,
+    report: Arc<WorkerLoad>,
 }
 
 /// The worker's side.
@@ -53,6 +68,8 @@ pub(super) struct Inbox {
     /// Bounded: who deals out waits while it is full, and then so do clients in the backlog.
     pub(super) connections: Receiver<Accepted>,
     pub(super) drain: Receiver<Instant>,
+    pub(super) asks: Receiver<Ask>,
+    pub(super) report: Arc<WorkerLoad>,
     /// At most one for each exchange that waits for a backend.
     pub(super) tokens: Receiver<Token>,
     pub(super) wakeup: Wakeup,
@@ -65,8 +82,20 @@ impl Mailbox {
         let (drain, from_main) = bounded(1);
         let (tokens, from_others) = unbounded();
         let wakeup = Wakeup { tokens, waker: poller.waker() };
-        let mailbox = Self { connections, drain, wakeup: wakeup.clone(), load: Arc::default() };
-        let inbox = Inbox { connections: from_accept, drain: from_main, tokens: from_others, wakeup };
+        let (asks, from_curious) = bounded(ASKS);
+        let report: Arc<WorkerLoad> = Arc::default();
+        let load = Arc::default();
+        let enquiry =
+            Enquiry { asks, waker: poller.waker(), load: Arc::clone(&load), report: Arc::clone(&report) };
+        let mailbox = Self { connections, drain, wakeup: wakeup.clone(), load, enquiry };
+        let inbox = Inbox {
+            connections: from_accept,
+            drain: from_main,
+            asks: from_curious,
+            report,
+            tokens: from_others,
+            wakeup,
+        };
         Ok((mailbox, inbox, poller))
     }
 
@@ -91,6 +120,10 @@ impl Mailbox {
         self.wakeup.waker.wake();
     }
 
+    pub(super) fn enquiry(&self) -> &Enquiry {
+        &self.enquiry
+    }
+
     /// Makes the worker look around.
     pub(super) fn wake(&self) {
         self.wakeup.waker.wake();
@@ -107,5 +140,25 @@ impl Mailbox {
     pub(super) fn drain(&self, deadline: Instant) {
         let _ = self.drain.try_send(deadline);
         self.wakeup.waker.wake();
+    }
+}
+
+impl Enquiry {
+    /// Asks the worker for the oldest `most` of its exchanges. Where the answer comes; it may not.
+    pub(super) fn ask(&self, most: usize) -> Receiver<Vec<Sight>> {
+        let (reply, answer) = bounded(1);
+        if self.asks.try_send(Ask { most, reply }).is_ok() {
+            self.waker.wake();
+        }
+        answer
+    }
+
+    pub(super) fn report(&self) -> &WorkerLoad {
+        &self.report
+    }
+
+    /// Connections of the worker.
+    pub(super) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
     }
 }

@@ -4,7 +4,9 @@
 mod accept;
 mod client;
 mod mailbox;
+pub(crate) mod report;
 mod turns;
+pub(crate) mod watch;
 mod worker;
 
 use std::io;
@@ -17,6 +19,7 @@ use crate::downstream::listener::{Change, Listener};
 use crate::exchange::gateway::Gateway;
 use accept::Accept;
 use mailbox::Mailbox;
+use watch::Watch;
 use worker::Worker;
 
 /// The running engine. Dropping it ends and joins its threads, and cuts what is under way.
@@ -50,13 +53,18 @@ impl Workers {
             let gateway = Arc::clone(gateway);
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || Worker::new(poller, inbox, gateway).run())?;
+                .spawn(move || Worker::new(number, poller, inbox, gateway).run())?;
             engine.workers.push(Running { mailbox, thread });
         }
         let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
         engine.accept =
             Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(&gateway.counters))?);
         Ok(engine)
+    }
+
+    /// For who wants to know how they are.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { enquiries: self.workers.iter().map(|worker| worker.mailbox.enquiry().clone()).collect() }
     }
 
     /// After a reload: who sleeps lets go of the snapshot before.
@@ -109,6 +117,7 @@ mod tests {
     use arc_swap::ArcSwap;
 
     use super::*;
+    use crate::config::Config;
     use crate::counters::Counters;
     use crate::downstream::listener::Entrance;
     use crate::exchange::gateway::Places;
@@ -116,12 +125,20 @@ mod tests {
 
     pub(super) fn gateway() -> Arc<Gateway> {
         Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &ServerConfig::default(), &[], None)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(
+                1,
+                &Config::for_tests(),
+                &[],
+                None,
+                &Arc::default(),
+            )),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),
             via: String::new(),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            in_use: Arc::default(),
         })
     }
 

@@ -12,6 +12,7 @@ use crossbeam_channel::TryRecvError;
 
 use super::client::{Client, Outcome};
 use super::mailbox::{Accepted, Inbox};
+use super::report::Ask;
 use super::turns;
 use crate::access_log::Lines;
 use crate::downstream::connection::Connection;
@@ -35,6 +36,9 @@ const HANDSHAKE_STEPS: usize = 8;
 /// What a worker's thread owns.
 #[derive(Debug)]
 pub(super) struct Worker {
+    number: usize,
+    /// When the turn began.
+    woke: Instant,
     inbox: Inbox,
     poller: Rc<Poller>,
     gateway: Arc<Gateway>,
@@ -61,9 +65,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(poller: Poller, inbox: Inbox, gateway: Arc<Gateway>) -> Self {
+    pub(super) fn new(number: usize, poller: Poller, inbox: Inbox, gateway: Arc<Gateway>) -> Self {
         let poller = Rc::new(poller);
         Self {
+            number,
+            woke: Instant::now(),
             upstreams: Upstreams::new(Rc::clone(&poller)),
             poller,
             inbox,
@@ -101,6 +107,7 @@ impl Worker {
             turns::poller_failed("the connections of a worker can't go on", &error);
         }
         let now = Instant::now();
+        self.woke = now;
         self.take_snapshot();
         for event in events.iter() {
             self.note(event);
@@ -139,14 +146,20 @@ impl Worker {
     /// How long nothing needs to be looked at.
     fn patience(&mut self) -> Option<Duration> {
         let now = Instant::now();
+        self.inbox.report.note_turn(now.saturating_duration_since(self.woke));
         let swept = self.upstreams.sweep(now);
         if !self.turns.is_empty() {
             return Some(Duration::ZERO);
         }
         self.poller.about_to_sleep();
-        let Inbox { connections, tokens, drain, .. } = &self.inbox;
+        let Inbox { connections, tokens, drain, asks, .. } = &self.inbox;
         let is_current = Arc::ptr_eq(&self.snapshot, &self.gateway.snapshot.load());
-        if !connections.is_empty() || !tokens.is_empty() || !drain.is_empty() || !is_current {
+        if !connections.is_empty()
+            || !tokens.is_empty()
+            || !drain.is_empty()
+            || !asks.is_empty()
+            || !is_current
+        {
             return Some(Duration::ZERO);
         }
         if self.end_at.is_some() && !self.is_last {
@@ -199,11 +212,33 @@ impl Worker {
         while let Ok(token) = self.inbox.tokens.try_recv() {
             self.give_turn(token);
         }
+        while let Ok(ask) = self.inbox.asks.try_recv() {
+            self.answer(&ask, now);
+        }
         if let Ok(end_at) = self.inbox.drain.try_recv() {
             self.end_at = Some(end_at);
             // Those that are idle have less time from now on.
             self.give_all_a_turn();
         }
+    }
+
+    /// Says what it carries, the oldest first.
+    fn answer(&mut self, ask: &Ask, now: Instant) {
+        let mut found: Vec<(Instant, Token)> = Vec::new();
+        for token in self.clients.tokens() {
+            if let Some(exchange) = self.clients.get_mut(token).and_then(|client| client.exchange.as_ref()) {
+                found.push((exchange.began(), token));
+            }
+        }
+        found.sort_unstable();
+        found.truncate(ask.most);
+        let sights = found.into_iter().filter_map(|(_, token)| {
+            let client = self.clients.get_mut(token)?;
+            Some(client.exchange.as_ref()?.sight(self.number, &client.connection, now))
+        });
+        let sights = sights.collect();
+        // Fails only if nobody waits for it any more.
+        let _ = ask.reply.try_send(sights);
     }
 
     fn admit(&mut self, accepted: Accepted, now: Instant) {
@@ -283,7 +318,7 @@ impl Worker {
             wakeup: &self.inbox.wakeup,
             budget: TURN,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| client.advance(&mut cx)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| client.advance(&mut cx, &self.inbox.report)));
         match outcome {
             Ok(Outcome::Again) => self.give_turn(token),
             Ok(Outcome::Close) => drop(self.clients.remove(token)),

@@ -164,6 +164,12 @@ impl TestProxy {
         self.running().local_addrs().to_vec()
     }
 
+    /// The address of the admin listener.
+    #[cfg(feature = "admin")]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.running().admin_addr().and_then(reverse_proxy::config::ListenAddr::tcp)
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> &Counters {
         self.running().counters()

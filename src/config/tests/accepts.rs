@@ -42,6 +42,7 @@ balancing_algorithm = "least_connections"
             listen_addrs: vec![listen("127.0.0.1:3000")],
             listen_mode: None,
             access_log: None,
+            admin: None,
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             front: FrontConfig::default(),

@@ -56,6 +56,7 @@ fn defaults_are_as_documented() {
         "workers",
         "trusted_proxies",
         "path",
+        "listen_addr",
         "hosts",
         "name",
         "sticky_cookie",

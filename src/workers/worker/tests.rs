@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{BackendAddr, BackendConfig, RouteConfig, ServerConfig};
+use crate::config::{BackendAddr, BackendConfig, Config, RouteConfig, ServerConfig};
 use crate::counters::Counters;
 use crate::downstream::listener::Entrance;
 use crate::exchange::gateway::Places;
@@ -21,14 +21,14 @@ use crate::workers::accept::ConnectionPlace;
 use crate::workers::mailbox::Mailbox;
 use crate::workers::tests::gateway;
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything here takes; proptest looks for a smaller case that takes as long.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Else the drain would take all of its time.
 #[test]
 fn who_falls_asleep_notices_that_nobody_else_will_come() {
     let (mailbox, inbox, poller) = Mailbox::new().unwrap();
-    let mut worker = Worker::new(poller, inbox, gateway());
+    let mut worker = Worker::new(0, poller, inbox, gateway());
     mailbox.drain(Instant::now() + Duration::from_secs(3600));
     worker.read_mail(Instant::now());
     // The worker is awake: nobody has to wake it.
@@ -125,15 +125,23 @@ impl Stage {
         }
         let route = Arc::new(Route::build(&config).unwrap());
         let gateway = Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &server, &[Arc::clone(&route)], None)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(
+                1,
+                &Config { server, ..Config::for_tests() },
+                &[Arc::clone(&route)],
+                None,
+                &Arc::default(),
+            )),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
             exchanges: Places::new(5),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            in_use: Arc::default(),
         });
         let (mailbox, inbox, poller) = Mailbox::new().unwrap();
-        let worker = Worker::new(poller, inbox, gateway);
+        let worker = Worker::new(0, poller, inbox, gateway);
         Self { worker, mailbox, route, listener, clients: Vec::new(), backends: Vec::new() }
     }
 
@@ -266,6 +274,21 @@ proptest! {
         }
         stage.end();
     }
+}
+
+/// One that has ended its side before, so that only its hanging up is news.
+#[test]
+fn a_client_that_leaves_a_tunnel_takes_it_along() {
+    let mut stage = Stage::new(false);
+    for event in [
+        Event::Come,
+        Event::Send(0, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
+        Event::Answer(0, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
+        Event::HalfClose(0),
+    ] {
+        stage.play(&event);
+    }
+    stage.end();
 }
 
 /// The same, whatever else a client has said: it gets an answer, or the end of its connection.
