@@ -108,6 +108,8 @@ mod request_head {
             host: &host,
             client: &client,
             trusted: false,
+            secured: false,
+            port: Some(80),
             upgrade: false,
             via: "reverse-proxy",
             request_id: b"0123456789abcdef0123456789abcdef",

@@ -31,6 +31,10 @@ pub struct Counters {
     pub reloads: AtomicU64,
     /// Reloads that changed nothing, because something was wrong.
     pub reloads_failed: AtomicU64,
+    /// TLS handshakes with clients that were made.
+    pub handshakes: AtomicU64,
+    /// Those that came to nothing, because of either side or of time; not those of clients that hung up without a word.
+    pub handshakes_failed: AtomicU64,
     /// Lines of the access log that could not be written in time.
     pub access_log_lost: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],

@@ -174,12 +174,13 @@ fn describe(request: &Request, name: &str, body_bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ListenAddr;
 
     #[test]
     fn the_configuration_is_valid() {
         let backend = SocketAddr::from(([127, 0, 0, 1], 8001));
         let config = config(ADDR, &[backend, SocketAddr::from(([127, 0, 0, 1], 8002))]).unwrap();
-        assert_eq!(config.listen_addrs, [ADDR.into()]);
+        assert_eq!(config.listen_addrs, [ListenAddr::from(ADDR).into()]);
         assert_eq!(config.routes[0].backends.len(), 2);
         assert!(config.routes[0].health_check.is_some());
     }

@@ -33,6 +33,7 @@
 //! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
+//! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
 //! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
 //!
 //! # Locks
@@ -43,11 +44,12 @@
 //! # Modules, in reading order
 //!
 //! [`config`] what the operator says · [`daemon`] what `main` runs · [`proxy`] builds and ends everything · [`reload`] puts
-//! another configuration to work, as a `snapshot` · [`http`] messages, no sockets · `net` sockets, no
-//! messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
-//! a backend · `exchange` one request from stage to stage · [`explain`] what would become of one · `workers` the threads ·
-//! `classic` the other engine · [`health`] probes · `access_log` one line about each exchange · `admin` what an operator can
-//! ask · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
+//! another configuration to work, as a `snapshot` · `front` TLS with clients and what else comes before any route, `renewal`
+//! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients ·
+//! [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing a backend · `exchange` one request from
+//! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
+//! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
+//! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `demo` a first look.
 
 #![cfg_attr(
@@ -73,6 +75,7 @@ pub mod error;
 mod exchange;
 pub mod explain;
 mod file_limit;
+mod front;
 pub mod health;
 pub mod http;
 #[cfg(feature = "admin")]
@@ -84,6 +87,7 @@ mod net;
 mod process_info;
 pub mod proxy;
 pub mod reload;
+mod renewal;
 pub mod route;
 pub mod routing;
 mod service_manager;

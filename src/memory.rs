@@ -11,6 +11,9 @@ const LOG: usize = 4 << 20;
 const FIXED: usize = 8 << 20;
 /// What a connection is made of beside its buffers, and what the allocator adds.
 const CONNECTION: usize = 2 * 1024;
+/// What TLS adds to a connection: its state, a record that has not come whole, one that has and was not read, and one that
+/// was not sent.
+const TLS: usize = 8 * 1024 + 3 * 17 * 1024;
 /// What an exchange is made of beside its buffers: its state, and its head taken apart.
 const EXCHANGE: usize = 8 * 1024;
 
@@ -30,12 +33,13 @@ impl Memory {
         let server = &config.server;
         let head = server.max_header_bytes.get();
         let clients = server.max_connections.get();
+        let tls = if config.listen_addrs.iter().any(|listen| listen.tls) { TLS } else { 0 };
         let carried = server.max_exchanges.get().min(clients);
         // The request as it was collected, and once more where the backend takes none of it; the answer's head and one read
         // beyond it, or what the client does not take of both.
         let exchange = EXCHANGE + 2 * (head + COLLECT) + 2 * (MAX_HEAD + READ);
         Self {
-            connections: clients.saturating_mul(CONNECTION + head + READ),
+            connections: clients.saturating_mul(CONNECTION + tls + head + READ),
             exchanges: carried.saturating_mul(exchange),
             fixed: FIXED + LOG + server.workers.get().saturating_mul(BUFFERS),
         }

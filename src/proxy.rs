@@ -12,14 +12,18 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::access_log::AccessLog;
-use crate::config::{AccessLogConfig, AccessLogTo, Config, ListenAddr, RouteConfig, ServerConfig};
+use crate::config::{
+    AccessLogConfig, AccessLogTo, Config, ListenAddr, ListenConfig, RouteConfig, ServerConfig,
+};
 use crate::counters::Counters;
-use crate::downstream::listener::{self, Change, Listener};
+use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::exchange::gateway::{self, Gateway, Places};
 use crate::file_limit::{self, Needs};
+use crate::front::Front;
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
 use crate::reload::{LastReload, ReloadOutcome};
+use crate::renewal::Renewal;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::upkeep::{SharedLookup, Upkeep};
@@ -47,6 +51,8 @@ pub enum StartError {
     Thread(io::Error),
     /// Signals could not be taken over.
     Signals(io::Error),
+    /// TLS towards clients can't be had.
+    Tls(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -91,6 +97,7 @@ impl fmt::Display for StartError {
             }
             Self::Backend(error) => write!(f, "cannot use a backend: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Tls(error) => write!(f, "cannot speak TLS to clients: {error}"),
             Self::Signals(error) => write!(f, "cannot take over signals: {error}"),
         }
     }
@@ -119,6 +126,7 @@ pub struct Proxy {
     pub(crate) engine: Running,
     pub(crate) health: Vec<Checked>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) renewal: Renewal,
     pub(crate) last_reload: Arc<LastReload>,
     /// The last to end: it tells of the drain.
     #[cfg(feature = "admin")]
@@ -129,9 +137,10 @@ pub struct Proxy {
 #[derive(Clone, Debug)]
 pub(crate) struct Listening {
     /// As the configuration has it. `None`: a socket that was passed and fits no address in it.
-    pub asked: Option<ListenAddr>,
+    pub asked: Option<ListenConfig>,
     /// With the port the system has chosen.
     pub addr: ListenAddr,
+    pub entrance: Entrance,
 }
 
 /// The health thread of a route.
@@ -207,9 +216,18 @@ impl Proxy {
         let counters = Arc::new(Counters::default());
         let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
         let access_log = config.access_log.as_ref().map(|log| open_access_log(log, &counters)).transpose()?;
+        let max_clients = file_limit::share_out(&Needs::of(&config));
+        Memory::of(&config).log();
+        let listeners = listener::open(&config.listen_addrs, config.listen_mode)
+            .map_err(|(addr, error)| StartError::Listen(addr, error))?;
+        let entrances = listeners.iter().map(|listener| listener.entrance);
+        let front = Front::new(&config, config.server.workers, entrances, None).map_err(StartError::Tls)?;
+        let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         let in_use = Arc::default();
         let gateway = Arc::new(Gateway {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(1, &config, &routes, access_log, &in_use)),
+            snapshot: ArcSwap::from_pointee(
+                Snapshot::new(1, &config, &routes, access_log, &in_use).with_front(front),
+            ),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
@@ -218,10 +236,6 @@ impl Proxy {
             leaving: AtomicBool::new(false),
             in_use,
         });
-        let max_clients = file_limit::share_out(&Needs::of(&config));
-        Memory::of(&config).log();
-        let listeners = listener::open(&config.listen_addrs, config.listen_mode)
-            .map_err(|(addr, error)| StartError::Listen(addr, error))?;
         // They come in the order of the file, and then those that were passed beside it.
         let listening: Vec<Listening> = listeners
             .iter()
@@ -229,6 +243,7 @@ impl Proxy {
             .map(|(n, listener)| Listening {
                 asked: config.listen_addrs.get(n).cloned(),
                 addr: listener.addr.clone(),
+                entrance: listener.entrance,
             })
             .collect();
         // Each ends when dropped: what cannot be started takes along what was.
@@ -255,8 +270,9 @@ impl Proxy {
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
-        for Listening { addr, .. } in &listening {
-            log::info!("listening addr={addr} engine={}", config.server.engine);
+        for Listening { addr, entrance, .. } in &listening {
+            let tls = if entrance.tls { " tls=true" } else { "" };
+            log::info!("listening addr={addr} engine={}{tls}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());
@@ -271,6 +287,7 @@ impl Proxy {
             engine,
             health,
             upkeep,
+            renewal,
             last_reload,
             #[cfg(feature = "admin")]
             admin,
@@ -366,6 +383,7 @@ impl Proxy {
             checked.checker.stop();
         }
         self.upkeep.stop();
+        self.renewal.stop();
     }
 }
 
@@ -387,7 +405,7 @@ pub(crate) fn open_access_log(
 
 #[cfg(feature = "admin")]
 fn start_admin(config: &AdminConfig, view: &View) -> Result<Admin, StartError> {
-    let listener = listener::open_one(&config.listen_addr, Some(config.socket_mode))
+    let listener = listener::open_one(&config.listen_addr.clone().into(), Some(config.socket_mode))
         .map_err(|error| StartError::Listen(config.listen_addr.clone(), error))?;
     let admin = Admin::start(listener, view).map_err(StartError::Thread)?;
     log::info!("admin listening addr={}", admin.addr());

@@ -9,8 +9,9 @@ use std::time::SystemTime;
 
 use crate::access_log::AccessLog;
 use crate::config::{AdminConfig, Config, ListenAddr, RouteConfig, ServerConfig};
-use crate::downstream::listener::{self, Change};
+use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
+use crate::front::Front;
 use crate::health::checker::HealthChecker;
 use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log};
 use crate::route::Route;
@@ -105,12 +106,17 @@ impl Proxy {
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
         let access_log = self.access_log_after(config, &before)?;
         let (change, listening) = self.listeners_after(config)?;
+        let entrances = listening.iter().map(|listening| listening.entrance);
+        let workers = self.started_with.workers;
+        let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
         // Each ends when dropped.
         let new_checkers = self.new_checkers(&routes).map_err(StartError::Thread)?;
+        self.renewal.change(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
         self.upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         // From here on nothing fails.
-        let snapshot = Snapshot::new(reloaded.snapshot, config, &routes, access_log, &self.gateway.in_use);
+        let snapshot = Snapshot::new(reloaded.snapshot, config, &routes, access_log, &self.gateway.in_use)
+            .with_front(front);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
@@ -188,23 +194,33 @@ impl Proxy {
     fn listeners_after(&self, config: &Config) -> Result<(Change, Vec<Listening>), StartError> {
         let max_connections = file_limit::share_out(&Needs::of(config));
         let mut left: Vec<&Listening> = self.listening.iter().collect();
-        let (mut added, mut listening) = (Vec::new(), Vec::new());
-        for addr in &config.listen_addrs {
-            let is_it = |one: &&Listening| one.asked.as_ref() == Some(addr) || one.addr == *addr;
-            if let Some(place) = left.iter().position(is_it) {
-                let Listening { addr: bound, .. } = left.remove(place);
-                listening.push(Listening { asked: Some(addr.clone()), addr: bound.clone() });
+        let (mut added, mut changed, mut listening) = (Vec::new(), Vec::new(), Vec::new());
+        for asked in &config.listen_addrs {
+            let is_same = |one: &&Listening| one.asked.as_ref() == Some(asked);
+            let is_it = |one: &&Listening| {
+                one.asked.as_ref().is_some_and(|one| one.addr == asked.addr) || one.addr == asked.addr
+            };
+            // Of several free ports, the one that was asked for in the same way.
+            let place = left.iter().position(is_same).or_else(|| left.iter().position(is_it));
+            if let Some(place) = place {
+                let Listening { addr, entrance: before, .. } = left.remove(place);
+                let entrance = Entrance::new(addr, asked);
+                if entrance != *before {
+                    changed.push((addr.clone(), entrance));
+                }
+                listening.push(Listening { asked: Some(asked.clone()), addr: addr.clone(), entrance });
                 continue;
             }
-            let listener = listener::open_one(addr, config.listen_mode)
-                .map_err(|error| StartError::Listen(addr.clone(), error))?;
-            listening.push(Listening { asked: Some(addr.clone()), addr: listener.addr.clone() });
+            let listener = listener::open_one(asked, config.listen_mode)
+                .map_err(|error| StartError::Listen(asked.addr.clone(), error))?;
+            let Listener { addr, entrance, .. } = &listener;
+            listening.push(Listening { asked: Some(asked.clone()), addr: addr.clone(), entrance: *entrance });
             added.push(listener);
         }
         let (removed, passed): (Vec<_>, Vec<_>) = left.into_iter().partition(|one| one.asked.is_some());
         listening.extend(passed.into_iter().cloned());
         let removed: Vec<ListenAddr> = removed.into_iter().map(|one| one.addr.clone()).collect();
-        Ok((Change { added, removed, max_connections }, listening))
+        Ok((Change { added, changed, removed, max_connections }, listening))
     }
 
     /// A checker for each route that has a health check and is not as it was.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::access_log::AccessLog;
 use crate::config::{AdminConfig, Config, IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
+use crate::front::Front;
 use crate::http::head::HeadLimits;
 use crate::route::Route;
 use crate::routing::RouteTable;
@@ -18,6 +19,7 @@ pub(crate) struct Snapshot {
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
     pub limits: Limits,
+    pub front: Front,
     pub access_log: Option<Arc<AccessLog>>,
     pub admin: Option<AdminConfig>,
     _in_use: InUse,
@@ -49,10 +51,18 @@ impl Snapshot {
             routes: RouteTable::new(routes.iter().map(entry).collect()),
             trusted: config.server.trusted_proxies.clone(),
             limits: limits(&config.server),
+            front: Front::default(),
             access_log,
             admin: config.admin.clone(),
             _in_use: InUse(Arc::clone(in_use)),
         }
+    }
+
+    /// With what is said to clients before any route is asked.
+    pub(crate) fn with_front(mut self, front: Front) -> Self {
+        self.limits.handshake_timeout = front.handshake_timeout;
+        self.front = front;
+        self
     }
 
     /// All routes, in the order of the file.
@@ -64,6 +74,8 @@ impl Snapshot {
 fn limits(server: &ServerConfig) -> Limits {
     Limits {
         head: head_limits(server),
+        // Told by the front.
+        handshake_timeout: server.header_timeout,
         header_timeout: server.header_timeout,
         keepalive_timeout: server.keepalive_timeout,
         read_timeout: server.read_timeout,

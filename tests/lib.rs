@@ -83,6 +83,8 @@ mod support;
 mod survival;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(feature = "tls", target_os = "linux"))]
+mod tls_front;
 mod trailers;
 #[cfg(unix)]
 mod unix;

@@ -10,7 +10,7 @@ use reverse_proxy::http::hop_by_hop::crosses;
 use reverse_proxy::http::response_head::{
     MAX_FIELDS, MAX_HEAD, ResponseFraming, ResponseHead, ResponseScan, scan,
 };
-use reverse_proxy::http::response_out::{Delimited, write_response_head};
+use reverse_proxy::http::response_out::{Added, Delimited, write_response_head};
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
@@ -135,7 +135,8 @@ fn check_written(head: &ResponseHead, method: &Method) {
         ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
     };
     let mut out = Vec::new();
-    write_response_head(&mut out, head, to, Version::Http11, true, None);
+    let added = Added { request_id: b"id", cookie: None, hsts: None };
+    write_response_head(&mut out, head, to, Version::Http11, true, &added);
     let out = Bytes::from(out);
     assert_eq!(scan(&out, 0), ResponseScan::Complete { len: out.len() });
     let again = ResponseHead::parse(&out, method).expect("what is written for a client is no head");

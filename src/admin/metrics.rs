@@ -231,6 +231,10 @@ impl View {
         families.gauges(("reverse_proxy_worker_longest_turn", help, Some(Unit::Seconds)), longest)?;
         let counters = &self.gateway.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let help = "TLS handshakes with clients that were made.";
+        families.counter("reverse_proxy_tls_handshakes", help, load(&counters.handshakes))?;
+        let help = "TLS handshakes with clients that came to nothing.";
+        families.counter("reverse_proxy_tls_handshakes_failed", help, load(&counters.handshakes_failed))?;
         let help = "Exchanges that panicked: defects of the proxy.";
         families.counter("reverse_proxy_panics", help, load(&counters.panics))?;
         families.counter("reverse_proxy_reloads", "Reloads that went well.", load(&counters.reloads))?;

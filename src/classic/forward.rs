@@ -230,6 +230,8 @@ impl<'a> Forward<'a> {
             peer: client.address(),
             forwarded_for: &forwarded_for,
             trusted: &self.snapshot.trusted,
+            secured: false,
+            port: None,
             upgrade: false,
             via: &self.gateway.via,
             request_id: self.record.id.as_bytes(),
@@ -304,7 +306,7 @@ impl<'a> Forward<'a> {
             .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
-        let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref() };
+        let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };
         write_response_head(&mut out, &head, to, self.head.version, keep_alive, &added);
         self.answered = Some(head.status);
         let now = Instant::now();

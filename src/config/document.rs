@@ -123,11 +123,11 @@ impl<'a> Document<'a> {
     /// Checks the tables in `value`. False when it is not of the kind that holds them.
     fn check_nested(&self, value: &mut DeValue<'_>, nested: &Nested, path: &str, found: &mut Found) -> bool {
         match (nested, value) {
-            (Nested::One(known), DeValue::Table(table)) => {
+            (Nested::One(known) | Nested::Perhaps(known), DeValue::Table(table)) => {
                 self.check_table(table, known, path, found);
                 true
             }
-            (Nested::Many(known) | Nested::Among(known), DeValue::Array(array)) => {
+            (Nested::Many(known) | Nested::Among(known) | Nested::Perhaps(known), DeValue::Array(array)) => {
                 let mut all_tables = true;
                 for (n, element) in array.iter_mut().enumerate() {
                     match element.get_mut() {
@@ -137,9 +137,9 @@ impl<'a> Document<'a> {
                         _ => all_tables = false,
                     }
                 }
-                all_tables || matches!(nested, Nested::Among(_))
+                all_tables || !matches!(nested, Nested::Many(_))
             }
-            _ => false,
+            (nested, _) => matches!(nested, Nested::Perhaps(_)),
         }
     }
 

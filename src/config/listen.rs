@@ -30,7 +30,9 @@ impl ListenAddr {
     pub(super) fn is_reached_by(&self, backend: &BackendAddr) -> bool {
         match (self, backend) {
             (Self::Unix(own), BackendAddr::Unix(path)) => own == path,
-            (Self::Tcp(own), BackendAddr::Tcp { host, port }) if own.port() == *port => {
+            (Self::Tcp(own), BackendAddr::Tcp { host, port } | BackendAddr::Https { host, port })
+                if own.port() == *port =>
+            {
                 let ip = match host.as_str() {
                     "localhost" => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
                     host => host.parse().ok(),
@@ -126,7 +128,11 @@ fn what_is_wrong(text: &str) -> String {
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let authority = rest.split('/').next().unwrap_or_default();
-        let tls = if scheme == "https" { ", and TLS is not spoken to clients" } else { "" };
+        let tls = if scheme == "https" {
+            ", and TLS takes a table, { addr = \"ip:port\", tls = true }"
+        } else {
+            ""
+        };
         return format!("begins with a scheme{tls}; {}", write_instead(authority));
     }
     if text.starts_with('/') {
@@ -135,7 +141,7 @@ fn what_is_wrong(text: &str) -> String {
     if let Some((first, rest)) = text.trim().split_once(char::is_whitespace) {
         let rest = rest.trim();
         let tls = rest.split_whitespace().any(|word| matches!(word, "ssl" | "tls" | "https"));
-        let tls = if tls { "; TLS is not spoken to clients" } else { "" };
+        let tls = if tls { "; TLS takes a table, { addr = \"ip:port\", tls = true }" } else { "" };
         return format!("has {rest:?} behind the address{tls}; {}", write_instead(first));
     }
     if text.trim() != text {
@@ -259,9 +265,9 @@ mod tests {
             ("[::]:99999", "the port 99999", "65535"),
             ("localhost:99999", "the port 99999", "65535"),
             (":99999", "the port 99999", "65535"),
-            ("[::]:443 ssl", "\"ssl\" behind the address; TLS is not spoken", "write \"[::]:443\""),
-            ("[::]:443 ssl http2", "TLS is not spoken", "write \"[::]:443\""),
-            ("443 ssl", "TLS is not spoken", "ip:port"),
+            ("[::]:443 ssl", "\"ssl\" behind the address; TLS takes a table", "write \"[::]:443\""),
+            ("[::]:443 ssl http2", "TLS takes a table", "write \"[::]:443\""),
+            ("443 ssl", "TLS takes a table", "ip:port"),
             (
                 "127.0.0.1:80 default_server",
                 "\"default_server\" behind the address",
@@ -269,7 +275,7 @@ mod tests {
             ),
             (" 127.0.0.1:80", "a space", "write \"127.0.0.1:80\""),
             ("http://127.0.0.1:80", "begins with a scheme", "write \"127.0.0.1:80\""),
-            ("https://127.0.0.1:80/", "TLS is not spoken", "write \"127.0.0.1:80\""),
+            ("https://127.0.0.1:80/", "TLS takes a table", "write \"127.0.0.1:80\""),
             ("http://example.com", "begins with a scheme", "ip:port"),
             ("127.0.0.1:80/app", "has a path", "write \"127.0.0.1:80\""),
             ("/run/http.sock", "is a path", "\"unix:/run/http.sock\""),

@@ -9,9 +9,11 @@ mod access_log;
 mod addr;
 mod admin;
 mod balancing;
+mod certificate;
 mod document;
 mod error;
 mod expect;
+mod front;
 mod listen;
 mod network;
 mod raw;
@@ -37,23 +39,29 @@ pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
 pub use admin::AdminConfig;
 pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
+pub use certificate::CertificateConfig;
+pub(crate) use certificate::Stamps;
 pub use error::{ConfigError, ConfigErrors};
 pub use expect::{Expectation, Expected, STATUSES, client_from};
+pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use network::IpNetworkError;
+pub(crate) use warnings::about_validity;
 pub use written::Written;
 
 /// Everything the proxy is told. A value of this type needs no further checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Addresses to listen on; at least one.
-    pub listen_addrs: Vec<ListenAddr>,
+    pub listen_addrs: Vec<ListenConfig>,
     /// Permissions of the Unix-domain sockets among them; absent = as the umask has it.
     pub listen_mode: Option<u32>,
     /// How long new connections are still served after the signal to stop.
     pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
+    /// TLS towards clients.
+    pub front: FrontConfig,
     /// One line about each exchange; absent = none.
     pub access_log: Option<AccessLogConfig>,
     /// The listener for operators; absent = none.
@@ -283,6 +291,8 @@ pub struct RouteConfig {
     pub preserve_host: bool,
     /// How backends at `https://` are verified.
     pub tls: TlsConfig,
+    /// For how long a browser asks at `https://` alone, once it has come in that way; absent = it is not told to.
+    pub hsts: Option<u64>,
 }
 
 impl RouteConfig {
@@ -320,6 +330,7 @@ impl RouteConfig {
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
             tls: TlsConfig::default(),
+            hsts: None,
         }
     }
 

@@ -40,20 +40,35 @@ pub(super) enum Nested {
     Many(&'static TableKeys),
     /// An array of tables and other things.
     Among(&'static TableKeys),
+    /// One table, an array of tables and other things, or something else.
+    Perhaps(&'static TableKeys),
 }
 
 impl Nested {
     /// What each of the tables may have.
     pub(super) fn keys(&self) -> &'static TableKeys {
         match self {
-            Self::One(keys) | Self::Many(keys) | Self::Among(keys) => keys,
+            Self::One(keys) | Self::Many(keys) | Self::Among(keys) | Self::Perhaps(keys) => keys,
         }
     }
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 10] =
-    [&TOP, &SERVER, &ROUTE, &HEALTH_CHECK, &TLS, &BACKEND, &STICKY_COOKIE, &ACCESS_LOG, &ADMIN, &EXPECT];
+pub(super) const TABLES: [&TableKeys; 13] = [
+    &TOP,
+    &SERVER,
+    &LISTEN,
+    &CERTIFICATE,
+    &FRONT_TLS,
+    &ROUTE,
+    &HEALTH_CHECK,
+    &TLS,
+    &BACKEND,
+    &STICKY_COOKIE,
+    &ACCESS_LOG,
+    &ADMIN,
+    &EXPECT,
+];
 
 pub(super) static TOP: TableKeys = TableKeys {
     name: "the top level, above the first [table]",
@@ -63,6 +78,8 @@ pub(super) static TOP: TableKeys = TableKeys {
         "listen_mode",
         "shutdown_timeout",
         "drain_delay_secs",
+        "certificates",
+        "tls",
         "server",
         "access_log",
         "admin",
@@ -70,6 +87,9 @@ pub(super) static TOP: TableKeys = TableKeys {
         "expect",
     ],
     tables: &[
+        ("listen_addr", Nested::Perhaps(&LISTEN)),
+        ("certificates", Nested::Many(&CERTIFICATE)),
+        ("tls", Nested::One(&FRONT_TLS)),
         ("server", Nested::One(&SERVER)),
         ("access_log", Nested::One(&ACCESS_LOG)),
         ("admin", Nested::One(&ADMIN)),
@@ -98,13 +118,14 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("expectations", "expect"),
         ("test", "expect"),
         ("tests", "expect"),
+        ("certificate", "certificates"),
+        ("certs", "certificates"),
     ],
     absent: &[
-        ("tls", NO_TLS),
-        ("ssl", NO_TLS),
-        ("https", NO_TLS),
-        ("cert", NO_TLS),
-        ("certificate", NO_TLS),
+        ("ssl", WHERE_TLS_IS),
+        ("https", WHERE_TLS_IS),
+        ("cert", WHERE_TLS_IS),
+        ("key", WHERE_TLS_IS),
         ("path", PREFIXES_ARE_IN_ROUTES),
         ("backends", BACKENDS_ARE_IN_ROUTES),
         ("backend", BACKENDS_ARE_IN_ROUTES),
@@ -117,8 +138,8 @@ pub(super) static TOP: TableKeys = TableKeys {
     ],
 };
 
-const NO_TLS: &str = "connections from clients are plain HTTP: for TLS towards them put another proxy in front; tls \
-                      below [[routes]] is for backends at https://";
+const WHERE_TLS_IS: &str = "TLS towards clients is switched on by listen_addr = [{ addr = \"0.0.0.0:443\", tls = true }], with \
+                            cert and key below the line [[certificates]]";
 const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below the line [[routes]]";
 const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
@@ -129,14 +150,21 @@ const NO_REWRITING: &str = "requests are passed on as they are: paths and fields
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
-    /// `ip:port`, `localhost:port` (the IPv4 loopback address), `unix:/path`, or a list of them. Port 0: any free port.
-    pub(super) listen_addr: Option<Spanned<OneOrMany>>,
+    /// `ip:port`, `localhost:port` (the IPv4 loopback address), `unix:/path`, a table, or a list of them. Port 0: any free
+    /// port.
+    pub(super) listen_addr: Option<Spanned<RawListen>>,
     /// Permissions of the sockets at `unix:/path`, in octal. Absent: as the umask has it.
     pub(super) listen_mode: Option<Spanned<String>>,
     /// Seconds that requests in flight get to finish on shutdown; 0 cuts them off at once. Default 10.
     pub(super) shutdown_timeout: Option<Spanned<Seconds>>,
     /// Seconds between the signal to stop and the end of accepting connections. Default 0.
     pub(super) drain_delay_secs: Option<Spanned<Seconds>>,
+    /// What is shown to clients where TLS is spoken. The first is for those who name nobody, or somebody else.
+    #[serde(default)]
+    pub(super) certificates: Vec<Spanned<RawCertificate>>,
+    /// TLS towards clients.
+    #[serde(default)]
+    pub(super) tls: RawFrontTls,
     /// Limits of the front door.
     #[serde(default)]
     pub(super) server: RawServer,
@@ -152,6 +180,128 @@ pub(super) struct RawConfig {
     /// What is to become of requests; one that is not fulfilled is an error.
     #[serde(default)]
     pub(super) expect: Vec<Spanned<RawExpect>>,
+}
+
+pub(super) static LISTEN: TableKeys = TableKeys {
+    name: "an entry of listen_addr",
+    expected: "a string or a list of strings, for example \"127.0.0.1:3000\"",
+    keys: &["addr", "tls", "https_redirect"],
+    tables: &[],
+    aliases: &[
+        ("address", "addr"),
+        ("ssl", "tls"),
+        ("https", "tls"),
+        ("redirect", "https_redirect"),
+        ("redirect_to_https", "https_redirect"),
+    ],
+    absent: &[("cert", WHERE_CERTIFICATES_ARE), ("key", WHERE_CERTIFICATES_ARE)],
+};
+
+const WHERE_CERTIFICATES_ARE: &str =
+    "certificates are named by cert and key, below the line [[certificates]]";
+
+/// An entry of `listen_addr` as a table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListenTable {
+    /// As without a table. Required.
+    pub(super) addr: Option<Spanned<String>>,
+    /// Speak TLS. Default: false.
+    pub(super) tls: Option<bool>,
+    /// Answer 308, to the same target at `https://`. Default: false.
+    pub(super) https_redirect: Option<bool>,
+}
+
+pub(super) static CERTIFICATE: TableKeys = TableKeys {
+    name: "[[certificates]]",
+    expected: "tables that each begin with the line [[certificates]], in double brackets",
+    keys: &["cert", "key"],
+    tables: &[],
+    aliases: &[
+        ("certificate", "cert"),
+        ("chain", "cert"),
+        ("fullchain", "cert"),
+        ("cert_file", "cert"),
+        ("ssl_certificate", "cert"),
+        ("key_file", "key"),
+        ("private_key", "key"),
+        ("ssl_certificate_key", "key"),
+    ],
+    absent: &[
+        ("names", NAMES_ARE_IN_CERTIFICATES),
+        ("hosts", NAMES_ARE_IN_CERTIFICATES),
+        ("host", NAMES_ARE_IN_CERTIFICATES),
+        ("server_name", NAMES_ARE_IN_CERTIFICATES),
+    ],
+};
+
+const NAMES_ARE_IN_CERTIFICATES: &str = "for which names a certificate is says the certificate itself";
+
+/// One `[[certificates]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    /// A PEM file: the certificate, then those that vouch for it. Required.
+    pub(super) cert: Option<Spanned<String>>,
+    /// A PEM file with its private key. Required.
+    pub(super) key: Option<Spanned<String>>,
+}
+
+pub(super) static FRONT_TLS: TableKeys = TableKeys {
+    name: "[tls]",
+    expected: "a table that begins with the line [tls]",
+    keys: &[
+        "min_version",
+        "strict_sni",
+        "handshake_timeout_secs",
+        "max_handshakes",
+        "client_ca",
+        "client_auth",
+        "acme_challenge_dir",
+    ],
+    tables: &[],
+    aliases: &[
+        ("ssl_protocols", "min_version"),
+        ("protocols", "min_version"),
+        ("minimum_version", "min_version"),
+        ("handshake_timeout", "handshake_timeout_secs"),
+        ("ssl_client_certificate", "client_ca"),
+        ("ssl_verify_client", "client_auth"),
+        ("acme_dir", "acme_challenge_dir"),
+        ("webroot", "acme_challenge_dir"),
+    ],
+    absent: &[
+        ("cert", WHERE_CERTIFICATES_ARE),
+        ("key", WHERE_CERTIFICATES_ARE),
+        ("certificate", WHERE_CERTIFICATES_ARE),
+        ("ca", CA_OF_WHOM),
+        ("ciphers", NO_CIPHERS),
+        ("cipher_suites", NO_CIPHERS),
+    ],
+};
+
+const CA_OF_WHOM: &str =
+    "whose certificates of clients are believed is said by client_ca; of backends, by tls of a route";
+const NO_CIPHERS: &str = "all ciphers that are spoken here are good ones";
+
+/// `[tls]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFrontTls {
+    /// `1.2` or `1.3`. Default: 1.2.
+    pub(super) min_version: Option<Spanned<String>>,
+    /// Refuse clients that name nobody, or somebody for whom there is no certificate. Default: false.
+    pub(super) strict_sni: Option<Spanned<bool>>,
+    /// From a connection being accepted to its handshake being through; then closed.
+    pub(super) handshake_timeout_secs: Option<Spanned<Seconds>>,
+    /// Handshakes under way at once; beyond it the oldest is given up.
+    pub(super) max_handshakes: Option<Spanned<i128>>,
+    /// A PEM file of the CA certificates that clients' certificates are to be signed with. Absent: clients show none.
+    pub(super) client_ca: Option<Spanned<String>>,
+    /// With `client_ca`: `require` or `request`. Default: require.
+    pub(super) client_auth: Option<Spanned<String>>,
+    /// What is served under `/.well-known/acme-challenge/` on plain HTTP. Absent: nothing.
+    pub(super) acme_challenge_dir: Option<Spanned<String>>,
 }
 
 pub(super) static SERVER: TableKeys = TableKeys {
@@ -198,9 +348,9 @@ pub(super) static SERVER: TableKeys = TableKeys {
         ("port", WHERE_TO_LISTEN),
         ("host", WHERE_TO_LISTEN),
         ("path", PREFIXES_ARE_IN_ROUTES),
-        ("tls", NO_TLS),
-        ("ssl", NO_TLS),
-        ("https", NO_TLS),
+        ("tls", WHERE_TLS_IS),
+        ("ssl", WHERE_TLS_IS),
+        ("https", WHERE_TLS_IS),
         ("log_level", LOGGING_IS_ELSEWHERE),
     ],
 };
@@ -324,6 +474,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "resolve_secs",
         "preserve_host",
         "tls",
+        "hsts_secs",
     ],
     tables: &[
         ("backend_addrs", Nested::Among(&BACKEND)),
@@ -429,6 +580,8 @@ pub(super) struct RawRoute {
     pub(super) preserve_host: Option<bool>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(super) tls: Option<Spanned<RawTls>>,
+    /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.
+    pub(super) hsts_secs: Option<Spanned<i128>>,
 }
 
 pub(super) static HEALTH_CHECK: TableKeys = TableKeys {
@@ -584,7 +737,7 @@ pub(super) enum RawBackend {
     Table(RawBackendTable),
 }
 
-// By hand, as are the two below: serde's untagged enums lose the places of what is inside them, and their message
+// By hand, as are the three below: serde's untagged enums lose the places of what is inside them, and their message
 // ("data did not match any variant") helps nobody.
 impl<'de> Deserialize<'de> for RawBackend {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -610,38 +763,74 @@ impl<'de> Deserialize<'de> for RawBackend {
     }
 }
 
-/// A string or a list of strings.
+/// An entry of `listen_addr`.
 #[derive(Debug)]
-pub(super) enum OneOrMany {
-    One(String),
-    Many(Vec<Spanned<String>>),
+pub(super) enum RawListenEntry {
+    Addr(String),
+    Table(RawListenTable),
 }
 
-impl<'de> Deserialize<'de> for OneOrMany {
+impl<'de> Deserialize<'de> for RawListenEntry {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringOrList;
+        struct StringOrTable;
 
-        impl<'de> Visitor<'de> for StringOrList {
-            type Value = OneOrMany;
+        impl<'de> Visitor<'de> for StringOrTable {
+            type Value = RawListenEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of strings, for example \"127.0.0.1:3000\"")
+                f.write_str("\"ip:port\", \"unix:/path\" or { addr = \"ip:port\", tls = true }")
             }
 
-            fn visit_str<E: Error>(self, one: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany::One(one.to_owned()))
+            fn visit_str<E: Error>(self, addr: &str) -> Result<RawListenEntry, E> {
+                Ok(RawListenEntry::Addr(addr.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawListenEntry, A::Error> {
+                RawListenTable::deserialize(MapAccessDeserializer::new(map)).map(RawListenEntry::Table)
+            }
+        }
+
+        deserializer.deserialize_any(StringOrTable)
+    }
+}
+
+/// `listen_addr`: an entry or a list of them.
+#[derive(Debug)]
+pub(super) enum RawListen {
+    One(RawListenEntry),
+    Many(Vec<Spanned<RawListenEntry>>),
+}
+
+impl<'de> Deserialize<'de> for RawListen {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntryOrList;
+
+        impl<'de> Visitor<'de> for EntryOrList {
+            type Value = RawListen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(LISTEN.expected)
+            }
+
+            fn visit_str<E: Error>(self, one: &str) -> Result<RawListen, E> {
+                Ok(RawListen::One(RawListenEntry::Addr(one.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawListen, A::Error> {
+                let table = RawListenTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RawListen::One(RawListenEntry::Table(table)))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawListen, A::Error> {
                 let mut many = Vec::new();
                 while let Some(one) = list.next_element()? {
                     many.push(one);
                 }
-                Ok(OneOrMany::Many(many))
+                Ok(RawListen::Many(many))
             }
         }
 
-        deserializer.deserialize_any(StringOrList)
+        deserializer.deserialize_any(EntryOrList)
     }
 }
 
@@ -707,6 +896,9 @@ mod tests {
     #[test]
     fn the_lists_of_keys_agree_with_the_structs() {
         assert_eq!(keys_of::<RawConfig>(), TOP.keys);
+        assert_eq!(keys_of::<RawListenTable>(), LISTEN.keys);
+        assert_eq!(keys_of::<RawCertificate>(), CERTIFICATE.keys);
+        assert_eq!(keys_of::<RawFrontTls>(), FRONT_TLS.keys);
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
         assert_eq!(keys_of::<RawAccessLog>(), ACCESS_LOG.keys);
         assert_eq!(keys_of::<RawAdmin>(), ADMIN.keys);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::document::Document;
-use super::raw::{OneOrMany, RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
+use super::raw::{RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
-    ListenAddr, RouteConfig, ServerConfig, Written, warnings,
+    ListenConfig, RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
 
@@ -31,6 +31,7 @@ pub(super) fn resolve(
     let access_log = resolver.access_log(raw.access_log);
     let admin = resolver.admin(raw.admin);
     let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
+    let front = resolver.front(raw.certificates, raw.tls, &listen_addrs, server.engine);
     let routes = resolver.routes(raw.routes, &server);
     resolver.refuse_circles(&listen_addrs, &routes);
     let expectations = resolver.expectations(raw.expect);
@@ -42,6 +43,7 @@ pub(super) fn resolve(
         listen_mode,
         drain_delay,
         shutdown_timeout,
+        front,
         access_log,
         admin,
         server,
@@ -56,49 +58,6 @@ pub(super) fn resolve(
 
 /// The sections of the file.
 impl Resolver<'_> {
-    fn listen_addrs(&mut self, raw: Option<Spanned<OneOrMany>>, engine: Engine) -> Vec<ListenAddr> {
-        const KEY: &str = "listen_addr";
-        let Some(raw) = raw else {
-            self.missing(None, KEY, "an address to listen on, for example \"127.0.0.1:3000\"");
-            return Vec::new();
-        };
-        let span = raw.span();
-        let texts = match raw.into_inner() {
-            OneOrMany::One(text) => vec![Spanned::new(span, text)],
-            OneOrMany::Many(texts) if texts.is_empty() => {
-                self.refuse(
-                    &span,
-                    KEY,
-                    "the list is empty; expected at least one address to listen on".to_owned(),
-                );
-                return Vec::new();
-            }
-            OneOrMany::Many(texts) => texts,
-        };
-        let mut addrs: Vec<ListenAddr> = Vec::new();
-        for text in texts {
-            match text.get_ref().parse::<ListenAddr>() {
-                // Port 0 is a different port each time.
-                Ok(addr) if addr.tcp().is_none_or(|tcp| tcp.port() != 0) && addrs.contains(&addr) => {
-                    self.refuse(&text.span(), KEY, format!("{:?} is listed twice", text.get_ref()));
-                }
-                Ok(ListenAddr::Unix(_)) if engine == Engine::TinyHttp => {
-                    self.refuse_text(
-                        &text,
-                        KEY,
-                        "is a Unix socket, which takes engine = \"native\"; write ip:port, or change the engine",
-                    );
-                }
-                Ok(addr) => {
-                    self.note(&format!("{KEY}[{}]", addrs.len()), &text.span());
-                    addrs.push(addr);
-                }
-                Err(error) => self.refuse_text(&text, KEY, error),
-            }
-        }
-        addrs
-    }
-
     /// Permissions in octal, as `chmod` has them.
     pub(super) fn mode(&mut self, key: &str, text: &Spanned<String>) -> Option<u32> {
         self.note(key, &text.span());
@@ -251,6 +210,10 @@ impl Resolver<'_> {
             if let Some(raw) = raw.tls {
                 route.tls = self.tls(&key("tls"), raw, &route.backends);
             }
+            if raw.hsts_secs.is_some() {
+                let hsts = route.hsts.insert(0);
+                self.whole(&key("hsts_secs"), raw.hsts_secs, 0..=3_153_600_000, hsts);
+            }
             if server.engine == Engine::TinyHttp {
                 let is_plain = |backend: &BackendConfig| matches!(backend.addr, BackendAddr::Tcp { .. });
                 if let Some(at) = backends_at.filter(|_| !route.backends.iter().all(is_plain)) {
@@ -327,10 +290,13 @@ impl Resolver<'_> {
     }
 
     /// A backend that is the proxy itself: each request would come back.
-    fn refuse_circles(&mut self, own: &[ListenAddr], routes: &[RouteConfig]) {
+    fn refuse_circles(&mut self, own: &[ListenConfig], routes: &[RouteConfig]) {
         for (n, route) in routes.iter().enumerate() {
             for (m, backend) in route.backends.iter().enumerate() {
-                if own.iter().any(|own| own.is_reached_by(&backend.addr)) {
+                let is_https = matches!(backend.addr, BackendAddr::Https { .. });
+                let is_it =
+                    |own: &ListenConfig| own.addr.is_reached_by(&backend.addr) && (own.tls || !is_https);
+                if own.iter().any(is_it) {
                     let problem = format!(
                         "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
                         backend.addr

@@ -189,10 +189,10 @@ mod tests {
              response_timeout_secs, idle_timeout_secs, queue_timeout_secs or fail_timeout_secs?"
         );
         for (known, name, words) in [
-            (&TOP, "tls", "plain HTTP"),
+            (&TOP, "ssl", "tls = true"),
             (&TOP, "backends", "below the line [[routes]]"),
             (&TOP, "path", "prefix, below the line [[routes]]"),
-            (&SERVER, "tls", "plain HTTP"),
+            (&SERVER, "tls", "tls = true"),
             (&ROUTE, "rewrite", "not rewritten"),
             (&SERVER, "port", "listen_addr"),
         ] {

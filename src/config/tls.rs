@@ -45,7 +45,7 @@ impl Resolver<'_> {
 
 /// Reads the CA certificates in the PEM file at `path`. The error is the end of a sentence.
 #[cfg(feature = "tls")]
-fn read_ca(path: PathBuf) -> Result<CaFile, String> {
+pub(super) fn read_ca(path: PathBuf) -> Result<CaFile, String> {
     use rustls::RootCertStore;
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
@@ -73,7 +73,7 @@ fn is_server_name(name: &str) -> bool {
 
 /// Without TLS a backend at `https://` is refused, and then what comes with it does not matter.
 #[cfg(not(feature = "tls"))]
-fn read_ca(path: PathBuf) -> Result<CaFile, String> {
+pub(super) fn read_ca(path: PathBuf) -> Result<CaFile, String> {
     fs::metadata(&path).map_err(|error| format!("cannot be read: {error}"))?;
     Ok(CaFile { path, certificates: Vec::new() })
 }

@@ -4,6 +4,8 @@
 //! Only what is written in the file is warned about, never a default. Everything here is about a configuration that has
 //! been accepted: nothing is refused for it, unless `--strict` asks for that.
 
+mod front;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -13,6 +15,8 @@ use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
 use crate::http::target::normalize_path;
 
+pub(crate) use front::about_validity;
+
 /// The warnings about `config`, in the order of the file. `places` has the values that are written in it.
 pub(super) fn find(
     config: &Config,
@@ -21,6 +25,7 @@ pub(super) fn find(
 ) -> Vec<ConfigError> {
     let mut warnings = Warnings { config, places, document, found: Vec::new() };
     warnings.listen();
+    warnings.front();
     warnings.server();
     for (n, route) in config.routes.iter().enumerate() {
         let route = Written { route, key: format!("routes[{n}]") };
@@ -65,10 +70,10 @@ impl Warnings<'_> {
 
     fn listen(&mut self) {
         let addrs = &self.config.listen_addrs;
-        if !addrs.iter().any(|addr| matches!(addr, ListenAddr::Unix(_))) {
+        if !addrs.iter().any(|listen| matches!(listen.addr, ListenAddr::Unix(_))) {
             self.warn("listen_mode", "has no use without a Unix socket in listen_addr; leave it out");
         }
-        let tcp: Vec<_> = addrs.iter().map(ListenAddr::tcp).collect();
+        let tcp: Vec<_> = addrs.iter().map(|listen| listen.addr.tcp()).collect();
         for (n, one) in tcp.iter().enumerate() {
             let Some(one) = one.filter(|one| one.port() != 0 && !one.ip().is_unspecified()) else { continue };
             let takes_all = |other: &std::net::SocketAddr| {

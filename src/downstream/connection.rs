@@ -8,10 +8,12 @@ use bytes::Bytes;
 use http::HeaderValue;
 use socket2::Socket;
 
+use super::listener::Entrance;
 use crate::error::Cause;
-use crate::http::head::{HeadLimits, RequestHead, Scan, scan};
+use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, scan};
 use crate::http::headers::forwarded_for;
 use crate::net::stream::Stream;
+use crate::net::tls::{self, Session};
 use crate::net::unsent::Unsent;
 
 /// A connection that is closed by us is read from as long as the client sends, so that it gets to read the answer: closing
@@ -25,11 +27,18 @@ const LINGER_BYTES: usize = 1024 * 1024 * 1024;
 /// While draining, an idle connection gets this long since its last answer, because its next request may be on the way;
 /// and so does one that lingers.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
+/// The same for a TLS handshake, which takes more than one way there and back.
+const HANDSHAKE_DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// What a client is told that speaks plain HTTP where TLS is spoken.
+const PLAIN_HTTP: HeadError =
+    HeadError::new(400, "bad_request", "this is plain HTTP, and TLS is spoken on this port: write https://");
 
 /// Limits that hold for every connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub head: HeadLimits,
+    pub handshake_timeout: Duration,
     pub header_timeout: Duration,
     pub keepalive_timeout: Duration,
     pub read_timeout: Duration,
@@ -41,6 +50,8 @@ pub(crate) struct Limits {
 /// What a connection without an exchange is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// TLS to be agreed upon.
+    Handshake { since: Instant },
     /// The first byte of a request.
     Idle { since: Instant },
     /// The rest of a head.
@@ -60,6 +71,8 @@ pub(crate) enum Step {
     Request(Box<RequestHead>),
     /// What came is no request: answer so and close.
     Refuse(Cause),
+    /// There will be no TLS; the client has been told what can be told.
+    HandshakeFailed,
     /// The client is gone, or has nothing more to say.
     Close,
 }
@@ -70,6 +83,10 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream,
     address: IpAddr,
     forwarded_for: HeaderValue,
+    /// By where it came in.
+    entrance: Entrance,
+    /// The name it has asked for in the handshake.
+    server_name: Option<Box<str>>,
     /// Received and not used. Empty while the connection is idle: 10,000 of those cost no buffers.
     pub(crate) input: Vec<u8>,
     /// What the client is owed and has not taken.
@@ -81,17 +98,29 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, peer: SocketAddr, now: Instant) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        peer: SocketAddr,
+        entrance: Entrance,
+        session: Option<Session>,
+        now: Instant,
+    ) -> Self {
         let address = peer.ip().to_canonical();
+        let phase = match &session {
+            Some(_) => Phase::Handshake { since: now },
+            None => Phase::Idle { since: now },
+        };
         Self {
-            stream: Stream::established(socket),
+            stream: Stream::established(socket, session),
             address,
+            entrance,
+            server_name: None,
             forwarded_for: forwarded_for(address),
             input: Vec::new(),
             unsent: Unsent::default(),
             scanned: 0,
             is_last: false,
-            phase: Phase::Idle { since: now },
+            phase,
         }
     }
 
@@ -106,6 +135,26 @@ impl Connection {
 
     pub(crate) fn forwarded_for(&self) -> &HeaderValue {
         &self.forwarded_for
+    }
+
+    /// By where it came in.
+    pub(crate) fn entrance(&self) -> Entrance {
+        self.entrance
+    }
+
+    /// The name it has asked for in the TLS handshake, if it has asked for one.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// TLS is still to be agreed upon.
+    pub(crate) fn is_in_handshake(&self) -> bool {
+        matches!(self.phase, Phase::Handshake { .. })
+    }
+
+    /// The client has not been given all that was sent to it.
+    pub(crate) fn is_owed_bytes(&self) -> bool {
+        !self.unsent.is_empty() || self.stream.has_unsent()
     }
 
     /// Takes bytes from what has been received: how many.
@@ -135,6 +184,16 @@ impl Connection {
         now: Instant,
         budget: &mut usize,
     ) -> Step {
+        if let Phase::Handshake { .. } = self.phase {
+            match self.stream.handshake() {
+                Ok(true) => {
+                    self.server_name = self.stream.server_name().map(Box::from);
+                    self.phase = Phase::Idle { since: now };
+                }
+                Ok(false) => return Step::Wait,
+                Err(error) => return self.handshake_failed(&error),
+            }
+        }
         if !matches!(self.phase, Phase::Linger { .. })
             && !self.input.is_empty()
             && let Some(step) = self.find_head(limits, now)
@@ -168,6 +227,15 @@ impl Connection {
         }
     }
 
+    fn handshake_failed(&mut self, error: &io::Error) -> Step {
+        log::debug!("no TLS client={} reason={:?}", self.who(), error.to_string());
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Step::Close;
+        }
+        self.stream.give_up_tls();
+        if tls::is_plain_http(error) { Step::Refuse(Cause::Head(PLAIN_HTTP)) } else { Step::HandshakeFailed }
+    }
+
     /// A request, or why there can't be one, if what is in `input` says so.
     fn find_head(&mut self, limits: &Limits, now: Instant) -> Option<Step> {
         match scan(&self.input, self.scanned, &limits.head) {
@@ -188,7 +256,7 @@ impl Connection {
                 // As a rule the head is all there is, and its values become slices of the very buffer it came in.
                 let rest = if self.input.len() > len { self.input.split_off(len) } else { Vec::new() };
                 let bytes = Bytes::from(std::mem::replace(&mut self.input, rest));
-                Some(match RequestHead::parse_scanned(&bytes, &limits.head) {
+                Some(match RequestHead::parse_scanned(&bytes, &limits.head, self.entrance.tls) {
                     Ok(head) => {
                         self.is_last = !head.keep_alive;
                         Step::Request(Box::new(head))
@@ -202,7 +270,7 @@ impl Connection {
     /// Nothing more will come, and all that came was read: closing can't reset the connection. `body_is_read`: that of the
     /// last request.
     pub(crate) fn can_close_at_once(&self, body_is_read: bool) -> bool {
-        self.is_last && body_is_read && self.input.is_empty() && self.unsent.is_empty()
+        self.is_last && body_is_read && self.input.is_empty() && !self.is_owed_bytes()
     }
 
     /// Waits for the next request.
@@ -215,7 +283,7 @@ impl Connection {
         self.input = Vec::new();
         self.phase = Phase::Linger { last: now, until: now + LINGER_WHOLE, bytes: LINGER_BYTES };
         // Where something is owed, the end follows it.
-        if self.unsent.is_empty() {
+        if !self.is_owed_bytes() {
             self.finish();
         }
     }
@@ -228,7 +296,7 @@ impl Connection {
     /// Goes on sending what is owed; ends the stream behind it where the connection only waits to be closed. `false`: the
     /// client is gone.
     pub(crate) fn send_owed(&mut self) -> bool {
-        if self.unsent.is_empty() {
+        if !self.is_owed_bytes() {
             return true;
         }
         match self.unsent.flush(&mut self.stream) {
@@ -246,10 +314,14 @@ impl Connection {
     /// When it has waited long enough.
     pub(crate) fn due(&self, limits: &Limits, is_draining: bool) -> Instant {
         match self.phase {
+            Phase::Handshake { since } if is_draining => {
+                since + limits.handshake_timeout.min(HANDSHAKE_DRAIN_GRACE)
+            }
+            Phase::Handshake { since } => since + limits.handshake_timeout,
             Phase::Idle { since } if is_draining => since + limits.keepalive_timeout.min(DRAIN_GRACE),
             Phase::Idle { since } => since + limits.keepalive_timeout,
             Phase::Head { since } => since + limits.header_timeout,
-            Phase::Linger { last, .. } if is_draining && self.unsent.is_empty() => last + DRAIN_GRACE,
+            Phase::Linger { last, .. } if is_draining && !self.is_owed_bytes() => last + DRAIN_GRACE,
             Phase::Linger { last, until, .. } => until.min(last + LINGER_SILENCE),
         }
     }
@@ -257,7 +329,7 @@ impl Connection {
     /// What becomes of it when it is due.
     pub(crate) fn expire(&self) -> Step {
         match self.phase {
-            Phase::Idle { .. } | Phase::Linger { .. } => Step::Close,
+            Phase::Handshake { .. } | Phase::Idle { .. } | Phase::Linger { .. } => Step::Close,
             Phase::Head { .. } => Step::Refuse(Cause::HEAD_TIMEOUT),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::ListenAddr;
+use crate::config::{ListenAddr, ListenConfig};
 
 /// What is asked for; the kernel grants at most `net.core.somaxconn`. std asks for 128, with which a burst of 5,000
 /// connections takes twenty seconds instead of one.
@@ -17,12 +17,32 @@ pub(crate) const BACKLOG: u16 = 4096;
 pub(crate) struct Listener {
     pub socket: Socket,
     pub addr: ListenAddr,
+    pub entrance: Entrance,
+}
+
+/// How those are served who come in by one listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entrance {
+    /// `None`: a Unix-domain socket.
+    pub port: Option<u16>,
+    pub tls: bool,
+    pub https_redirect: bool,
+}
+
+impl Entrance {
+    /// Of a listener with the address `addr`, as `config` has it.
+    pub(crate) fn new(addr: &ListenAddr, config: &ListenConfig) -> Self {
+        let &ListenConfig { tls, https_redirect, .. } = config;
+        Self { port: addr.tcp().map(|addr| addr.port()), tls, https_redirect }
+    }
 }
 
 /// What a reload changes about accepting.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub added: Vec<Listener>,
+    /// Who comes in by these is served in another way from now on.
+    pub changed: Vec<(ListenAddr, Entrance)>,
     /// They take what is in their backlogs, and close.
     pub removed: Vec<ListenAddr>,
     /// Connections there may be from now on. Those beyond it stay.
@@ -36,16 +56,17 @@ pub(crate) struct Change {
 /// # Errors
 /// The address that can't be bound, and why.
 pub(crate) fn open(
-    addrs: &[ListenAddr],
+    addrs: &[ListenConfig],
     mode: Option<u32>,
 ) -> Result<Vec<Listener>, (ListenAddr, io::Error)> {
     let mut passed = passed_sockets();
     let mut listeners = Vec::new();
-    for addr in addrs {
-        let listener = match passed.iter().position(|listener| listener.addr == *addr) {
+    for config in addrs {
+        let mut listener = match passed.iter().position(|listener| listener.addr == config.addr) {
             Some(place) => passed.swap_remove(place),
-            None => open_one(addr, mode).map_err(|error| (addr.clone(), error))?,
+            None => open_one(config, mode).map_err(|error| (config.addr.clone(), error))?,
         };
+        listener.entrance = Entrance::new(&listener.addr, config);
         listeners.push(listener);
     }
     listeners.append(&mut passed);
@@ -56,11 +77,13 @@ pub(crate) fn open(
 ///
 /// # Errors
 /// The address can't be bound.
-pub(crate) fn open_one(addr: &ListenAddr, mode: Option<u32>) -> io::Result<Listener> {
-    match addr {
+pub(crate) fn open_one(config: &ListenConfig, mode: Option<u32>) -> io::Result<Listener> {
+    let mut listener = match &config.addr {
         ListenAddr::Tcp(addr) => bind(*addr),
         ListenAddr::Unix(path) => bind_unix(path, mode),
-    }
+    }?;
+    listener.entrance = Entrance::new(&listener.addr, config);
+    Ok(listener)
 }
 
 fn bind(addr: SocketAddr) -> io::Result<Listener> {
@@ -88,7 +111,8 @@ fn with_address(socket: Socket) -> io::Result<Listener> {
             io::Error::new(io::ErrorKind::InvalidInput, "neither a TCP socket nor a Unix socket with a path")
         })?,
     };
-    Ok(Listener { socket, addr })
+    let entrance = Entrance::new(&addr, &addr.clone().into());
+    Ok(Listener { socket, addr, entrance })
 }
 
 #[cfg(unix)]

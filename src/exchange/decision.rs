@@ -41,6 +41,10 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) forwarded_for: &'a HeaderValue,
     /// `trusted_proxies`.
     pub(crate) trusted: &'a [IpNetwork],
+    /// The client speaks TLS.
+    pub(crate) secured: bool,
+    /// The port it came in by; `None`: not one of TCP.
+    pub(crate) port: Option<u16>,
     /// There is a place for the tunnel that the request asks for.
     pub(crate) upgrade: bool,
     /// By what name this proxy is known in `Via`.
@@ -57,6 +61,8 @@ impl<'a> Outgoing<'a> {
             host: if keeps_host { &head.host } else { self.backend },
             client: self.forwarded_for,
             trusted: is_trusted(self.peer, self.trusted),
+            secured: self.secured,
+            port: self.port,
             upgrade: self.upgrade,
             via: self.via,
             request_id: self.request_id,

@@ -49,6 +49,7 @@ impl Exchange {
                 client.stream.reset_on_close();
             } else if cause.blame() == Blame::Downstream {
                 client.unsent.clear();
+                client.stream.cut();
             }
             return self.ended(End::Broken, Some(cause), client, cx);
         }

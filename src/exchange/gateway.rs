@@ -54,7 +54,7 @@ impl Gateway {
     }
 }
 
-/// A bounded number of places: `max_tunnels`, `max_exchanges`.
+/// A bounded number of places: `max_tunnels`, `max_exchanges`, `max_handshakes`.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// Changed by a reload. A bound and nothing else: `Relaxed`.

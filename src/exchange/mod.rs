@@ -12,6 +12,7 @@
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
+pub(crate) mod at_the_door;
 mod await_head;
 pub(crate) mod client_address;
 mod connect;
@@ -94,8 +95,8 @@ enum Next {
     TryFailed(Failed),
     /// The exchange has failed.
     Failed(Cause),
-    /// It ends here, with this answer.
-    Answer(OwnAnswer),
+    /// It ends here, with this status and this answer.
+    Answer(u16, OwnAnswer),
     /// The answer is whole.
     Whole,
     /// The tunnel is over.
@@ -260,9 +261,9 @@ impl Exchange {
                     Err(cause) => return self.fail(cause, client, cx),
                 },
                 Next::Failed(cause) => return self.fail(cause, client, cx),
-                Next::Answer(answer) => {
+                Next::Answer(status, answer) => {
                     let keep_alive = self.may_keep_alive(cx);
-                    return self.answer(&answer, keep_alive, 200, None, client, cx);
+                    return self.answer(&answer, keep_alive, status, None, client, cx);
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
@@ -316,8 +317,13 @@ impl Exchange {
         if self._place.is_none() {
             return Next::Failed(Cause::Overloaded);
         }
+        let keep_alive = self.may_keep_alive(cx);
+        let front = &self.snapshot.front;
+        if let Some(next) = at_the_door::answer(&self.head, &self.record.id, client, front, keep_alive) {
+            return next;
+        }
         if last_hop::ends_here(&self.head) {
-            return Next::Answer(last_hop::answer(&self.head, &self.record.id, self.may_keep_alive(cx)));
+            return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
         let routes = &self.snapshot.routes;
         let route = match decision::route_of(&self.head, &cx.gateway.via, routes, |route| route.config()) {

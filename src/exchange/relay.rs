@@ -240,12 +240,13 @@ impl Exchange {
                 continue;
             }
             // What the client is owed comes first.
-            let owed = client.unsent.len();
+            let moved = client.stream.moved();
             let flushed = client.unsent.flush(&mut client.stream).map_err(|_| Cause::ClientLeft)?;
             if let Some(pace) = &mut relay.taken
-                && client.unsent.len() < owed
+                && client.stream.moved() > moved
             {
-                pace.received(owed - client.unsent.len(), cx.now);
+                let taken = client.stream.moved() - moved;
+                pace.received(usize::try_from(taken).unwrap_or(usize::MAX), cx.now);
             }
             if !flushed {
                 relay.client_is_behind(cx.now);

@@ -74,6 +74,8 @@ impl Exchange {
             peer: client.address(),
             forwarded_for: client.forwarded_for(),
             trusted: &self.snapshot.trusted,
+            secured: client.entrance().tls,
+            port: client.entrance().port,
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,
             request_id: self.record.id.as_bytes(),
@@ -118,9 +120,9 @@ impl Exchange {
         while matches!(self.upload.state, State::Running | State::Ending) {
             // After a whole answer nobody wants the rest.
             let Some(backend) = &mut self.backend else { return Ok(WaitsFor::Nothing) };
-            let owed = backend.unsent.len();
+            let moved = backend.stream.moved();
             let flushed = backend.unsent.flush(&mut backend.stream);
-            if backend.unsent.len() < owed {
+            if backend.stream.moved() > moved {
                 self.upload.progress = cx.now;
             }
             match flushed {

@@ -46,9 +46,9 @@ impl Direction {
     ) -> io::Result<bool> {
         let mut moved = false;
         loop {
-            let before = owed.len();
+            let before = to.moved();
             let all_sent = owed.flush(to)?;
-            moved |= owed.len() < before;
+            moved |= to.moved() > before;
             if !all_sent {
                 return Ok(moved);
             }

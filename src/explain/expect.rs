@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::Question;
-use super::fate::{self, Decided, Fate, Fates};
+use super::fate::{Decided, Fate, Fates};
 use super::fields::{readable, values};
 use crate::config::{Config, ConfigError, ConfigErrors, Expectation, Expected, RouteConfig};
 
@@ -41,7 +41,7 @@ impl Checked<'_, '_> {
             (Expected::Status(expected), decided) => {
                 let status = match decided {
                     Decided::Route(..) => None,
-                    Decided::EndsHere => Some(fate::ENDS_HERE),
+                    Decided::Answered(answer) => Some(answer.status),
                     Decided::Refused(cause) => Some(cause.status()),
                 };
                 if status != Some(*expected) {
@@ -84,7 +84,7 @@ impl Checked<'_, '_> {
         }
         let so_far = self.errors.len();
         for backend in &found.backends {
-            let Some(sent) = self.fates.sent(head, found, backend, question.from) else { continue };
+            let Some(sent) = self.fates.sent(head, found, backend, question) else { continue };
             if let Some(expected) = backend_target
                 && *expected != sent.target
             {
@@ -142,7 +142,7 @@ fn said(question: &Question, fate: &Fate<'_>) -> String {
     let line = question.line();
     match &fate.decided {
         Decided::Route(_, route) => format!("route {:?} takes {line:?}", route.label()),
-        Decided::EndsHere => format!("the proxy itself answers {line:?} with {}", fate::ENDS_HERE),
+        Decided::Answered(answer) => format!("the proxy itself answers {line:?} with {}", answer.status),
         Decided::Refused(cause) => {
             format!("{line:?} is refused with {}, {cause}: {}", cause.status(), cause.sentence())
         }

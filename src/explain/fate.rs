@@ -1,11 +1,10 @@
 //! What becomes of a request: the parser, the routing and the rewriting that serve, called without a socket.
 
-use std::net::IpAddr;
-
 use http::HeaderValue;
 
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
 use crate::error::Cause;
+use crate::exchange::at_the_door::is_challenge;
 use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
 use crate::exchange::gateway::Places;
 use crate::exchange::last_hop;
@@ -26,8 +25,28 @@ const VIA: &str = "reverse-proxy-ID";
 /// Stands for a request id, which is another one for each request.
 const NEW_ID: &str = "ID";
 
-/// The status of an answer by `exchange/last_hop.rs`.
-pub(super) const ENDS_HERE: u16 = 200;
+/// An answer of the proxy itself to what is asked: its status, and why it is not passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnAnswer {
+    pub(super) status: u16,
+    pub(super) why: &'static str,
+}
+
+/// By `exchange/last_hop.rs`.
+const ENDS_HERE: OwnAnswer = OwnAnswer { status: 200, why: "Max-Forwards lets it pass no further proxy" };
+/// By `exchange/at_the_door.rs`.
+const CHALLENGE: OwnAnswer =
+    OwnAnswer { status: 200, why: "it asks for a file in acme_challenge_dir, if that is there" };
+const REDIRECT: OwnAnswer =
+    OwnAnswer { status: 308, why: "it comes in where https_redirect sends it to https://" };
+
+/// Where a request comes in.
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    secured: bool,
+    port: Option<u16>,
+    redirects: bool,
+}
 
 /// Finds out what becomes of requests.
 pub(super) struct Fates<'c> {
@@ -50,7 +69,7 @@ pub(super) enum Decided<'c> {
     /// The route, and which of those in the file it is.
     Route(usize, &'c RouteConfig),
     /// The proxy itself answers what was asked.
-    EndsHere,
+    Answered(OwnAnswer),
     Refused(Cause),
 }
 
@@ -59,7 +78,7 @@ impl Decided<'_> {
     pub(super) fn looked_at_routes(&self) -> bool {
         match self {
             Self::Route(..) => true,
-            Self::EndsHere => false,
+            Self::Answered(_) => false,
             Self::Refused(cause) => matches!(cause, Cause::NoRoute | Cause::BodyTooLarge),
         }
     }
@@ -86,12 +105,17 @@ impl<'c> Fates<'c> {
 
     /// What becomes of the request that is asked about.
     pub(super) fn of(&self, question: &Question) -> Fate<'c> {
-        let head = match question.head(&self.limits) {
+        let door = self.door(question);
+        let head = match question.head(&self.limits, door.secured) {
             Ok(head) => head,
             Err(error) => return Fate { head: None, decided: Decided::Refused(Cause::Head(error)) },
         };
-        let decided = if last_hop::ends_here(&head) {
-            Decided::EndsHere
+        let decided = if !door.secured && self.is_challenge(&head) {
+            Decided::Answered(CHALLENGE)
+        } else if door.redirects && !head.host.is_empty() {
+            Decided::Answered(REDIRECT)
+        } else if last_hop::ends_here(&head) {
+            Decided::Answered(ENDS_HERE)
         } else {
             match route_of(&head, VIA, &self.routes, |(_, route)| route) {
                 Ok((n, route)) => Decided::Route(*n, route),
@@ -99,6 +123,21 @@ impl<'c> Fates<'c> {
             }
         };
         Fate { head: Some(head), decided }
+    }
+
+    /// The first listener that speaks what the URL says: TLS for `https`.
+    fn door(&self, question: &Question) -> Door {
+        let secured = question.is_https();
+        let listen = self.config.listen_addrs.iter().find(|listen| listen.tls == secured);
+        Door {
+            secured: secured && listen.is_some(),
+            port: listen.and_then(|listen| listen.addr.tcp()).map(|addr| addr.port()),
+            redirects: listen.is_some_and(|listen| listen.https_redirect),
+        }
+    }
+
+    fn is_challenge(&self, head: &RequestHead) -> bool {
+        self.config.front.acme_challenge_dir.is_some() && is_challenge(head)
     }
 
     /// The route that would have the request, were it not too large.
@@ -112,15 +151,16 @@ impl<'c> Fates<'c> {
         }
     }
 
-    /// What this backend of the route gets, if the connection of the client comes from there. `None`: the backend's address
+    /// What this backend of the route gets of the request that is asked about, which has this head. `None`: the backend's address
     /// can't be written in a field, and the proxy does not start with it.
     pub(super) fn sent(
         &self,
         head: &RequestHead,
         route: &RouteConfig,
         backend: &BackendConfig,
-        peer: IpAddr,
+        question: &Question,
     ) -> Option<Sent> {
+        let (door, peer) = (self.door(question), question.from);
         let engine = self.config.server.engine;
         let request_id = match RequestId::of(&head.fields) {
             given @ RequestId::Given(_) => given,
@@ -132,6 +172,9 @@ impl<'c> Fates<'c> {
             peer,
             forwarded_for: &forwarded_for(peer),
             trusted: &self.config.server.trusted_proxies,
+            secured: door.secured,
+            // Which one a port of 0 becomes is known only when it listens; tiny_http does not say by which one a client came.
+            port: door.port.filter(|port| *port != 0 && engine == Engine::Native),
             upgrade: head.upgrade && engine == Engine::Native && self.tunnels.may_take(),
             via: VIA,
             request_id: request_id.as_bytes(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::fate::Sent;
 use crate::config::RouteConfig;
 use crate::http::head::RequestHead;
-use crate::http::headers::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
+use crate::http::headers::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO};
 use crate::http::hop_by_hop::{ConnectionOptions, crosses, imitates_ours};
 use crate::http::request_id::REQUEST_ID;
 
@@ -83,10 +83,13 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         }
         (Change::Added, name) if *name == FORWARDED_FOR => "the address the connection comes from",
         (_, name) if *name == FORWARDED_FOR => "the address the connection comes from is appended",
-        (Change::Rewritten, name) if *name == FORWARDED_HOST || *name == FORWARDED_PROTO => {
+        (Change::Rewritten, name)
+            if *name == FORWARDED_HOST || *name == FORWARDED_PROTO || *name == FORWARDED_PORT =>
+        {
             "the connection comes from none of trusted_proxies"
         }
         (_, name) if *name == FORWARDED_HOST => "the host asked for",
+        (_, name) if *name == FORWARDED_PORT => "the port it came in by",
         (_, name) if *name == FORWARDED_PROTO => "how the request came in",
         (_, &header::VIA) => "names this proxy; ID is another one for each that runs",
         (_, &header::CONNECTION) => "names what is about this connection only",

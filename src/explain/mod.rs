@@ -171,9 +171,7 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     let head = fate.head.as_ref();
     let outcome = match fate.decided {
         Decided::Route(..) => Outcome::PassedOn,
-        Decided::EndsHere => {
-            Outcome::Answered { status: fate::ENDS_HERE, why: "Max-Forwards lets it pass no further proxy" }
-        }
+        Decided::Answered(answer) => Outcome::Answered { status: answer.status, why: answer.why },
         Decided::Refused(cause) => {
             Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
         }
@@ -181,7 +179,7 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     // Of a request that is refused for its length too, the route is of interest.
     let found = head.and_then(|head| fates.find(head, &fate.decided));
     let to_backend = match (&fate.decided, head, found) {
-        (Decided::Route(..), Some(head), Some((_, route))) => to_backend(&fates, head, route, question.from),
+        (Decided::Route(..), Some(head), Some((_, route))) => to_backend(&fates, head, route, question),
         _ => None,
     };
     Explanation {
@@ -271,7 +269,12 @@ fn not_taken(
         .collect()
 }
 
-fn to_backend(fates: &Fates<'_>, head: &RequestHead, route: &RouteConfig, from: IpAddr) -> Option<ToBackend> {
-    let sent = fates.sent(head, route, route.backends.first()?, from)?;
+fn to_backend(
+    fates: &Fates<'_>,
+    head: &RequestHead,
+    route: &RouteConfig,
+    question: &Question,
+) -> Option<ToBackend> {
+    let sent = fates.sent(head, route, route.backends.first()?, question)?;
     Some(ToBackend { fields: fields::changes(head, &sent, route), method: sent.method, target: sent.target })
 }

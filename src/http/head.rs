@@ -297,8 +297,19 @@ impl RequestHead {
         reason = "the head keeps slices of the buffer: the caller gives it away"
     )]
     pub fn parse(bytes: Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
-        match scan(&bytes, 0, limits) {
-            Scan::Complete { len, .. } if len == bytes.len() => Self::parse_scanned(&bytes, limits),
+        Self::parse_whole(&bytes, limits, false)
+    }
+
+    /// [`parse`](Self::parse) of what came over TLS, if it `is_secured`.
+    pub(crate) fn parse_whole(
+        bytes: &Bytes,
+        limits: &HeadLimits,
+        is_secured: bool,
+    ) -> Result<Self, HeadError> {
+        match scan(bytes, 0, limits) {
+            Scan::Complete { len, .. } if len == bytes.len() => {
+                Self::parse_scanned(bytes, limits, is_secured)
+            }
             Scan::Complete { .. } => Err(bad_request("bytes after the end of the head")),
             Scan::Incomplete { .. } => Err(bad_request("head without an end")),
             Scan::Bad(error) => Err(error),
@@ -306,16 +317,21 @@ impl RequestHead {
     }
 
     /// [`parse`](Self::parse) for bytes of which [`scan`] has said, with these `limits`, that they are a complete head.
-    /// Others must not come here: httparse accepts bare LF for CRLF, and any number of empty lines in front.
-    pub(crate) fn parse_scanned(bytes: &Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
+    /// Others must not come here: httparse accepts bare LF for CRLF, and any number of empty lines in front. `is_secured`:
+    /// they came over TLS.
+    pub(crate) fn parse_scanned(
+        bytes: &Bytes,
+        limits: &HeadLimits,
+        is_secured: bool,
+    ) -> Result<Self, HeadError> {
         if limits.max_headers <= STACK_FIELDS {
             let mut slots = [const { MaybeUninit::uninit() }; STACK_FIELDS];
             let slots = slots.get_mut(..limits.max_headers).unwrap_or_default();
-            Self::parse_with(bytes, limits, slots)
+            Self::parse_with(bytes, limits, slots, is_secured)
         } else {
             // No line is shorter than `a:` and its CRLF.
             let mut slots = Vec::with_capacity(limits.max_headers.min(bytes.len() / 4 + 1));
-            Self::parse_with(bytes, limits, slots.spare_capacity_mut())
+            Self::parse_with(bytes, limits, slots.spare_capacity_mut(), is_secured)
         }
     }
 
@@ -323,6 +339,7 @@ impl RequestHead {
         bytes: &'b Bytes,
         limits: &HeadLimits,
         slots: &mut [MaybeUninit<httparse::Header<'b>>],
+        is_secured: bool,
     ) -> Result<Self, HeadError> {
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(bytes, slots) {
@@ -332,7 +349,8 @@ impl RequestHead {
                 let start = skip_empty_lines(bytes);
                 let line = bytes.get(start..).unwrap_or_default().iter().position(|&b| b == b'\r');
                 let known = line.and_then(|len| as_http_1_1(bytes, (start + len).saturating_sub(1)));
-                return Self::parse_scanned(&known.ok_or(bad_request("malformed version"))?, limits);
+                let known = known.ok_or(bad_request("malformed version"))?;
+                return Self::parse_scanned(&known, limits, is_secured);
             }
             Err(error) => return Err(syntax_error(error)),
         }
@@ -349,7 +367,8 @@ impl RequestHead {
                 HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| INVALID_VALUE)?;
             fields.push(name, value);
         }
-        Self::build(bytes.len(), method.as_bytes(), &bytes.slice_ref(target.as_bytes()), version, fields)
+        let target = bytes.slice_ref(target.as_bytes());
+        Self::build(bytes.len(), method.as_bytes(), &target, version, fields, is_secured)
     }
 
     /// From parts that another parser took apart, by the same rules; names and values are copied.
@@ -386,7 +405,7 @@ impl RequestHead {
         if target.iter().any(|&b| b <= b' ' || b == 0x7f) {
             return Err(bad_request("whitespace or control character in the request target"));
         }
-        Self::build(len, method, &Bytes::copy_from_slice(target), version, list)
+        Self::build(len, method, &Bytes::copy_from_slice(target), version, list, false)
     }
 
     /// The rules that go beyond the syntax.
@@ -396,6 +415,7 @@ impl RequestHead {
         target: &Bytes,
         version: Version,
         fields: Fields,
+        is_secured: bool,
     ) -> Result<Self, HeadError> {
         if method.len() > MAX_METHOD_LEN {
             return Err(HeadError::new(501, "unknown_method", "method longer than 32 characters"));
@@ -405,7 +425,7 @@ impl RequestHead {
             return Err(HeadError::new(405, "method_not_allowed", "CONNECT to a reverse proxy"));
         }
         let framing = request_framing(version, &fields)?;
-        let (target, authority) = RequestTarget::parse(&method, target)?;
+        let (target, authority) = RequestTarget::parse(&method, target, is_secured)?;
         let host = effective_host(version, &fields, authority)?;
         let connection = ConnectionOptions::from_values(fields.get_all(&CONNECTION));
         if connection.is_excessive() {

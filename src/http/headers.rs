@@ -10,6 +10,7 @@ use super::framing::{BodyFraming, parse_decimal};
 use super::head::{RequestHead, Version};
 use super::hop_by_hop::{crosses, imitates_ours, te_trailers};
 use super::request_id::REQUEST_ID;
+use super::response_out::decimal;
 
 /// `X-Forwarded-For`.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,6 +18,9 @@ pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for")
 pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// `X-Forwarded-Proto`.
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// `X-Forwarded-Port`.
+pub const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// A client's address as the value of `X-Forwarded-For`. Who comes in through a Unix-domain socket has none; nobody comes
 /// from the unspecified one, which stands for them. The word is that of RFC 7239 §6.2.
@@ -33,8 +37,12 @@ pub struct Rewrite<'a> {
     pub host: &'a HeaderValue,
     /// The client's address, for `X-Forwarded-For`.
     pub client: &'a HeaderValue,
-    /// Whether the client is one of `trusted_proxies`: its `X-Forwarded-Host` and `X-Forwarded-Proto` stay.
+    /// Whether the client is one of `trusted_proxies`: its `X-Forwarded-Host`, `-Proto` and `-Port` stay.
     pub trusted: bool,
+    /// Whether it came in by TLS, for `X-Forwarded-Proto`.
+    pub secured: bool,
+    /// The port it came in by, for `X-Forwarded-Port`, if it is known.
+    pub port: Option<u16>,
     /// Send the fields of an upgrade (RFC 9110 §7.8).
     pub upgrade: bool,
     /// By what name this proxy is known in `Via`.
@@ -81,7 +89,12 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
         put(FORWARDED_HOST.as_str().as_bytes(), head.host.as_bytes());
     }
     if !keeps(&FORWARDED_PROTO) {
-        put(FORWARDED_PROTO.as_str().as_bytes(), b"http");
+        put(FORWARDED_PROTO.as_str().as_bytes(), if rewrite.secured { b"https" } else { b"http" });
+    }
+    if let Some(port) = rewrite.port
+        && !keeps(&FORWARDED_PORT)
+    {
+        put(FORWARDED_PORT.as_str().as_bytes(), decimal(port.into(), &mut [0; 20]));
     }
     let via = match head.version {
         Version::Http10 => format!("1.0 {}", rewrite.via),
@@ -117,7 +130,7 @@ fn is_replaced(name: &HeaderName, trusted: bool) -> bool {
         || *name == header::VIA
         || *name == REQUEST_ID
         || *name == FORWARDED_FOR
-        || (!trusted && (*name == FORWARDED_HOST || *name == FORWARDED_PROTO))
+        || (!trusted && [FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_PORT].contains(name))
 }
 
 fn put_framing(head: &RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {

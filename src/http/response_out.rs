@@ -76,6 +76,8 @@ pub struct Added<'a> {
     pub request_id: &'a [u8],
     /// To be set beside those of the backend.
     pub cookie: Option<&'a HeaderValue>,
+    /// Seconds of `Strict-Transport-Security` (RFC 6797), unless the backend says something about that.
+    pub hsts: Option<u64>,
 }
 
 /// The head of a final response.
@@ -96,6 +98,11 @@ pub fn write_response_head(
     write_field(out, REQUEST_ID.as_str().as_bytes(), added.request_id);
     if let Some(cookie) = added.cookie {
         write_field(out, b"set-cookie", cookie.as_bytes());
+    }
+    if let Some(seconds) = added.hsts
+        && !head.fields.contains(&header::STRICT_TRANSPORT_SECURITY)
+    {
+        write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
     }
     if head.status == StatusCode::UPGRADE_REQUIRED && head.fields.contains(&header::UPGRADE) {
         // It must say to what (RFC 9110 §15.5.22), and that this is about the connection (§7.8).
@@ -141,7 +148,7 @@ pub fn write_decimal(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(decimal(n, &mut [0; 20]));
 }
 
-fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
+pub(super) fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     for digit in digits.iter_mut().rev() {
         at -= 1;
@@ -168,7 +175,7 @@ mod tests {
 
     fn written(head: &'static str, to: Delimited, version: Version, keep_alive: bool) -> String {
         let mut out = Vec::new();
-        let added = Added { request_id: b"id", cookie: None };
+        let added = Added { request_id: b"id", cookie: None, hsts: None };
         write_response_head(&mut out, &parsed(head), to, version, keep_alive, &added);
         String::from_utf8(out).unwrap()
     }

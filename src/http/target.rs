@@ -26,17 +26,22 @@ pub struct RequestTarget {
 }
 
 impl RequestTarget {
-    /// Takes a request target apart. Returns the authority too if the target has one (absolute form).
+    /// Takes a request target apart. Returns the authority too if the target has one (absolute form). `is_secured`: it came
+    /// over TLS.
     ///
     /// # Errors
     ///
-    /// 414 beyond 65,534 bytes; 421 (`misdirected`) for an `https` URI; 400 (`bad_target`) for
+    /// 414 beyond 65,534 bytes; 421 (`misdirected`) for an `https` URI that came without TLS; 400 (`bad_target`) for
     /// - a form that fits neither the method nor a reverse proxy: authority form, `*` with anything but OPTIONS,
-    ///   schemes other than `http`,
+    ///   schemes other than `http` and `https`,
     /// - user information or any other malformed authority in an absolute form,
     /// - a fragment (`http::Uri` would cut it off), bytes beyond 0x7f and the characters `http::Uri` refuses,
     /// - a path that climbs above the root.
-    pub fn parse(method: &Method, target: &Bytes) -> Result<(Self, Option<Bytes>), HeadError> {
+    pub fn parse(
+        method: &Method,
+        target: &Bytes,
+        is_secured: bool,
+    ) -> Result<(Self, Option<Bytes>), HeadError> {
         if target.len() > MAX_LEN {
             return Err(HeadError::new(414, "uri_too_long", "request target longer than 65,534 bytes"));
         }
@@ -49,7 +54,7 @@ impl RequestTarget {
             b"*" if *method == Method::OPTIONS => Ok((Self::asterisk(), None)),
             b"*" => Err(bad_target("request target * with a method other than OPTIONS")),
             _ => {
-                let (target, authority) = Self::absolute_form(method, target)?;
+                let (target, authority) = Self::absolute_form(method, target, is_secured)?;
                 Ok((target, Some(authority)))
             }
         }
@@ -95,16 +100,17 @@ impl RequestTarget {
     }
 
     /// `http://authority/path?query`, sent to proxies; servers must take it as well (RFC 9112 §3.2.2).
-    fn absolute_form(method: &Method, target: &Bytes) -> Result<(Self, Bytes), HeadError> {
+    fn absolute_form(method: &Method, target: &Bytes, is_secured: bool) -> Result<(Self, Bytes), HeadError> {
         let colon = target.iter().position(|&b| b == b':');
         let (scheme, rest) = colon
             .and_then(|at| target.split_at_checked(at))
             .ok_or(bad_target("neither a path nor an absolute URI"))?;
-        if scheme.eq_ignore_ascii_case(b"https") {
+        let is_https = scheme.eq_ignore_ascii_case(b"https");
+        if is_https && !is_secured {
             // A request for it over a connection that is not secured must be refused (RFC 9110 §7.4).
             return Err(HeadError::new(421, "misdirected", "https URI over a connection without TLS"));
         }
-        if !scheme.eq_ignore_ascii_case(b"http") {
+        if !is_https && !scheme.eq_ignore_ascii_case(b"http") {
             return Err(bad_target("neither a path nor an http URI"));
         }
         let rest = rest.strip_prefix(b"://").ok_or(bad_target("neither a path nor an http URI"))?;
@@ -242,7 +248,7 @@ mod tests {
     use super::*;
 
     fn parse(method: &Method, target: &str) -> Result<(RequestTarget, Option<String>), (u16, &'static str)> {
-        RequestTarget::parse(method, &Bytes::copy_from_slice(target.as_bytes()))
+        RequestTarget::parse(method, &Bytes::copy_from_slice(target.as_bytes()), false)
             .map(|(target, authority)| (target, authority.map(|a| String::from_utf8(a.to_vec()).unwrap())))
             .map_err(|e| (e.status(), e.word()))
     }
@@ -358,7 +364,7 @@ mod tests {
         for target in bad {
             assert_eq!(parse(&Method::GET, target).err(), BAD, "{target:?}");
         }
-        let not_utf8 = RequestTarget::parse(&Method::GET, &Bytes::from_static(b"/\xff"));
+        let not_utf8 = RequestTarget::parse(&Method::GET, &Bytes::from_static(b"/\xff"), false);
         assert_eq!(not_utf8.unwrap_err().status(), 400);
     }
 

@@ -12,6 +12,11 @@ pub(crate) mod tls;
 #[path = "no_tls.rs"]
 pub(crate) mod tls;
 #[cfg(feature = "tls")]
+pub(crate) mod tls_server;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls_server.rs"]
+pub(crate) mod tls_server;
+#[cfg(feature = "tls")]
 mod tls_words;
 pub(crate) mod unsent;
 #[cfg(feature = "tls")]

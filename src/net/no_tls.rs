@@ -55,6 +55,14 @@ impl Session {
         match *self {}
     }
 
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match *self {}
+    }
+
+    pub(crate) fn send_alert(&mut self, _: impl FnMut(&[u8]) -> io::Result<usize>) {
+        match *self {}
+    }
+
     pub(crate) fn has_unsent(&self) -> bool {
         match *self {}
     }
@@ -66,4 +74,8 @@ impl Session {
 
 pub(crate) fn fault(_: &io::Error) -> Option<(TlsFault, String)> {
     None
+}
+
+pub(crate) fn is_plain_http(_: &io::Error) -> bool {
+    false
 }

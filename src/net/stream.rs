@@ -14,7 +14,7 @@ use super::pipe::Pipe;
 use super::poller::Event;
 use super::tls::Session;
 
-/// A connection. Dropping it closes it, with a `close_notify` where there is TLS.
+/// A connection. Dropping it closes it, with a `close_notify` where there is TLS, unless it is cut.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Socket,
@@ -24,26 +24,35 @@ pub(crate) struct Stream {
     hung_up: bool,
     broken: bool,
     sent: u64,
+    /// Bytes the kernel has taken, those of TLS included.
+    moved: u64,
+    /// That the connection ends must not look like the end of what was sent on it.
+    is_cut: bool,
 }
 
 impl Stream {
-    /// A connection that stands, and of which nothing is known yet: the first read and write are tried.
-    pub(crate) fn established(socket: Socket) -> Self {
-        Self {
-            socket,
-            session: None,
-            may_read: true,
-            may_write: true,
-            hung_up: false,
-            broken: false,
-            sent: 0,
-        }
+    /// A connection that stands, and of which nothing is known yet: the first read and write are tried. The handshake is
+    /// still to come where there is a session.
+    pub(crate) fn established(socket: Socket, session: Option<Session>) -> Self {
+        let mut stream = Self::connecting(socket, session);
+        (stream.may_read, stream.may_write) = (true, true);
+        stream
     }
 
     /// A connection that is being made; the handshake still to come where there is a session.
     pub(crate) fn connecting(socket: Socket, session: Option<Session>) -> Self {
         let session = session.map(Box::new);
-        Self { socket, session, may_read: false, may_write: false, hung_up: false, broken: false, sent: 0 }
+        Self {
+            socket,
+            session,
+            may_read: false,
+            may_write: false,
+            hung_up: false,
+            broken: false,
+            sent: 0,
+            moved: 0,
+            is_cut: false,
+        }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -53,6 +62,11 @@ impl Stream {
     /// Bytes that were taken so far, before TLS.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Bytes that have left so far, with what TLS adds: by how many more there are, one sees whether the other side takes any.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Takes in what the poller says.
@@ -96,11 +110,11 @@ impl Stream {
 
     /// Goes on with the TLS handshake; whether it is through, or there is none to make.
     pub(crate) fn handshake(&mut self) -> io::Result<bool> {
-        let Self { socket, session, may_read, may_write, hung_up, .. } = self;
+        let Self { socket, session, may_read, may_write, hung_up, moved, .. } = self;
         let Some(session) = session else { return Ok(true) };
         session.handshake(
             |buf| recv_from(socket, buf, may_read, *hung_up),
-            |buf| send_to(socket, buf, may_write, false),
+            |buf| send_to(socket, buf, may_write, moved, false),
         )
     }
 
@@ -124,11 +138,11 @@ impl Stream {
     /// Takes what can be taken of `buf`; `WouldBlock` when that is nothing. `more`: the rest follows at once, so the
     /// kernel may wait for it to fill a packet.
     pub(crate) fn write(&mut self, buf: &[u8], more: bool) -> io::Result<usize> {
-        let Self { socket, session, may_write, sent, .. } = self;
+        let Self { socket, session, may_write, sent, moved, .. } = self;
         loop {
             let written = match session {
-                None => send_to(socket, buf, may_write, more),
-                Some(session) => session.send(buf, |buf| send_to(socket, buf, may_write, more)),
+                None => send_to(socket, buf, may_write, moved, more),
+                Some(session) => session.send(buf, |buf| send_to(socket, buf, may_write, moved, more)),
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -152,9 +166,23 @@ impl Stream {
         }
     }
 
+    /// The name a client has asked for in the handshake.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.session.as_ref()?.server_name()
+    }
+
+    /// Gives up TLS after a handshake that has failed: says why, as far as that can be said at once. What comes from the
+    /// other side is no more than bytes from here on.
+    pub(crate) fn give_up_tls(&mut self) {
+        let Self { socket, session, may_write, moved, .. } = self;
+        if let Some(mut session) = session.take() {
+            session.send_alert(|buf| send_to(socket, buf, may_write, moved, false));
+        }
+    }
+
     /// Bytes were taken that the kernel has not got yet.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.has_unsent())
+        !self.is_cut && self.session.as_ref().is_some_and(|session| session.has_unsent())
     }
 
     /// Takes up to `most` bytes into an empty pipe, as [`read`](Self::read) would. For a plain connection.
@@ -178,7 +206,9 @@ impl Stream {
         if is_would_block(&poured) {
             self.may_write = false;
         }
-        self.sent += poured.as_ref().map_or(0, |n| *n as u64);
+        let n = poured.as_ref().map_or(0, |n| *n as u64);
+        self.sent += n;
+        self.moved += n;
         poured
     }
 
@@ -202,15 +232,23 @@ impl Stream {
 
     /// Tells the other side that no more bytes come; reading goes on. `WouldBlock`: call it again.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        let Self { socket, session, may_write, .. } = self;
-        if let Some(session) = session {
-            session.close(|buf| send_to(socket, buf, may_write, false))?;
+        let Self { socket, session, may_write, moved, is_cut, .. } = self;
+        if let Some(session) = session
+            && !*is_cut
+        {
+            session.close(|buf| send_to(socket, buf, may_write, moved, false))?;
         }
         socket.shutdown(Shutdown::Write)
     }
 
-    /// Makes closing it a reset: the one way to tell some clients that what they have is not whole.
-    pub(crate) fn reset_on_close(&self) {
+    /// Gives up what has not left yet, and does not announce the end: whatever the other side has got is not whole.
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
+    /// [Cuts](Self::cut) it, and makes closing it a reset: the one way to tell some clients that what they have is not whole.
+    pub(crate) fn reset_on_close(&mut self) {
+        self.cut();
         // Fails only on a connection that is gone.
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
@@ -225,10 +263,12 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Self { socket, session, may_write, .. } = self;
-        if let Some(session) = session {
+        let Self { socket, session, may_write, moved, is_cut, .. } = self;
+        if let Some(session) = session
+            && !*is_cut
+        {
             // What does not fit now is not worth waiting for.
-            let _ = session.close(|buf| send_to(socket, buf, may_write, false));
+            let _ = session.close(|buf| send_to(socket, buf, may_write, moved, false));
         }
     }
 }
@@ -257,7 +297,13 @@ fn recv_from(socket: &Socket, buf: &mut [u8], may_read: &mut bool, hung_up: bool
     }
 }
 
-fn send_to(socket: &Socket, buf: &[u8], may_write: &mut bool, more: bool) -> io::Result<usize> {
+fn send_to(
+    socket: &Socket,
+    buf: &[u8],
+    may_write: &mut bool,
+    moved: &mut u64,
+    more: bool,
+) -> io::Result<usize> {
     if !*may_write {
         return Err(io::ErrorKind::WouldBlock.into());
     }
@@ -266,6 +312,7 @@ fn send_to(socket: &Socket, buf: &[u8], may_write: &mut bool, more: bool) -> io:
     match send(socket, buf, flags) {
         Ok(n) => {
             *may_write = n == buf.len();
+            *moved += n as u64;
             Ok(n)
         }
         Err(rustix::io::Errno::AGAIN) => {

@@ -1,12 +1,13 @@
-//! TLS towards a backend: rustls, fed from sockets by whoever knows how long to wait.
+//! TLS: rustls, fed from sockets by whoever knows how long to wait. Here are a session of either side, and what those
+//! towards a backend have in common; those with clients are begun in `tls_server.rs`.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConnection};
 
 use super::tls_words::explain;
 use super::verify::{AnyCertificate, Pinned};
@@ -54,7 +55,7 @@ impl TlsClient {
 
     pub(crate) fn session(&self) -> io::Result<Session> {
         let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
-        tls.map(|tls| Session { tls }).map_err(invalid)
+        tls.map(|tls| Session { tls: tls.into(), expects_hello: false }).map_err(invalid)
     }
 }
 
@@ -62,7 +63,7 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
-fn trust(certificates: impl Iterator<Item = CertificateDer<'static>>) -> RootCertStore {
+pub(super) fn trust(certificates: impl Iterator<Item = CertificateDer<'static>>) -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(certificates);
     store
@@ -90,23 +91,61 @@ fn system_certificates() -> io::Result<Arc<RootCertStore>> {
 
 /// A TLS session. It does no I/O of its own: it is given functions that read from and write to the socket.
 pub(crate) struct Session {
-    tls: ClientConnection,
+    tls: Connection,
+    /// Nothing has come from the client yet.
+    expects_hello: bool,
+}
+
+/// What a session with a client may have waiting to be sent. What it does not take waits where it is counted.
+const UNSENT: usize = 16 * 1024;
+
+impl From<ServerConnection> for Session {
+    fn from(mut tls: ServerConnection) -> Self {
+        tls.set_buffer_limit(Some(UNSENT));
+        Self { tls: tls.into(), expects_hello: true }
+    }
 }
 
 impl Session {
-    /// Goes on with the handshake until one of the functions would block; whether it is through. Its last bytes leave
-    /// together with the first of the request.
+    /// Goes on with the handshake until one of the functions would block; whether it is through. Towards a backend its
+    /// last bytes leave together with the first of the request; a client may wait for them before it sends one.
     pub(crate) fn handshake(
         &mut self,
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<bool> {
-        while self.tls.is_handshaking() {
-            match self.flush(&mut write) {
+        let mut expects_hello = self.expects_hello;
+        let mut read = |buf: &mut [u8]| {
+            let n = read(buf)?;
+            // No record of TLS begins with a letter, and every method does.
+            if std::mem::take(&mut expects_hello) && buf.first().is_some_and(u8::is_ascii_alphabetic) && n > 0
+            {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, PlainHttp));
+            }
+            Ok(n)
+        };
+        let done = self.shake_hands(&mut read, &mut write);
+        self.expects_hello = expects_hello;
+        if let (Ok(true), Connection::Server(_)) = (&done, &self.tls) {
+            match self.flush(write) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
-            match self.fill(&mut read) {
+        }
+        done
+    }
+
+    fn shake_hands(
+        &mut self,
+        read: &mut impl FnMut(&mut [u8]) -> io::Result<usize>,
+        write: &mut impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        while self.tls.is_handshaking() {
+            match self.flush(&mut *write) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+            match self.fill(&mut *read) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, HandshakeCutOff)),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -171,10 +210,26 @@ impl Session {
         }
     }
 
+    /// The name the client has asked for, if it has named one.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match &self.tls {
+            Connection::Server(tls) => tls.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// Sends what there is to say of a handshake that has failed, as far as that can be sent at once.
+    pub(crate) fn send_alert(&mut self, write: impl FnMut(&[u8]) -> io::Result<usize>) {
+        let _ = self.flush(write);
+    }
+
     /// Says that no more bytes come.
     pub(crate) fn close(&mut self, write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
-        // The second time it does nothing.
-        self.tls.send_close_notify();
+        // Nothing has begun that could end.
+        if !self.expects_hello {
+            // The second time it does nothing.
+            self.tls.send_close_notify();
+        }
         self.flush(write)
     }
 
@@ -233,6 +288,9 @@ impl<F: FnMut(&mut [u8]) -> io::Result<usize>> Read for Source<F> {
     }
 }
 
+/// Records that are copied together take this at most. Those of a body are larger.
+const JOINED: usize = 8 * 1024;
+
 /// A function as a writer.
 struct Sink<F>(F);
 
@@ -241,12 +299,39 @@ impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Sink<F> {
         (self.0)(buf)
     }
 
+    /// The messages of a handshake go out together: each by itself would be a packet.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if bufs.len() > 1 && len <= JOINED {
+            let joined: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).collect();
+            return (self.0)(&joined.concat());
+        }
+        bufs.iter().find(|buf| !buf.is_empty()).map_or(Ok(0), |buf| (self.0)(buf))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// The backend hung up in the handshake.
+/// What came where a TLS handshake was to begin is HTTP.
+#[derive(Debug)]
+struct PlainHttp;
+
+impl fmt::Display for PlainHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is plain HTTP where TLS is spoken")
+    }
+}
+
+impl std::error::Error for PlainHttp {}
+
+/// Whether a client's handshake has failed because the client speaks plain HTTP.
+pub(crate) fn is_plain_http(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(inner) if inner.is::<PlainHttp>())
+}
+
+/// The other side hung up in the handshake.
 #[derive(Debug)]
 struct HandshakeCutOff;
 

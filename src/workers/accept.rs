@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::turns;
 use crate::config::ListenAddr;
 use crate::counters::Counters;
-use crate::downstream::listener::{BACKLOG, Change, Listener};
+use crate::downstream::listener::{BACKLOG, Change, Entrance, Listener};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::poller::{Events, Poller, Token, Waker};
 
@@ -153,6 +153,7 @@ enum State {
 struct Listening {
     addr: ListenAddr,
     socket: Socket,
+    entrance: Entrance,
     /// A reload has removed it: it closes as soon as its backlog is empty.
     is_removed: bool,
 }
@@ -212,7 +213,7 @@ impl Door {
     }
 
     fn add(&mut self, listener: Listener) -> io::Result<()> {
-        let addr = listener.addr.clone();
+        let (addr, entrance) = (listener.addr.clone(), listener.entrance);
         let socket = listener.into_polled()?;
         let free = self.listeners.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
@@ -224,7 +225,7 @@ impl Door {
             self.poller.report_listener(&socket, number as Token, false)?;
         }
         if let Some(place) = self.listeners.get_mut(number) {
-            *place = Some(Listening { addr, socket, is_removed: false });
+            *place = Some(Listening { addr, socket, entrance, is_removed: false });
         }
         Ok(())
     }
@@ -233,6 +234,9 @@ impl Door {
         self.places.max.store(change.max_connections, Ordering::Relaxed);
         for listener in self.listeners.iter_mut().flatten() {
             listener.is_removed |= change.removed.contains(&listener.addr);
+            if let Some((_, entrance)) = change.changed.iter().find(|(addr, _)| *addr == listener.addr) {
+                listener.entrance = *entrance;
+            }
         }
         self.close_removed();
         for listener in change.added {
@@ -271,7 +275,9 @@ impl Door {
 
     /// Whether another one may wait.
     fn accept_one(&mut self, number: usize) -> bool {
-        let Some(Some(Listening { socket: listener, .. })) = self.listeners.get(number) else { return false };
+        let Some(Some(Listening { socket: listener, entrance, .. })) = self.listeners.get(number) else {
+            return false;
+        };
         let Some(place) = take_place(&self.places) else {
             self.places.is_full.store(true, Ordering::SeqCst);
             self.stop_for(State::Full);
@@ -281,7 +287,7 @@ impl Door {
             Ok((socket, peer)) => {
                 self.counters.connections.fetch_add(1, Ordering::Relaxed);
                 if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) {
-                    worker.deal(socket, peer, place, PATIENCE);
+                    worker.deal(socket, peer, *entrance, place, PATIENCE);
                 }
                 true
             }

@@ -1,5 +1,6 @@
 //! [`Client`]: a client's connection with the exchange that is on it, if one is.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::accept::ConnectionPlace;
@@ -10,6 +11,7 @@ use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
 use crate::error::Cause;
 use crate::exchange::context::Context;
+use crate::exchange::gateway::Place;
 use crate::exchange::{End, Exchange, Progress, refusal};
 use crate::http::head::Version;
 use crate::http::request_id::RequestId;
@@ -23,6 +25,8 @@ pub(super) struct Client {
     pub(super) looks_at: Option<Instant>,
     /// It is among those that get a turn.
     pub(super) has_turn: bool,
+    /// Its place among the TLS handshakes under way, while its own is.
+    handshake: Option<Place>,
     _place: ConnectionPlace,
     _load: Load,
 }
@@ -38,8 +42,21 @@ pub(super) enum Outcome {
 }
 
 impl Client {
-    pub(super) fn new(connection: Connection, place: ConnectionPlace, load: Load) -> Self {
-        Self { connection, exchange: None, looks_at: None, has_turn: false, _place: place, _load: load }
+    pub(super) fn new(
+        connection: Connection,
+        handshake: Option<Place>,
+        place: ConnectionPlace,
+        load: Load,
+    ) -> Self {
+        Self {
+            connection,
+            exchange: None,
+            looks_at: None,
+            has_turn: false,
+            handshake,
+            _place: place,
+            _load: load,
+        }
     }
 
     /// After a panic: says so to a client that has not been sent an answer yet, as far as it takes that at once.
@@ -62,7 +79,9 @@ impl Client {
 
     /// A request would go unanswered if this connection were closed now.
     pub(super) fn is_owed_something(&self) -> bool {
-        self.exchange.is_some() || self.connection.has_part_of_request() || !self.connection.unsent.is_empty()
+        self.exchange.is_some()
+            || self.connection.has_part_of_request()
+            || !self.connection.is_in_handshake() && self.connection.is_owed_bytes()
     }
 
     /// Does all that can be done without waiting, within the budget of one turn.
@@ -89,7 +108,7 @@ impl Client {
         match end {
             End::KeepAlive => self.connection.next_request(cx.now),
             End::Close if self.connection.can_close_at_once(body_is_read) => return Some(Outcome::Close),
-            End::Broken if self.connection.unsent.is_empty() => return Some(Outcome::Close),
+            End::Broken if !self.connection.is_owed_bytes() => return Some(Outcome::Close),
             End::Close | End::Broken => self.connection.begin_linger(cx.now),
         }
         None
@@ -102,10 +121,16 @@ impl Client {
         let buffers = &mut *cx.buffers;
         let limits = &cx.snapshot.limits;
         let mut step = self.connection.receive(&mut buffers.read, limits, cx.now, &mut cx.budget);
+        if !self.connection.is_in_handshake() && self.handshake.take().is_some() {
+            cx.gateway.counters.handshakes.fetch_add(1, Ordering::Relaxed);
+        }
         if let Step::Wait = step {
             let due = self.connection.due(limits, cx.gateway.is_draining());
             if cx.now < due {
                 return Some(Outcome::Wait(due));
+            }
+            if self.connection.is_in_handshake() {
+                cx.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
             }
             step = self.connection.expire();
         }
@@ -116,7 +141,16 @@ impl Client {
                 load.note_exchange();
                 self.exchange = Some(Box::new(Exchange::new(head, &self.connection, cx)));
             }
-            Step::Refuse(cause) => self.refuse(cause, cx),
+            Step::Refuse(cause) => {
+                self.handshake = None;
+                self.refuse(cause, cx);
+            }
+            Step::HandshakeFailed => {
+                self.handshake = None;
+                cx.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                // A reset would take the alert away that says why.
+                self.connection.begin_linger(cx.now);
+            }
         }
         None
     }

@@ -11,6 +11,7 @@ use socket2::Socket;
 
 use super::accept::ConnectionPlace;
 use super::report::{Ask, WorkerLoad};
+use crate::downstream::listener::Entrance;
 use crate::exchange::queued::Wakeup;
 use crate::exchange::sight::Sight;
 use crate::net::poller::{Poller, Token, Waker};
@@ -26,6 +27,7 @@ const ASKS: usize = 4;
 pub(super) struct Accepted {
     pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
+    pub(super) entrance: Entrance,
     pub(super) place: ConnectionPlace,
     pub(super) load: Load,
 }
@@ -102,11 +104,19 @@ impl Mailbox {
     }
 
     /// Hands a connection over; waits while the worker has not taken in those before it. Gives it up at `deadline`.
-    pub(super) fn deal(&self, socket: Socket, peer: SocketAddr, place: ConnectionPlace, patience: Duration) {
+    pub(super) fn deal(
+        &self,
+        socket: Socket,
+        peer: SocketAddr,
+        entrance: Entrance,
+        place: ConnectionPlace,
+        patience: Duration,
+    ) {
         self.load.fetch_add(1, Ordering::Relaxed);
         let load = Load(Arc::clone(&self.load));
         // What can't be handed over is dropped, and so closed.
-        let _ = self.connections.send_timeout(Accepted { socket, peer, place, load }, patience);
+        let accepted = Accepted { socket, peer, entrance, place, load };
+        let _ = self.connections.send_timeout(accepted, patience);
         self.wakeup.waker.wake();
     }
 

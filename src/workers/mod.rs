@@ -119,6 +119,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::counters::Counters;
+    use crate::downstream::listener::Entrance;
     use crate::exchange::gateway::Places;
     use crate::snapshot::Snapshot;
 
@@ -146,8 +147,8 @@ mod tests {
         let gateway = gateway();
         // A file is always ready, so that no epoll takes it: the workers are there by then.
         let file = OwnedFd::from(std::fs::File::open("Cargo.toml").unwrap());
-        let listener =
-            Listener { socket: file.into(), addr: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into() };
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
+        let listener = Listener { socket: file.into(), addr, entrance: Entrance::default() };
         assert!(Workers::start(&ServerConfig::default(), vec![listener], 1, &gateway).is_err());
         assert_eq!(Arc::strong_count(&gateway), 1, "a worker is left");
     }

@@ -17,16 +17,21 @@ use super::turns;
 use crate::access_log::Lines;
 use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
-use crate::exchange::gateway::Gateway;
+use crate::exchange::gateway::{Gateway, Place, Places};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::deadlines::Deadlines;
 use crate::net::poller::{Event, Events, Poller, Token};
 use crate::net::slab::Slab;
+use crate::net::tls::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::connections::{BACKEND, Upstreams};
 
 /// Connections taken in before those that are here get a turn.
 const ADMIT: usize = 64;
+
+/// Steps of TLS handshakes taken in one turn. One takes up to a millisecond to sign for, and whoever has a request under way
+/// must not wait for many of those.
+const HANDSHAKE_STEPS: usize = 8;
 
 /// What a worker's thread owns.
 #[derive(Debug)]
@@ -47,6 +52,12 @@ pub(super) struct Worker {
     deadlines: Deadlines<Token>,
     /// Who gets a turn, in this order.
     turns: VecDeque<Token>,
+    /// Steps of TLS handshakes that may still be taken in this turn.
+    handshake_steps: usize,
+    /// For TLS handshakes under way.
+    handshake_places: Places,
+    /// Whose TLS handshake is under way, the oldest first. Those that are through stay until they are the oldest.
+    handshakes: VecDeque<Token>,
     /// Nobody deals out connections any more.
     is_last: bool,
     /// The drain has begun, and ends then.
@@ -69,6 +80,9 @@ impl Worker {
             lines: Lines::default(),
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
+            handshake_steps: HANDSHAKE_STEPS,
+            handshake_places: Places::new(0),
+            handshakes: VecDeque::new(),
             is_last: false,
             end_at: None,
         }
@@ -99,6 +113,7 @@ impl Worker {
             self.note(event);
         }
         self.read_mail(now);
+        self.handshake_steps = HANDSHAKE_STEPS;
         for _ in 0..self.turns.len() {
             if let Some(token) = self.turns.pop_front() {
                 self.advance(token, now);
@@ -227,9 +242,20 @@ impl Worker {
     }
 
     fn admit(&mut self, accepted: Accepted, now: Instant) {
-        let Accepted { socket, peer, place, load } = accepted;
-        let client = Box::new(Client::new(Connection::new(socket, peer, now), place, load));
+        let Accepted { socket, peer, entrance, place, load } = accepted;
+        let (session, handshake) = if entrance.tls {
+            let Some((session, handshake)) = self.begin_handshake() else { return };
+            (Some(session), Some(handshake))
+        } else {
+            (None, None)
+        };
+        let is_in_handshake = session.is_some();
+        let connection = Connection::new(socket, peer, entrance, session, now);
+        let client = Box::new(Client::new(connection, handshake, place, load));
         let token = self.clients.insert(client);
+        if is_in_handshake {
+            self.handshakes.push_back(token);
+        }
         let Some(client) = self.clients.get_mut(token) else { return };
         if let Err(error) = self.poller.add(client.connection.stream.socket(), token) {
             log_sparingly!(warn, "a connection was closed because it cannot be polled: {error}");
@@ -240,10 +266,47 @@ impl Worker {
         self.give_turn(token);
     }
 
+    /// What a client needs that is to speak TLS. Where too many handshakes are under way, the oldest is given up: who means it
+    /// is through in a moment, and who only holds a place must not hold it against others.
+    fn begin_handshake(&mut self) -> Option<(Session, Place)> {
+        let is_under_way = |clients: &mut Slab<Box<Client>>, token| {
+            clients.get_mut(token).is_some_and(|client| client.connection.is_in_handshake())
+        };
+        while let Some(&oldest) = self.handshakes.front()
+            && !is_under_way(&mut self.clients, oldest)
+        {
+            self.handshakes.pop_front();
+        }
+        self.handshake_places.set_max(self.snapshot.front.max_handshakes);
+        let mut place = self.handshake_places.take();
+        while place.is_none()
+            && let Some(oldest) = self.handshakes.pop_front()
+        {
+            if is_under_way(&mut self.clients, oldest) {
+                drop(self.clients.remove(oldest));
+                self.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                log_sparingly!(
+                    warn,
+                    "more than max_handshakes TLS handshakes are under way: the oldest is given up"
+                );
+            }
+            place = self.handshake_places.take();
+        }
+        let server = self.snapshot.front.tls.as_ref()?;
+        let session = server.session().inspect_err(|error| {
+            log_sparingly!(error, "a connection was closed because TLS cannot be begun: {error}");
+        });
+        session.ok().zip(place)
+    }
+
     /// Gives a connection its turn. A defect that one of them brings to light costs that one, not the worker.
     fn advance(&mut self, token: Token, now: Instant) {
         let Some(client) = self.clients.get_mut(token) else { return };
         client.has_turn = false;
+        if client.connection.is_in_handshake() {
+            let Some(left) = self.handshake_steps.checked_sub(1) else { return self.give_turn(token) };
+            self.handshake_steps = left;
+        }
         let mut cx = Context {
             gateway: &self.gateway,
             snapshot: &self.snapshot,

@@ -16,9 +16,10 @@ leaf() {
     leaf_of "$1" "-cert ca.pem -keyfile ca.key" CA:FALSE "$2" "$3" "$4"
 }
 
-# leaf_of FILE ISSUER CONSTRAINTS SUBJECT_ALT_NAMES FROM UNTIL
+# leaf_of FILE ISSUER CONSTRAINTS SUBJECT_ALT_NAMES FROM UNTIL. Environment: subject, usage, algorithm.
 leaf_of() {
-    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=test" \
+    # shellcheck disable=SC2086 # several words
+    openssl req -new -newkey ${algorithm:-ec -pkeyopt ec_paramgen_curve:P-256} -nodes -subj "/CN=${subject:-test}" \
         -keyout "$1.key" -out "$work/csr" 2>/dev/null
     cat > "$work/config" <<END
 [ca]
@@ -35,7 +36,7 @@ unique_subject = no
 commonName = supplied
 [leaf]
 basicConstraints = $3
-extendedKeyUsage = serverAuth
+extendedKeyUsage = ${usage:-serverAuth}
 subjectAltName = $4
 END
     : > "$work/index"
@@ -57,4 +58,20 @@ leaf loopback "IP:127.0.0.1,IP:::1,DNS:localhost" 20200101000000Z 21200101000000
 leaf named "DNS:backend.test" 20200101000000Z 21200101000000Z
 leaf expired "IP:127.0.0.1" 20200101000000Z 20210101000000Z
 self_signed self-signed "IP:127.0.0.1,DNS:localhost"
+
+# Those of the tests of TLS towards clients.
+leaf shop "DNS:shop.test,DNS:*.shop.test,DNS:localhost" 20200101000000Z 21200101000000Z
+leaf shop-renewed "DNS:shop.test,DNS:*.shop.test" 20200101000000Z 21200101000000Z
+algorithm=rsa:2048 leaf other "DNS:other.test" 20200101000000Z 21200101000000Z
+usage=clientAuth subject=client leaf client "DNS:client.test" 20200101000000Z 21200101000000Z
+openssl ec -in shop.key -out shop.sec1.key 2>/dev/null
+openssl rsa -in other.key -traditional -out other.pkcs1.key 2>/dev/null
+openssl pkey -in shop.key -aes256 -passout pass:test -out shop.encrypted.key
+# One that an intermediate CA vouches for, in the right order and in the wrong one.
+subject=between leaf_of between "-cert ca.pem -keyfile ca.key" CA:TRUE "DNS:between.test" 20200101000000Z 21200101000000Z
+leaf_of chained "-cert between.pem -keyfile between.key" CA:FALSE "DNS:chained.test" 20200101000000Z 21200101000000Z
+cat between.pem chained.pem > chained.reversed.pem
+cat chained.pem ca.pem > chained.gap.pem
+cat between.pem >> chained.pem
+rm between.key between.pem
 rm ca.key stranger.key

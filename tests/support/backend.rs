@@ -11,6 +11,8 @@ use std::thread::{Builder, JoinHandle};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+#[cfg(feature = "tls")]
+use super::wire::Tls;
 use super::wire::{Body, Fields, Framing, Wire, text};
 
 /// A port of our own on which nobody listens: connections to it are refused.
@@ -146,7 +148,7 @@ impl ScriptedBackend {
     ) -> Self {
         let mut backend = Self::per_connection(move |mut conn| {
             let session = rustls::ServerConnection::new(Arc::clone(&config)).expect("a TLS session");
-            conn.wire.set_tls(session);
+            conn.wire.set_tls(Tls::Server(Box::new(session)));
             script(conn)
         });
         backend.port.shown.insert_str(0, "https://");

@@ -81,6 +81,34 @@ impl Client {
         Ok(Self { wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?) })
     }
 
+    /// A client that speaks TLS, to whoever is called `name`. The handshake is made by what is sent or read first.
+    #[cfg(feature = "tls")]
+    pub fn connect_tls(addr: SocketAddr, config: &std::sync::Arc<rustls::ClientConfig>, name: &str) -> Self {
+        Self::connect(addr).with_tls(config, name)
+    }
+
+    /// Speaks TLS from now on.
+    #[cfg(feature = "tls")]
+    pub fn with_tls(mut self, config: &std::sync::Arc<rustls::ClientConfig>, name: &str) -> Self {
+        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).expect("a name");
+        let session = rustls::ClientConnection::new(std::sync::Arc::clone(config), name);
+        self.wire.stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
+        self.wire.set_tls(super::wire::Tls::Client(Box::new(session.expect("a TLS session"))));
+        self
+    }
+
+    /// The TLS session.
+    #[cfg(feature = "tls")]
+    pub fn tls(&mut self) -> &mut rustls::ClientConnection {
+        self.wire.tls_client()
+    }
+
+    /// Announces the end of what is sent.
+    #[cfg(feature = "tls")]
+    pub fn close_notify(&mut self) {
+        drop(self.wire.close_notify());
+    }
+
     /// A client whose kernel takes little before somebody reads it.
     pub fn with_small_window(addr: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");

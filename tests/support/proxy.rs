@@ -29,6 +29,7 @@ pub struct Builder {
     listen: String,
     drain_delay: &'static str,
     shutdown_timeout: &'static str,
+    front: String,
     server: String,
     routes: String,
 }
@@ -42,6 +43,14 @@ impl Builder {
     pub fn server(mut self, line: &str) -> Self {
         self.server.push_str(line);
         self.server.push('\n');
+        self
+    }
+
+    /// Tables between those of the top level and `[server]`: `[[certificates]]`, `[tls]`.
+    #[cfg(feature = "tls")]
+    pub fn front(mut self, tables: &str) -> Self {
+        self.front.push_str(tables);
+        self.front.push('\n');
         self
     }
 
@@ -94,10 +103,11 @@ impl Builder {
     /// The configuration file.
     pub fn toml(&self) -> String {
         format!(
-            "listen_addr = {}\ndrain_delay_secs = {}\nshutdown_timeout = {}\n\n[server]\nengine = {:?}\n{}{}",
+            "listen_addr = {}\ndrain_delay_secs = {}\nshutdown_timeout = {}\n{}\n[server]\nengine = {:?}\n{}{}",
             self.listen,
             self.drain_delay,
             self.shutdown_timeout,
+            self.front,
             self.engine.name(),
             self.server,
             self.routes
@@ -134,6 +144,7 @@ impl TestProxy {
             listen: "\"127.0.0.1:0\"".into(),
             drain_delay: "0",
             shutdown_timeout: "1",
+            front: String::new(),
             server: String::new(),
             routes: String::new(),
         }

@@ -13,11 +13,42 @@ use super::wait::PATIENCE;
 pub struct Wire {
     pub stream: Socket,
     #[cfg(feature = "tls")]
-    tls: Option<Box<rustls::ServerConnection>>,
+    tls: Option<Tls>,
     buffer: Vec<u8>,
     patience: Duration,
     /// Those of the last chunked body that was read to its end.
     pub trailers: Fields,
+}
+
+/// A TLS session of either side.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+pub enum Tls {
+    Server(Box<rustls::ServerConnection>),
+    Client(Box<rustls::ClientConnection>),
+}
+
+#[cfg(feature = "tls")]
+impl Tls {
+    fn write(&mut self, stream: &mut Socket, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Server(tls) => {
+                let mut stream = rustls::Stream::new(&mut **tls, stream);
+                stream.write_all(bytes).and_then(|()| stream.flush())
+            }
+            Self::Client(tls) => {
+                let mut stream = rustls::Stream::new(&mut **tls, stream);
+                stream.write_all(bytes).and_then(|()| stream.flush())
+            }
+        }
+    }
+
+    fn read(&mut self, stream: &mut Socket, buf: &mut [u8]) -> Result<usize> {
+        match self {
+            Self::Server(tls) => rustls::Stream::new(&mut **tls, stream).read(buf),
+            Self::Client(tls) => rustls::Stream::new(&mut **tls, stream).read(buf),
+        }
+    }
 }
 
 /// How a body ends.
@@ -67,30 +98,45 @@ impl Wire {
         }
     }
 
-    /// From now on it speaks TLS, as the server. Dropping it without [`close_notify`](Self::close_notify) truncates.
+    /// From now on it speaks TLS. Dropping it without [`close_notify`](Self::close_notify) truncates.
     #[cfg(feature = "tls")]
-    pub fn set_tls(&mut self, tls: rustls::ServerConnection) {
-        self.tls = Some(Box::new(tls));
+    pub fn set_tls(&mut self, tls: Tls) {
+        self.tls = Some(tls);
     }
 
-    /// The TLS session.
+    /// The TLS session of a server.
     #[cfg(feature = "tls")]
     pub fn tls(&mut self) -> &mut rustls::ServerConnection {
-        self.tls.as_mut().expect("a TLS session")
+        match &mut self.tls {
+            Some(Tls::Server(tls)) => tls,
+            _ => panic!("no TLS session of a server"),
+        }
+    }
+
+    /// The TLS session of a client.
+    #[cfg(feature = "tls")]
+    pub fn tls_client(&mut self) -> &mut rustls::ClientConnection {
+        match &mut self.tls {
+            Some(Tls::Client(tls)) => tls,
+            _ => panic!("no TLS session of a client"),
+        }
     }
 
     /// Announces the end of what is sent.
     #[cfg(feature = "tls")]
     pub fn close_notify(&mut self) -> Result<()> {
-        let tls = self.tls.as_mut().expect("a TLS session");
-        tls.send_close_notify();
-        rustls::Stream::new(&mut **tls, &mut self.stream).flush()
+        match &mut self.tls {
+            Some(Tls::Server(tls)) => tls.send_close_notify(),
+            Some(Tls::Client(tls)) => tls.send_close_notify(),
+            None => panic!("no TLS session"),
+        }
+        self.send(b"")
     }
 
     fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
-            return rustls::Stream::new(&mut **tls, &mut self.stream).read(buf);
+            return tls.read(&mut self.stream, buf);
         }
         self.stream.read(buf)
     }
@@ -103,9 +149,7 @@ impl Wire {
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
-            let mut stream = rustls::Stream::new(&mut **tls, &mut self.stream);
-            stream.write_all(bytes)?;
-            return stream.flush();
+            return tls.write(&mut self.stream, bytes);
         }
         self.stream.write_all(bytes)
     }

@@ -4,6 +4,10 @@ use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
 
+fn listen(addr: &str) -> ListenConfig {
+    addr.parse::<ListenAddr>().unwrap().into()
+}
+
 #[test]
 fn the_contract_file() {
     let config = accepted(
@@ -35,12 +39,13 @@ balancing_algorithm = "least_connections"
     assert_eq!(
         config,
         Config {
-            listen_addrs: vec!["127.0.0.1:3000".parse().unwrap()],
+            listen_addrs: vec![listen("127.0.0.1:3000")],
             listen_mode: None,
             access_log: None,
             admin: None,
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
+            front: FrontConfig::default(),
             routes: vec![
                 route("/", &[8001, 8002, 8003], "/health", 10, Algorithm::RoundRobin),
                 route("/api", &[9001], "/ping", 5, Algorithm::LeastConnections),
@@ -97,6 +102,7 @@ keepalive_connections = 0
 keepalive_idle_secs = 12
 resolve_secs = 13
 preserve_host = true
+hsts_secs = 300
 [routes.health_check]
 path = "/p?q=1"
 interval_secs = 0.5
@@ -111,10 +117,7 @@ health_check = { path = "/", interval_secs = 0.5 }
     );
     let n = |n| NonZeroUsize::new(n).unwrap();
     let secs = Duration::from_secs;
-    assert_eq!(
-        config.listen_addrs,
-        ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(|addr| addr.parse().unwrap())
-    );
+    assert_eq!(config.listen_addrs, ["127.0.0.1:3000", "[::1]:0", "[::1]:0"].map(listen));
     assert_eq!(config.shutdown_timeout, Duration::ZERO);
     assert_eq!(config.drain_delay, Duration::from_millis(2_500));
     let server = ServerConfig {
@@ -176,6 +179,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         keepalive_idle: secs(12),
         resolve_interval: secs(13),
         preserve_host: true,
+        hsts: Some(300),
         tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);
@@ -206,7 +210,7 @@ fn unix_sockets_to_listen_on() {
                 backend_addrs = [\"a:1\"]\n";
     let config = accepted(text);
     let expected = [ListenAddr::Unix("/run/a.sock".into()), ListenAddr::Tcp("127.0.0.1:80".parse().unwrap())];
-    assert_eq!(config.listen_addrs, expected);
+    assert_eq!(config.listen_addrs, expected.map(ListenConfig::from));
     assert_eq!(config.listen_mode, Some(0o660));
     let trusting = accepted(&with_route("[server]\ntrusted_proxies = [\"unix:\"]"));
     assert_eq!(trusting.server.trusted_proxies, [IpNetwork::UNIX_CLIENTS]);

@@ -2,6 +2,7 @@
 
 mod accepts;
 mod balancing;
+mod front;
 #[path = "../../../tests/support/golden.rs"]
 mod golden;
 mod readme;

@@ -39,6 +39,7 @@ fn readme_table_lists_every_key() {
 pub(super) fn heading(table: &TableKeys) -> String {
     match table.name {
         "the top level, above the first [table]" => "Top level".to_owned(),
+        "an entry of listen_addr" => "An entry of `listen_addr` as a table".to_owned(),
         "an entry of backend_addrs" => "An entry of `backend_addrs` as a table".to_owned(),
         name if name.starts_with('[') => format!("`{name}`"),
         name => format!("`{name}` of a route"),

@@ -50,10 +50,19 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
         (Some(Nested::Among(keys)), _) => {
             json!({ "type": "array", "minItems": 1, "items": { "anyOf": [{ "type": "string" }, table(keys)] } })
         }
-        (None, "listen_addr") => json!({
-            "anyOf": [{ "type": "string" }, { "type": "array", "minItems": 1, "items": { "type": "string" } }],
-        }),
-        (None, "engine" | "balancing_algorithm" | "format") => json!({ "enum": words(keys, row.key) }),
+        (Some(Nested::Perhaps(keys)), _) => {
+            let one = json!([{ "type": "string" }, table(keys)]);
+            json!({
+                "anyOf": [
+                    { "type": "string" },
+                    table(keys),
+                    { "type": "array", "minItems": 1, "items": { "anyOf": one } },
+                ],
+            })
+        }
+        (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth") => {
+            json!({ "enum": words(keys, row.key) })
+        }
         (None, "status") => json!({ "enum": STATUSES }),
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),
         (None, _) => simple(row),
@@ -84,7 +93,7 @@ fn simple(row: &Row) -> Value {
         }
         "seconds" => return json!({ "type": "number", "minimum": SECONDS.0, "maximum": SECONDS.1 }),
         "seconds, from 0" => return json!({ "type": "number", "minimum": 0, "maximum": SECONDS.1 }),
-        "address" | "file" | "name" | "" => return json!({ "type": "string" }),
+        "address" | "file" | "directory" | "name" | "" => return json!({ "type": "string" }),
         _ => {}
     }
     let range = row.unit.rsplit(", ").next().unwrap();
@@ -227,6 +236,11 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
             );
         }
         name if name == ROUTE.name => line.clone(),
+        "an entry of listen_addr" => {
+            return format!(
+                "listen_addr = {{ addr = \"127.0.0.1:0\", {line} }}\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n"
+            );
+        }
         "an entry of backend_addrs" => {
             return format!(
                 "listen_addr = \"127.0.0.1:0\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [{{ addr = \"a:1\", {line} }}]\n"

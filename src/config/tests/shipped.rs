@@ -3,6 +3,7 @@
 use super::super::Written;
 use super::super::raw::TABLES;
 use super::{Config, accepted};
+use crate::config::ListenAddr;
 
 pub(super) const TEXT: &str = include_str!("../../../reverse-proxy.toml");
 
@@ -22,7 +23,7 @@ pub(super) fn uncommented(which: impl Fn(usize) -> bool) -> String {
 fn fits_the_demo() {
     let config = accepted(TEXT);
     assert_eq!(config.warnings, []);
-    assert_eq!(config.listen_addrs, ["127.0.0.1:3000".parse().unwrap()]);
+    assert_eq!(config.listen_addrs, ["127.0.0.1:3000".parse::<ListenAddr>().unwrap().into()]);
     assert_eq!(config.routes[0].backends[0].addr.to_string(), "127.0.0.1:8000");
 }
 
@@ -52,6 +53,7 @@ fn defaults_are_as_documented() {
     }
     let expected = [
         "listen_mode",
+        "acme_challenge_dir",
         "workers",
         "trusted_proxies",
         "path",
@@ -62,6 +64,7 @@ fn defaults_are_as_documented() {
         "deadline_secs",
         "max_body_bytes",
         "max_in_flight_per_backend",
+        "hsts_secs",
     ];
     assert_eq!(examples, expected);
 }

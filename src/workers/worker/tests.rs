@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{BackendAddr, BackendConfig, Config, RouteConfig, ServerConfig};
 use crate::counters::Counters;
+use crate::downstream::listener::Entrance;
 use crate::exchange::gateway::Places;
 use crate::route::Route;
 use crate::routing::Prefix;
@@ -152,7 +153,7 @@ impl Stage {
                 theirs.set_nonblocking(true).unwrap();
                 let place = ConnectionPlace::for_tests(self.worker.inbox.wakeup.waker.clone());
                 let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                self.mailbox.deal(OwnedFd::from(theirs).into(), peer, place, PATIENCE);
+                self.mailbox.deal(OwnedFd::from(theirs).into(), peer, Entrance::default(), place, PATIENCE);
                 self.clients.push(ours);
             }
             Event::Send(n, text) => {
