@@ -636,6 +636,34 @@ fn old_versions_can_be_refused(_: Engine) {
     assert!(error.contains("alert"), "{error}");
 }
 
+/// Where the others are seen, too: status, metrics, the access log.
+#[test]
+#[cfg(all(feature = "admin", target_os = "linux"))]
+fn certificates_and_versions_are_shown() {
+    use crate::support::send_once;
+    let (origin, directory) = (Origin::echo(), TempDir::new());
+    let log = directory.path().join("access.log");
+    let tables = format!(
+        "{}\n[access_log]\npath = {log:?}\nformat = \"json\"\n[admin]\nlisten_addr = \"127.0.0.1:0\"\n",
+        shop()
+    );
+    let proxy = front(&tables).route("/", &[origin.addr()], "").start();
+    get(proxy.addr(), "shop.example").expect(200);
+    let admin = proxy.admin_addr().expect("an admin listener");
+    let ask = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        send_once(admin, request).expect(200).text()
+    };
+    let metrics = ask("/metrics");
+    assert!(metrics.contains("\nreverse_proxy_certificate_not_after_timestamp_seconds{cert=\""), "{metrics}");
+    assert!(ask("/status.json").contains("\"certificates\":[{\"cert\":\""));
+    let line = wait_for("the line", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        if text.ends_with('\n') { Ok(text) } else { Err(text) }
+    });
+    assert!(line.contains("\"version\":\"1.1\",\"tls\":\"1.3\""), "{line}");
+}
+
 fn a_drain_lets_requests_end(_: Engine) {
     let origin = Origin::echo();
     let proxy = front(&shop()).shutdown_timeout("10").route("/", &[origin.addr()], "").start();

@@ -14,6 +14,8 @@ pub(crate) struct Entry<'a> {
     pub client: IpAddr,
     /// `None`: what came was no request.
     pub request: Option<RequestLine<'a>>,
+    /// The version of TLS with the client.
+    pub tls: Option<&'static str>,
     pub host: &'a [u8],
     pub referer: &'a [u8],
     pub user_agent: &'a [u8],
@@ -48,6 +50,7 @@ impl Entry<'_> {
             request_id,
             client,
             request: None,
+            tls: None,
             host: b"",
             referer: b"",
             user_agent: b"",
@@ -91,6 +94,7 @@ pub(super) mod tests {
             request_id: "8c0f2a",
             client: "192.0.2.1".parse().unwrap(),
             request: Some(RequestLine { method: "GET", target: "/a?b", version: Version::Http11 }),
+            tls: None,
             host: b"shop.example",
             referer: b"http://shop.example/",
             user_agent: b"curl/8.0",

@@ -21,6 +21,8 @@ struct Line<'a> {
     target: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'static str>,
     #[serde(skip_serializing_if = "Text::is_empty")]
     host: Text<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +65,7 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
                 Version::Http10 => "1.0",
                 Version::Http11 => "1.1",
             }),
+            tls: entry.tls,
             host: Text(entry.host),
             route: entry.route,
             backend: entry.backend,

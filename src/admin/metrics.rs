@@ -231,6 +231,16 @@ impl View {
         families.gauges(("reverse_proxy_worker_longest_turn", help, Some(Unit::Seconds)), longest)?;
         let counters = &self.gateway.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let certificates = self.certificates();
+        let certificates: Vec<_> =
+            certificates.iter().map(|it| (it.cert.display().to_string(), it.valid_until)).collect();
+        let until = certificates.iter().map(|(cert, until)| {
+            let at = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            (vec![("cert", cert.as_str())], at)
+        });
+        let help = "Until when a certificate is valid, since unix epoch.";
+        let what = ("reverse_proxy_certificate_not_after_timestamp", help, Some(Unit::Seconds));
+        families.gauges(what, until)?;
         let help = "TLS handshakes with clients that were made.";
         families.counter("reverse_proxy_tls_handshakes", help, load(&counters.handshakes))?;
         let help = "TLS handshakes with clients that came to nothing.";

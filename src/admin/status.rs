@@ -13,6 +13,7 @@ use crate::build_info;
 use crate::counters::histogram::Distribution;
 use crate::exchange::sight::Sight;
 use crate::logging::recent::{self, RecentLine};
+use crate::net::shown::ShownCertificate;
 use crate::process_info;
 use crate::route::Route;
 
@@ -42,6 +43,7 @@ struct Status {
     tunnels: usize,
     causes: Map<String, Value>,
     workers: Vec<WorkerStatus>,
+    certificates: Vec<CertificateStatus>,
     routes: Vec<RouteStatus>,
     /// The oldest. `null`: this engine does not know them.
     exchanges: Option<Vec<Sight>>,
@@ -49,6 +51,13 @@ struct Status {
     silent_workers: Vec<usize>,
     /// The latest lines of the log, the newest last.
     log: Vec<RecentLine>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateStatus {
+    cert: String,
+    names: Vec<String>,
+    valid_until: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -158,9 +167,18 @@ fn status(view: &View) -> Status {
         causes: counts(counters.causes()),
         exchanges: (!workers.is_empty()).then_some(exchanges),
         workers,
+        certificates: view.certificates().iter().map(of_certificate).collect(),
         routes: snapshot.routes().map(|route| of_route(route)).collect(),
         silent_workers,
         log: recent::lines(),
+    }
+}
+
+fn of_certificate(certificate: &ShownCertificate) -> CertificateStatus {
+    CertificateStatus {
+        cert: certificate.cert.display().to_string(),
+        names: certificate.names.clone(),
+        valid_until: seconds(certificate.valid_until),
     }
 }
 

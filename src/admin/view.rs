@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::AdminConfig;
 use crate::exchange::gateway::Gateway;
+use crate::net::shown::ShownCertificate;
+use crate::net::tls_server::TlsServer;
 use crate::reload::LastReload;
 use crate::snapshot::Snapshot;
 use crate::workers::watch::Watch;
@@ -66,6 +68,11 @@ impl View {
         let needs_backends = rules(&snapshot).is_some_and(|rules| rules.ready_requires_backends);
         let has_backends = snapshot.routes().any(|route| route.has_healthy());
         (needs_backends && !has_backends).then_some("no route has a healthy backend")
+    }
+
+    /// Certificates that clients are shown.
+    pub(super) fn certificates(&self) -> Vec<ShownCertificate> {
+        self.snapshot().front.tls.as_ref().map(TlsServer::shown).unwrap_or_default()
     }
 
     /// Numbers of the workers that do not answer.

@@ -115,6 +115,7 @@ impl<'a> Forward<'a> {
             request_id: self.record.id.as_str(),
             client: client_address(client.address(), &head.fields, &self.snapshot.trusted),
             request: Some(RequestLine { method, target, version: head.version }),
+            tls: None,
             host: head.host.as_bytes(),
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),

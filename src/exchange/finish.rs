@@ -158,6 +158,7 @@ impl Exchange {
                 target: self.head.target.as_str(),
                 version: self.head.version,
             }),
+            tls: client.stream.tls_version(),
             host: self.head.host.as_bytes(),
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),

@@ -55,6 +55,10 @@ impl Session {
         match *self {}
     }
 
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match *self {}
+    }
+
     pub(crate) fn server_name(&self) -> Option<&str> {
         match *self {}
     }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 
+use super::shown::ShownCertificate;
 use super::tls::Session;
 use crate::config::{CertificateConfig, FrontConfig};
 
@@ -20,6 +21,10 @@ impl TlsServer {
     }
 
     pub(crate) fn show(&self, _: &[CertificateConfig]) {
+        match self.0 {}
+    }
+
+    pub(crate) fn shown(&self) -> Vec<ShownCertificate> {
         match self.0 {}
     }
 

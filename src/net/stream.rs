@@ -69,6 +69,11 @@ impl Stream {
         self.moved
     }
 
+    /// The version of TLS that is spoken; `None`: none is.
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
+        self.session.as_ref().and_then(|session| session.version())
+    }
+
     /// Takes in what the poller says.
     pub(crate) fn note(&mut self, event: Event) {
         self.may_read |= event.readable;

@@ -210,6 +210,15 @@ impl Session {
         }
     }
 
+    /// The version that is spoken, once that is known.
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match self.tls.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_3 => Some("1.3"),
+            rustls::ProtocolVersion::TLSv1_2 => Some("1.2"),
+            _ => None,
+        }
+    }
+
     /// The name the client has asked for, if it has named one.
     pub(crate) fn server_name(&self) -> Option<&str> {
         match &self.tls {

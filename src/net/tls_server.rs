@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiCli
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 
+use super::shown::ShownCertificate;
 use super::tls::{Session, trust};
 use crate::config::{CertificateConfig, ClientAuth, FrontConfig, TlsVersion};
 
@@ -87,6 +88,11 @@ impl TlsServer {
         self.shown.certificates.store(Arc::new(Certificates::new(certificates)));
     }
 
+    /// Those that are shown now.
+    pub(crate) fn shown(&self) -> Vec<ShownCertificate> {
+        self.shown.certificates.load().about.clone()
+    }
+
     /// Whether a client that has asked for `named` in the handshake and for `host` in a request means two sites that have
     /// different certificates.
     pub(crate) fn are_different(&self, named: &str, host: &str) -> bool {
@@ -125,6 +131,7 @@ impl ResolvesServerCert for Shown {
 
 /// Certificates, and for which names they are.
 struct Certificates {
+    about: Vec<ShownCertificate>,
     keys: Vec<Arc<CertifiedKey>>,
     /// `shop.example`, and `*.shop.example` as `.shop.example`.
     by_name: HashMap<String, Vec<usize>>,
@@ -140,7 +147,8 @@ impl Certificates {
             }
         }
         let keys = certificates.iter().map(|certificate| Arc::clone(certificate.pair.key())).collect();
-        Self { keys, by_name }
+        let about = certificates.iter().map(ShownCertificate::of).collect();
+        Self { about, keys, by_name }
     }
 
     /// Those that have `name`; if none has, those with a star for its first label.
