@@ -648,7 +648,7 @@ fn certificates_and_versions_are_shown() {
         shop()
     );
     let proxy = front(&tables).route("/", &[origin.addr()], "").start();
-    get(proxy.addr(), "shop.example").expect(200);
+    get(proxy.addr(), "shop.test").expect(200);
     let admin = proxy.admin_addr().expect("an admin listener");
     let ask = |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
