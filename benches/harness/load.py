@@ -37,7 +37,7 @@ class Load:
     bytes: int = 0
 
 
-def wrk(port, path, connections, seconds, upload=0, headers=None):
+def wrk(port, path, connections, seconds, upload=0, headers=None, scheme="http"):
     """Requests from `connections` clients for so many whole seconds."""
     script = folder() / "wrk.lua"
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in (headers or {}).items()]
@@ -56,7 +56,7 @@ def wrk(port, path, connections, seconds, upload=0, headers=None):
             f"--duration={seconds}s",
             "--timeout=10s",
             f"--script={script}",
-            f"http://127.0.0.1:{port}{path}",
+            f"{scheme}://127.0.0.1:{port}{path}",
         ],
         seconds + 20,
     )

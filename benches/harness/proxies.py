@@ -1,4 +1,4 @@
-"""The proxies that are compared, each with its configuration.
+"""The proxies that are compared, each with its configuration. Where clients speak TLS, with one certificate (ECDSA P-256).
 
 The same for all: three backends in turn, connections kept alive on both sides and never closed after some number
 of requests, X-Forwarded-For, no access log, no health checks, bodies streamed, a thread (or process) per core where
@@ -29,6 +29,8 @@ class Proxy:
     ours: bool = False
     only: tuple = ()
     """The scenarios it takes part in, if not all."""
+    speaks_tls: bool = False
+    """`command(port, backends, certificate)` makes it."""
 
     def unusable(self):
         """Why it cannot be measured, or `None`."""
@@ -43,10 +45,27 @@ class Proxy:
         return None if checked.returncode == 0 else lines[-1] if lines else "it does not take its configuration"
 
 
-def ours(name, binary, engine, routes=1, most_backends=None):
-    """reverse-proxy with one of its ways in; the first of its routes takes everything that is asked for here."""
+def certificate():
+    """The files of a certificate and its key, made for this run."""
+    cert, key = folder() / "cert.pem", folder() / "key.pem"
+    if not key.exists():
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+            + ["-subj", "/CN=localhost", "-days", "30", "-addext", "subjectAltName=DNS:localhost"]
+            + ["-keyout", key, "-out", cert],
+            check=True,
+            capture_output=True,
+        )
+        # haproxy wants both in one.
+        (folder() / "both.pem").write_text(cert.read_text() + key.read_text())
+    return cert, key
 
-    def command(port, backends):
+
+def ours(name, binary, engine, routes=1, most_backends=None, observed=False, only=()):
+    """reverse-proxy with one of its ways in; the first of its routes takes everything that is asked for here. `observed`: with
+    the access log as JSON in a file, and the admin listener."""
+
+    def command(port, backends, certificate=None):
         config = folder() / f"{name}.toml"
         addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends[:most_backends])
         prefixes = ["/", *(f"/service-{number}/v1" for number in range(1, routes))]
@@ -55,9 +74,18 @@ def ours(name, binary, engine, routes=1, most_backends=None):
         tables = (f'[[routes]]\nprefix = "{prefix}"\n{keys}' for prefix in prefixes)
         # As many connections as any scenario has; upgraded ones are counted by the native engine alone.
         tunnels = "max_tunnels = 4000" if engine == "native" else ""
+        listen, certificates = f'"127.0.0.1:{port}"', ""
+        if certificate:
+            listen = f'{{ addr = "127.0.0.1:{port}", tls = true }}'
+            certificates = f'[[certificates]]\ncert = "{certificate[0]}"\nkey = "{certificate[1]}"'
+        if observed:
+            tunnels += f'\n[access_log]\npath = "{folder()}/access.log"\nformat = "json"'
+            tunnels += f'\n[admin]\nlisten_addr = "127.0.0.1:{free_port()}"'
         config.write_text(f"""
-listen_addr = "127.0.0.1:{port}"
+listen_addr = {listen}
 shutdown_timeout = 1
+
+{certificates}
 
 [server]
 engine = "{engine}"
@@ -69,7 +97,8 @@ max_connections = 12000
         return [binary, "--config", config]
 
     version = _first_line(binary, "--version")
-    return Proxy(name, command, version, str(binary), {"RUST_LOG": "error"}, ours=True)
+    speaks_tls = engine == "native"
+    return Proxy(name, command, version, str(binary), {"RUST_LOG": "error"}, True, only, speaks_tls)
 
 
 def peer(name, binary, **options):
@@ -82,7 +111,8 @@ def peer(name, binary, **options):
 
 
 def nginx():
-    def command(port, backends):
+    def command(port, backends, certificate=None):
+        secured = f" ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}" if certificate else ""
         config = folder() / "nginx.conf"
         servers = "\n".join(f"server 127.0.0.1:{backend};" for backend in backends)
         config.write_text(f"""
@@ -99,7 +129,7 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096{secured};
         client_max_body_size 0;
         location / {{
             proxy_pass http://backends;
@@ -116,11 +146,12 @@ http {{
 """)
         return nginx_command(config)
 
-    return Proxy("nginx", command, _first_line("nginx", "-v", pattern=r"nginx/(\S+)"), "nginx")
+    return Proxy("nginx", command, _first_line("nginx", "-v", pattern=r"nginx/(\S+)"), "nginx", speaks_tls=True)
 
 
 def haproxy():
-    def command(port, backends):
+    def command(port, backends, certificate=None):
+        secured = f" ssl crt {folder()}/both.pem" if certificate else ""
         config = folder() / "haproxy.cfg"
         servers = "\n".join(
             f"    server backend{number} 127.0.0.1:{backend}" for number, backend in enumerate(backends)
@@ -141,7 +172,7 @@ defaults
     timeout tunnel 120s
     option forwardfor
 frontend front
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096{secured}
     default_backend backends
 backend backends
     balance roundrobin
@@ -150,7 +181,7 @@ backend backends
 """)
         return ["haproxy", "-db", "-f", config]
 
-    return Proxy("haproxy", command, _first_line("haproxy", "-v", pattern=r"version (\S+?)[- ]"), "haproxy")
+    return Proxy("haproxy", command, _first_line("haproxy", "-v", pattern=r"version (\S+?)[- ]"), "haproxy", speaks_tls=True)
 
 
 def apache():

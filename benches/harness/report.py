@@ -6,7 +6,7 @@ from statistics import median
 
 from .scenarios import SCENARIOS, variant_name
 
-OURS = ("native", "tiny_http")
+OURS = ("native", "tiny_http", "observed")
 REFERENCES = ("nginx", "haproxy", "hyper")
 
 
@@ -215,8 +215,8 @@ def _targets(results):
     def of(scenario):
         return results.get(scenario, Runs({}))
 
-    def ratio(scenario, key, to):
-        return of(scenario).ratio("native", key, to)
+    def ratio(scenario, key, to, whose="native"):
+        return of(scenario).ratio(whose, key, to)
 
     def to_least(scenario, key, *others):
         return of(scenario).ratio_to_least("native", key, others)
@@ -237,6 +237,11 @@ def _targets(results):
         yield f"{backend}, req/s", _at_least(1.0, "× a thread for each connection"), ratio(name, "rate", "threads")
     new = ratio("new-connection", "cpu_us", "hyper")
     yield "a new connection for every request, CPU/request", _at_most(0.8, "× hyper"), new
+    for connections in (1, 64, 512):
+        cost = ratio(f"small-{connections}", "cpu_us", "native", "observed")
+        yield f"access log and metrics, {connections} connections, CPU/request", _at_most(1.08, "× without"), cost
+    for name, bound in (("tls-small", 1.0), ("tls-1m", 1.0), ("tls-handshake", 1.1)):
+        yield f"{name}, CPU", _at_most(bound, "× haproxy"), ratio(name, "cpu_us", "haproxy")
     for name in ("10k", "chunked", "upload-64k"):
         best = to_least(name, "cpu_us", "haproxy", "hyper")
         yield f"{name}, CPU", _at_most(0.8, "× the best of haproxy, hyper"), best

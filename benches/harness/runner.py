@@ -2,21 +2,27 @@
 
 import http.client
 import socket
+import ssl
 import time
 from collections import Counter
 
 from . import load
 from .measure import LateLook, Machine, usage
 from .processes import Process, free_port
+from .proxies import certificate
 
 MIB = 1024 * 1024
+# The certificate is made for the run, and nobody has signed it.
+_NO_QUESTIONS = ssl.create_default_context()
+_NO_QUESTIONS.check_hostname = False
+_NO_QUESTIONS.verify_mode = ssl.CERT_NONE
 
 
 def run(proxy, scenario, backends, options):
     """Measures `proxy`; what was measured, by name. The proxy is started for this run alone, on a port of its own:
     nothing is left over from the run before, and the peak of its memory belongs to this scenario."""
     port = free_port()
-    command = proxy.command(port, backends)
+    command = proxy.command(port, backends, *([certificate()] if scenario.tls else []))
     process = Process(f"proxy-{proxy.name}", command, proxy.environment)
     before = Machine.now()
     try:
@@ -41,7 +47,10 @@ def run(proxy, scenario, backends, options):
 
 def _requests(process, port, scenario, options):
     def drive(seconds):
-        return load.wrk(port, scenario.path, scenario.connections, seconds, scenario.upload, scenario.headers)
+        scheme = "https" if scenario.tls else "http"
+        return load.wrk(
+            port, scenario.path, scenario.connections, seconds, scenario.upload, scenario.headers, scheme
+        )
 
     return _driven(process, drive, scenario, options)
 
@@ -87,9 +96,9 @@ def _idle(process, port, scenario, options):
     alone = _requests(process, port, scenario, options)
     idle = []
     try:
-        for _ in range(options.idle):
+        for _ in range(scenario.idle or options.idle):
             try:
-                idle.append(_keep_open(port, scenario.path))
+                idle.append(_keep_open(port, scenario))
             except OSError as error:
                 raise RuntimeError(f"after {len(idle)} idle connections: {error}") from None
         beside = _requests(process, port, scenario, options)
@@ -134,9 +143,11 @@ def _waiting(process, port, scenario, options):
     }
 
 
-def _keep_open(port, path):
+def _keep_open(port, scenario):
     connection = socket.create_connection(("127.0.0.1", port), 10)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    if scenario.tls:
+        connection = _NO_QUESTIONS.wrap_socket(connection, server_hostname="localhost")
+    connection.sendall(f"GET {scenario.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     answer = connection.recv(4096)
     connection.settimeout(None)
     if not answer.startswith(b"HTTP/1.1 200"):
@@ -147,8 +158,11 @@ def _keep_open(port, path):
 
 def _is_open(connection):
     try:
+        if isinstance(connection, ssl.SSLSocket):
+            connection.setblocking(False)
+            return connection.recv(1) != b""
         return connection.recv(1, socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         return False
@@ -192,7 +206,10 @@ def _first_answer(process, port, scenario):
 
 
 def _ask(port, scenario):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if scenario.tls:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=_NO_QUESTIONS)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         if scenario.upload:
             connection.request("POST", scenario.path, body=b"u" * scenario.upload)

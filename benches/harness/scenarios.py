@@ -21,6 +21,10 @@ class Scenario:
     upload: int = 0
     """Bytes of each request's body."""
     headers: dict = None
+    tls: bool = False
+    """The clients speak TLS; the proxies that can take part."""
+    idle: int = 0
+    """Of the kind "idle": how many, if not as many as the command line says."""
     per_mib: bool = False
     """Bodies are what counts: rate and cost per MiB."""
     headline: bool = False
@@ -90,6 +94,18 @@ SCENARIOS = [
         connections=16,
         headers=CLOSE,
         quick=True,
+    ),
+    Scenario("tls-small", "TLS: small answer (72 bytes), 64 connections", tls=True),
+    Scenario("tls-1m", "TLS: answers of 1 MiB, 16 connections", "/1m", 16, tls=True, per_mib=True),
+    Scenario(
+        "tls-handshake",
+        "TLS: a new connection and a full handshake for every request, 16 clients",
+        connections=16,
+        headers=CLOSE,
+        tls=True,
+    ),
+    Scenario(
+        "tls-idle", "TLS: 1,000 idle connections beside 8 busy ones", connections=8, kind="idle", tls=True, idle=1000
     ),
     Scenario("chunked", "Chunked answers of 8 × 1 KiB, 64 connections", "/chunked", origin="helper"),
     Scenario("soon", "A backend that takes 2 ms, 64 connections", "/soon", 64, "helper"),

@@ -27,7 +27,9 @@ fn fits_the_demo() {
     assert_eq!(config.routes[0].backends[0].addr.to_string(), "127.0.0.1:8000");
 }
 
+// It names what a build may lack.
 #[test]
+#[cfg(feature = "admin")]
 fn all_of_it_uncommented_is_valid() {
     let config = accepted(&uncommented(|_| true));
     assert!(config.routes[0].deadline.is_some());
@@ -35,7 +37,7 @@ fn all_of_it_uncommented_is_valid() {
 
 // Elsewhere the engine is another one.
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "admin"))]
 fn defaults_are_as_documented() {
     // That a key is written can be worth a warning, whatever its value.
     let read = |text: &str| Config { warnings: Vec::new(), written: Written::default(), ..accepted(text) };
