@@ -9,15 +9,22 @@ mod golden;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub(crate) use description::help;
+use reverse_proxy::config::client_from;
 
 /// Where the configuration is looked for when nothing else is said.
 const DEFAULT_PATH: &str = "reverse-proxy.toml";
 
 /// The environment variable that names the configuration file; `--config` overrides it.
 pub(crate) const PATH_VARIABLE: &str = "REVERSE_PROXY_CONFIG_PATH";
+
+const NEEDS_FILE: &str = "--config needs a file, for example --config reverse-proxy.toml";
+const NEEDS_REQUEST: &str = "--explain needs a request, for example --explain 'GET http://shop.example/cart'";
+const NEEDS_FIELD: &str = "--header needs a header field, for example --header 'Accept: text/html'";
+const NEEDS_ADDRESS: &str = "--from needs an address, for example --from 192.0.2.7";
 
 /// What the program is asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +38,21 @@ pub(crate) enum Command {
         /// Warnings count as errors.
         strict: bool,
     },
+    /// Explain what this configuration does with a request.
+    Explain {
+        /// The file.
+        path: PathBuf,
+        /// Method and target.
+        request: String,
+        /// Header fields, each `Name: value`.
+        fields: Vec<String>,
+        /// Where the connection comes from.
+        from: Option<IpAddr>,
+        /// For programs.
+        json: bool,
+    },
+    /// Ask the proxy that runs with this configuration whether it is well.
+    Health(PathBuf),
     /// Run with built-in origins.
     Demo,
     /// Print [`help`].
@@ -64,6 +86,7 @@ const FROM_ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["help", "-help", "-?", "/?"], "help is printed with --help"),
     (&["version", "-v", "-version"], "the version is printed with --version"),
+    (&["explain", "trace", "--trace"], "a request is explained with --explain REQUEST"),
     (&["demo"], "the demo is started with --demo"),
     (&["stop", "quit", "-s"], "the proxy is stopped with the signal SIGTERM"),
 ];
@@ -73,8 +96,18 @@ const FROM_ELSEWHERE: &[(&[&str], &str)] = &[
 pub(crate) enum UsageError {
     /// Nothing we know.
     Unknown(OsString),
-    /// `--config` without a file.
-    NoFile,
+    /// An option without the value it needs: what that is, with an example.
+    Needs(&'static str),
+    /// A value that is not Unicode, of this option.
+    NotUnicode(&'static str),
+    /// `--from` with something that is no address.
+    NoAddress(String),
+    /// An option that goes with `--explain`, without it.
+    ExplainMissing(&'static str),
+    /// `--explain` with an option that it does not go with.
+    ExplainWith(&'static str),
+    /// `--health` with an option that it does not go with.
+    HealthWith(&'static str),
     /// An option that takes no value has one: `--check=yes`.
     NoValue(&'static str),
     /// An option more than once.
@@ -103,7 +136,17 @@ impl fmt::Display for UsageError {
                 }
                 Ok(())
             }
-            Self::NoFile => f.write_str("--config needs a file, for example --config reverse-proxy.toml"),
+            Self::Needs(what) => f.write_str(what),
+            Self::NotUnicode(option) => write!(f, "the value of {option} is not Unicode"),
+            Self::NoAddress(text) => {
+                write!(
+                    f,
+                    "{text:?} is no address of a client; expected one, for example --from 192.0.2.7, or unix:"
+                )
+            }
+            Self::ExplainMissing(option) => write!(f, "{option} goes with --explain"),
+            Self::ExplainWith(option) => write!(f, "--explain does not go with {option}"),
+            Self::HealthWith(option) => write!(f, "--health does not go with {option}"),
             Self::NoValue(option) => write!(f, "{option} takes no value"),
             Self::Twice(option) => write!(f, "{option} is given twice"),
             Self::StrictAlone => f.write_str("--strict goes with --check"),
@@ -132,17 +175,33 @@ pub(crate) fn parse(
     }
 
     let (mut config, mut check, mut strict, mut demo) = (None, None, None, None);
+    let mut health = None;
+    let (mut explain, mut fields, mut from, mut json) = (None, Vec::new(), None, None);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let (name, value) = split(&argument);
         match name.to_str() {
             Some("--config" | "-c") => {
                 let file = value.map(OsStr::to_owned).or_else(|| arguments.next());
-                let file = file.filter(|file| !file.is_empty()).ok_or(UsageError::NoFile)?;
+                let file = file.filter(|file| !file.is_empty()).ok_or(UsageError::Needs(NEEDS_FILE))?;
                 once(&mut config, PathBuf::from(file), "--config")?;
             }
+            Some("--explain") => {
+                let request = text(value, &mut arguments, "--explain", NEEDS_REQUEST)?;
+                once(&mut explain, request, "--explain")?;
+            }
+            Some("--header" | "-H") => fields.push(text(value, &mut arguments, "--header", NEEDS_FIELD)?),
+            Some("--from") => {
+                let address = text(value, &mut arguments, "--from", NEEDS_ADDRESS)?;
+                let address = client_from(&address).ok_or(UsageError::NoAddress(address))?;
+                once(&mut from, address, "--from")?;
+            }
+            Some("--json") if value.is_none() => once(&mut json, (), "--json")?,
+            Some("--json") => return Err(UsageError::NoValue("--json")),
             Some("--check") if value.is_none() => once(&mut check, (), "--check")?,
             Some("--strict") if value.is_none() => once(&mut strict, (), "--strict")?,
+            Some("--health") if value.is_none() => once(&mut health, (), "--health")?,
+            Some("--health") => return Err(UsageError::NoValue("--health")),
             Some("--demo") if value.is_none() => once(&mut demo, (), "--demo")?,
             Some("--check") => return Err(UsageError::NoValue("--check")),
             Some("--strict") => return Err(UsageError::NoValue("--strict")),
@@ -151,16 +210,45 @@ pub(crate) fn parse(
         }
     }
 
+    let others = [
+        (check.is_some(), "--check"),
+        (strict.is_some(), "--strict"),
+        (explain.is_some(), "--explain"),
+        (demo.is_some(), "--demo"),
+    ];
+    if health.is_some()
+        && let Some((_, option)) = others.into_iter().find(|(is_given, _)| *is_given)
+    {
+        return Err(UsageError::HealthWith(option));
+    }
     if demo.is_some() {
-        return match (config, check, strict) {
+        return match (config, check, strict, explain) {
             (Some(_), ..) => Err(UsageError::DemoWith("--config")),
-            (_, Some(()), _) => Err(UsageError::DemoWith("--check")),
-            (.., Some(())) => Err(UsageError::DemoWith("--strict")),
-            (None, None, None) => Ok(Command::Demo),
+            (_, Some(()), ..) => Err(UsageError::DemoWith("--check")),
+            (_, _, Some(()), _) => Err(UsageError::DemoWith("--strict")),
+            (.., Some(_)) => Err(UsageError::DemoWith("--explain")),
+            (None, None, None, None) => Ok(Command::Demo),
         };
     }
     let variable = variable.filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = config.or(variable).unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
+    if let Some(request) = explain {
+        return match (check, strict) {
+            (Some(()), _) => Err(UsageError::ExplainWith("--check")),
+            (None, Some(())) => Err(UsageError::ExplainWith("--strict")),
+            (None, None) => Ok(Command::Explain { path, request, fields, from, json: json.is_some() }),
+        };
+    }
+    for (is_given, option) in
+        [(!fields.is_empty(), "--header"), (from.is_some(), "--from"), (json.is_some(), "--json")]
+    {
+        if is_given {
+            return Err(UsageError::ExplainMissing(option));
+        }
+    }
+    if health.is_some() {
+        return Ok(Command::Health(path));
+    }
     match (check, strict) {
         (Some(()), _) => Ok(Command::Check { path, strict: strict.is_some() }),
         (None, Some(())) => Err(UsageError::StrictAlone),
@@ -174,6 +262,17 @@ fn split(argument: &OsStr) -> (&OsStr, Option<&OsStr>) {
         Some((name, value)) if name.starts_with("--") => (OsStr::new(name), Some(OsStr::new(value))),
         _ => (argument, None),
     }
+}
+
+/// The value of an option that is text: behind the equals sign, or the next argument.
+fn text(
+    value: Option<&OsStr>,
+    rest: &mut impl Iterator<Item = OsString>,
+    option: &'static str,
+    needs: &'static str,
+) -> Result<String, UsageError> {
+    let value = value.map(OsStr::to_owned).or_else(|| rest.next()).filter(|value| !value.is_empty());
+    value.ok_or(UsageError::Needs(needs))?.into_string().map_err(|_| UsageError::NotUnicode(option))
 }
 
 fn once<T>(place: &mut Option<T>, value: T, name: &'static str) -> Result<(), UsageError> {
@@ -220,9 +319,43 @@ mod tests {
     }
 
     #[test]
+    fn explain_and_what_goes_with_it() {
+        let explain = |fields: &[&str], from: Option<&str>, json| {
+            Ok(Command::Explain {
+                path: "f".into(),
+                request: "GET /".to_owned(),
+                fields: fields.iter().map(ToString::to_string).collect(),
+                from: from.map(|from| from.parse().unwrap()),
+                json,
+            })
+        };
+        assert_eq!(parsed(&["--explain", "GET /", "-c", "f"], None), explain(&[], None, false));
+        let all = ["--json", "--explain=GET /", "-H", "A: b", "--header=C: d=e", "--from", "::ffff:10.0.0.1"];
+        assert_eq!(parsed(&all, Some("f")), explain(&["A: b", "C: d=e"], Some("10.0.0.1"), true));
+        let unix = ["--explain", "GET /", "--from=unix:"];
+        assert_eq!(parsed(&unix, Some("f")), explain(&[], Some("0.0.0.0"), false));
+    }
+
+    #[test]
     fn what_makes_no_sense() {
         for (arguments, expected) in [
-            (&["--wrong"][..], "unknown argument \"--wrong\""),
+            (&["--explain"][..], NEEDS_REQUEST),
+            (&["--explain="], NEEDS_REQUEST),
+            (&["--explain", "GET /", "-H"], NEEDS_FIELD),
+            (&["--explain", "GET /", "--explain", "GET /"], "--explain is given twice"),
+            (&["--explain", "GET /", "--check"], "--explain does not go with --check"),
+            (&["--explain", "GET /", "--strict"], "--explain does not go with --strict"),
+            (&["--explain", "GET /", "--demo"], "--demo needs no configuration; leave out --explain"),
+            (&["--explain", "GET /", "--json=yes"], "--json takes no value"),
+            (
+                &["--explain", "GET /", "--from", "somewhere"],
+                "\"somewhere\" is no address of a client; expected one, for example --from 192.0.2.7, or unix:",
+            ),
+            (&["--json"], "--json goes with --explain"),
+            (&["-H", "A: b", "--check"], "--header goes with --explain"),
+            (&["--from", "::1"], "--from goes with --explain"),
+            (&["explain"], "unknown argument \"explain\"; a request is explained with --explain REQUEST"),
+            (&["--wrong"], "unknown argument \"--wrong\""),
             (&["--configx=f"], "unknown argument \"--configx=f\""),
             (&["f.toml"], "unknown argument \"f.toml\"; a configuration file is named with --config f.toml"),
             (&["--config"], "--config needs a file, for example --config reverse-proxy.toml"),
@@ -254,7 +387,11 @@ mod tests {
             for name in [Some(flag.long), flag.short].into_iter().flatten() {
                 let read = parsed(&[name], None);
                 assert!(!matches!(read, Err(UsageError::Unknown(_))), "{name}: {read:?}");
-                assert_eq!(read == Err(UsageError::NoFile), flag.value.is_some(), "{name}: {read:?}");
+                assert_eq!(
+                    matches!(read, Err(UsageError::Needs(_))),
+                    flag.value.is_some(),
+                    "{name}: {read:?}"
+                );
             }
         }
     }

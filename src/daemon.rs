@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::config::{Config, ConfigErrors};
+use crate::explain;
 use crate::proxy::{Proxy, StartError};
 use crate::service_manager;
 use crate::signals::{Asked, Signals};
@@ -141,7 +142,7 @@ impl Files {
         let path = PathBuf::from(path);
         let read = move || {
             // Nobody takes it when it has taken too long.
-            let _ = loaded.send(Config::load(&path));
+            let _ = loaded.send(explain::load(&path));
         };
         if thread::Builder::new().name("reload".to_owned()).spawn(read).is_err() {
             return Load::Failed("no thread can be started to read the file");

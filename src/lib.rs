@@ -45,9 +45,11 @@
 //!
 //! [`config`] what the operator says · [`daemon`] what `main` runs · [`proxy`] builds and ends everything · [`reload`] puts
 //! another configuration to work, as a `snapshot` · `front` TLS with clients and what else comes before any route, `renewal`
-//! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients · [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing
-//! a backend · `exchange` one request from stage to stage · `workers` the threads · `classic` the other engine · [`health`]
-//! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
+//! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients ·
+//! [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing a backend · `exchange` one request from
+//! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
+//! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange can
+//! fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `demo` a first look.
 
 #![cfg_attr(
@@ -71,10 +73,13 @@ pub mod demo;
 pub mod downstream;
 pub mod error;
 mod exchange;
+pub mod explain;
 mod file_limit;
 mod front;
 pub mod health;
 pub mod http;
+#[cfg(feature = "admin")]
+pub mod livez;
 pub mod logging;
 mod memory;
 mod net;

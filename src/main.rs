@@ -5,6 +5,7 @@ mod cli;
 use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,10 +13,11 @@ use cli::Command;
 use reverse_proxy::build_info;
 use reverse_proxy::config::Config;
 use reverse_proxy::daemon;
+use reverse_proxy::explain::{self, BadQuestion, Question};
 use reverse_proxy::logging;
 use reverse_proxy::signals::Signals;
 
-/// The configuration is not valid, or an answer could not be written.
+/// The configuration is not valid, a request is refused, or an answer could not be written.
 const FAILED: u8 = 1;
 /// The command line makes no sense.
 const USAGE: u8 = 2;
@@ -32,17 +34,25 @@ fn main() -> ExitCode {
         Command::Help => answer(cli::help().trim_end()),
         Command::Version => answer(&build_info::line()),
         Command::Check { path, strict } => check(&path, strict),
+        Command::Explain { path, request, fields, from, json } => match question(&request, &fields, from) {
+            Ok(question) => explain(&path, &question, json),
+            Err(error) => {
+                complain(&format!("reverse-proxy: {error}\nTry reverse-proxy --help."));
+                ExitCode::from(USAGE)
+            }
+        },
         Command::Run(path) => run(|signals| {
             // These errors begin with the name of the file.
-            let config = Config::load(&path).map_err(|errors| errors.to_string())?;
+            let config = explain::load(&path).map_err(|errors| errors.to_string())?;
             daemon::run(config, &path, signals).map_err(with_our_name)
         }),
+        Command::Health(path) => health(&path),
         Command::Demo => run(demo),
     }
 }
 
 fn check(path: &Path, strict: bool) -> ExitCode {
-    let config = match Config::load(path) {
+    let config = match explain::load(path) {
         Ok(config) => config,
         Err(errors) => {
             complain(&errors.to_string());
@@ -67,6 +77,53 @@ fn check(path: &Path, strict: bool) -> ExitCode {
         counted(config.routes.len(), "route"),
         counted(backends, "backend")
     ))
+}
+
+fn question(request: &str, fields: &[String], from: Option<IpAddr>) -> Result<Question, BadQuestion> {
+    fields.iter().try_fold(Question::new(request, from)?, |question, field| question.field(field))
+}
+
+/// Expectations of the file that are not fulfilled are no hindrance: this is how one finds out why.
+fn explain(path: &Path, question: &Question, json: bool) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(errors) => {
+            complain(&errors.to_string());
+            return ExitCode::from(FAILED);
+        }
+    };
+    let explanation = explain::explain(&config, question);
+    let answered = answer(&if json { explanation.json() } else { explanation.text() });
+    if explanation.is_refused() { ExitCode::from(FAILED) } else { answered }
+}
+
+/// Asks the proxy that has this configuration whether it is well.
+#[cfg(feature = "admin")]
+fn health(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(errors) => {
+            complain(&errors.to_string());
+            return ExitCode::from(FAILED);
+        }
+    };
+    let Some(admin) = &config.admin else {
+        complain(&format!("{}: it has no [admin] listen_addr, so that nobody can be asked", path.display()));
+        return ExitCode::from(FAILED);
+    };
+    match reverse_proxy::livez::ask(admin) {
+        Ok(said) => answer(&said),
+        Err(error) => {
+            complain(&format!("{}: {error}", admin.listen_addr));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(not(feature = "admin"))]
+fn health(_: &Path) -> ExitCode {
+    complain(&with_our_name("there is nobody to ask; the admin listener takes the cargo feature admin"));
+    ExitCode::from(FAILED)
 }
 
 /// Runs what serves until a signal ends it; if it does not come to that, it says why. Signals come first: from here on,

@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::access_log::AccessLog;
 use crate::config::{AdminConfig, Config, IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
-use crate::error::Cause;
 use crate::front::Front;
-use crate::http::framing::BodyFraming;
-use crate::http::head::{HeadLimits, RequestHead};
+use crate::http::head::HeadLimits;
 use crate::route::Route;
 use crate::routing::RouteTable;
 
@@ -18,7 +16,7 @@ use crate::routing::RouteTable;
 pub(crate) struct Snapshot {
     /// 1 is that of the start.
     pub number: u64,
-    routes: RouteTable<Arc<Route>>,
+    pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
     pub limits: Limits,
     pub front: Front,
@@ -71,24 +69,11 @@ impl Snapshot {
     pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter().map(|(_, route)| route)
     }
-
-    /// The route of a request, if it takes a body of that length.
-    pub(crate) fn route(&self, head: &RequestHead) -> Result<&Arc<Route>, Cause> {
-        let path = head.target.routing_path();
-        let route = self.routes.find(head.host.as_bytes(), path).ok_or(Cause::NoRoute)?;
-        match (head.framing, route.config().max_body_bytes) {
-            (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
-            _ => Ok(route),
-        }
-    }
 }
 
 fn limits(server: &ServerConfig) -> Limits {
     Limits {
-        head: HeadLimits {
-            max_header_bytes: server.max_header_bytes.get(),
-            max_headers: server.max_headers.get(),
-        },
+        head: head_limits(server),
         // Told by the front.
         handshake_timeout: server.header_timeout,
         header_timeout: server.header_timeout,
@@ -98,4 +83,9 @@ fn limits(server: &ServerConfig) -> Limits {
         min_body_rate: server.min_body_rate,
         min_answer_rate: server.min_answer_rate,
     }
+}
+
+/// How large a request head may be.
+pub(crate) fn head_limits(server: &ServerConfig) -> HeadLimits {
+    HeadLimits { max_header_bytes: server.max_header_bytes.get(), max_headers: server.max_headers.get() }
 }

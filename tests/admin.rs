@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::client::Response;
 use crate::support::engines::on_both_engines;
-use crate::support::process::TempDir;
+use crate::support::process::{TempDir, program};
 use crate::support::proxy::Builder;
 use crate::support::{
     Client, DeadPort, Echo, Engine, Origin, ProxyProcess, TestProxy, get, send_once, wait_for,
@@ -221,9 +221,16 @@ fn readiness_fails_first(engine: Engine) {
     });
     assert!(ask("/livez").starts_with("HTTP/1.1 200"));
     get(addr, "/").expect(200);
+    // The program asks itself.
+    let file = directory.file("reverse-proxy.toml", &config);
+    let exit = ProxyProcess::spawn(program().arg("--health").arg("--config").arg(&file)).wait();
+    assert!(exit.status.success() && exit.output == "ok\n", "{exit:?}");
     // A second signal does not wait for the delay.
     process.signal(rustix::process::Signal::TERM);
     process.wait();
+    let exit = ProxyProcess::spawn(program().arg("--health").arg("--config").arg(&file)).wait();
+    assert_eq!(exit.status.code(), Some(1), "{exit:?}");
+    assert!(exit.output.contains("admin.sock: "), "{exit:?}");
 }
 
 fn readiness_can_require_backends(engine: Engine) {

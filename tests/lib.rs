@@ -40,6 +40,8 @@ mod drain;
 mod dropped;
 mod early_answers;
 mod expect;
+#[cfg(target_os = "linux")]
+mod explain;
 mod failures;
 mod forms;
 mod health;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whether `host` (of a request that came in over TCP) is an address or `localhost`. A page that has had its own name
+/// Whether `host` (of a request that came in over a loopback address) is an address or `localhost`. A page that has had its own name
 /// resolve to this machine sends that name.
 pub(super) fn is_direct(host: &str) -> bool {
     let name = match host.parse::<SocketAddr>() {

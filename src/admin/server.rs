@@ -53,10 +53,11 @@ impl Admin {
             Self { addr, server: server.clone(), is_stopped: Arc::default(), threads: Vec::new() };
         for number in 0..THREADS {
             let (server, view, is_stopped) = (server.clone(), view.clone(), Arc::clone(&admin.is_stopped));
-            let is_tcp = admin.addr.tcp().is_some();
+            // One that other machines reach is asked for by name, too.
+            let is_local = admin.addr.tcp().is_some_and(|addr| addr.ip().is_loopback());
             let name = format!("admin-{number}");
             let thread =
-                Builder::new().name(name).spawn(move || run(&server.0, &view, is_tcp, &is_stopped))?;
+                Builder::new().name(name).spawn(move || run(&server.0, &view, is_local, &is_stopped))?;
             admin.threads.push(thread);
         }
         Ok(admin)
@@ -99,12 +100,12 @@ fn into_tiny_http(listener: Listener) -> tiny_http::Listener {
     tiny_http::Listener::Tcp(listener.socket.into())
 }
 
-fn run(server: &Server, view: &View, is_tcp: bool, is_stopped: &AtomicBool) {
+fn run(server: &Server, view: &View, is_local: bool, is_stopped: &AtomicBool) {
     while !is_stopped.load(Ordering::Relaxed) {
         match server.recv_timeout(LOOK_UP) {
             Ok(Some(request)) => {
                 let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    serve(request, view, is_tcp);
+                    serve(request, view, is_local);
                 }));
                 if let Err(panic) = answered {
                     log::error!("a request of the admin listener panicked: {}", panic_message(&*panic));
@@ -139,8 +140,8 @@ impl Answer {
     }
 }
 
-fn serve(request: Request, view: &View, is_tcp: bool) {
-    let answer = answer(&request, view, is_tcp);
+fn serve(request: Request, view: &View, is_local: bool) {
+    let answer = answer(&request, view, is_local);
     let mut response = Response::from_string(answer.body).with_status_code(answer.status);
     for (name, value) in [
         ("Content-Type", answer.content_type),
@@ -160,13 +161,13 @@ fn serve(request: Request, view: &View, is_tcp: bool) {
     let _ = request.respond(response);
 }
 
-fn answer(request: &Request, view: &View, is_tcp: bool) -> Answer {
+fn answer(request: &Request, view: &View, is_local: bool) -> Answer {
     let field = |name: &'static str| {
         let mut fields = request.headers().iter().filter(|field| field.field.equiv(name));
         fields.next().map(|field| field.value.as_str())
     };
     let host = field("Host").unwrap_or_default();
-    if is_tcp && !origin::is_direct(host) {
+    if is_local && !origin::is_direct(host) {
         return Answer::text(421, "ask for this by an address, or as localhost: a name could be anybody's");
     }
     let path = request.url().split('?').next().unwrap_or_default();

@@ -8,6 +8,7 @@ use tiny_http::Request;
 
 use crate::error::Cause;
 use crate::http::framing::BodyFraming;
+use crate::http::headers::forwarded_for;
 
 /// A body up to this long is kept, to be sent again when a backend fails.
 const REPLAYABLE: usize = 64 * 1024;
@@ -47,8 +48,7 @@ impl Client {
         Self {
             state: State::Request(request),
             address,
-            forwarded_for: HeaderValue::from_str(&address.to_string())
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            forwarded_for: forwarded_for(address),
             framing,
             read: 0,
             ended: !framing.has_body(),

@@ -16,9 +16,11 @@ use super::client::Client;
 use crate::access_log::{Entry, RequestLine};
 use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
+use crate::config::Engine;
 use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::client_address::client_address;
+use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
 use crate::exchange::refusal::OwnAnswer;
@@ -26,7 +28,7 @@ use crate::exchange::retry::{self, Progress};
 use crate::http::chunked::{LAST_CHUNK, write_chunk};
 use crate::http::fields::Fields;
 use crate::http::head::{RequestHead, Version};
-use crate::http::headers::{Rewrite, rewrite};
+use crate::http::headers::rewrite;
 use crate::http::request_id::RequestId;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
@@ -136,10 +138,8 @@ impl<'a> Forward<'a> {
 
     /// Forwards the request and its answer. The status of that.
     pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
-        if self.gateway.has_seen(self.head) {
-            return Err(Cause::LoopDetected);
-        }
-        let route = Arc::clone(self.snapshot.route(self.head)?);
+        let routes = &self.snapshot.routes;
+        let route = Arc::clone(route_of(self.head, &self.gateway.via, routes, |route| route.config())?);
         self.route = Some(Arc::clone(&route));
         client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
@@ -223,14 +223,13 @@ impl<'a> Forward<'a> {
         let not_sent = |cause| Failed { cause, is_ours: false, sent: false };
         let config = route.config();
         let addr = guard.resolved().ok_or(not_sent(Cause::NameNotResolved))?;
-        let upstream = guard.upstream();
-        let keeps_host = config.preserve_host && !self.head.host.is_empty();
-        let trusted = self.snapshot.trusted.iter().any(|network| network.contains(client.address()));
         let forwarded_for = client.forwarded_for().clone();
-        let with = Rewrite {
-            host: if keeps_host { &self.head.host } else { upstream.host() },
-            client: &forwarded_for,
-            trusted,
+        let outgoing = Outgoing {
+            route: config,
+            backend: guard.upstream().host(),
+            peer: client.address(),
+            forwarded_for: &forwarded_for,
+            trusted: &self.snapshot.trusted,
             secured: false,
             port: None,
             upgrade: false,
@@ -244,9 +243,8 @@ impl<'a> Forward<'a> {
         // Of these three parts a URI is complete; another would be refused.
         let uri = Uri::from_parts(uri).unwrap_or_default();
         let mut request = Request::builder().method(self.head.method.clone()).uri(uri);
-        rewrite(self.head, &with, &mut |name, value| {
-            // TE would ask for trailers, which ureq drops.
-            if name != b"te" && name != b"connection" {
+        rewrite(self.head, &outgoing.rewrite(self.head), &mut |name, value| {
+            if is_sent_by(Engine::TinyHttp, name) {
                 let builder = std::mem::take(&mut request);
                 request = builder.header(name, value);
             }

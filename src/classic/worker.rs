@@ -58,12 +58,12 @@ impl Worker {
         // tiny_http decides by the request alone what becomes of the connection.
         let keep_alive = head.keep_alive;
         let mut forward = Forward::new(&self.gateway, &snapshot, &self.agents, &head);
-        let result = match last_hop::answer(&head, forward.id(), keep_alive) {
-            Some(answer) => {
-                forward.answer_itself(&answer, &mut client);
-                Ok(StatusCode::OK)
-            }
-            None => forward.run(&mut client),
+        let result = if last_hop::ends_here(&head) {
+            let answer = last_hop::answer(&head, forward.id(), keep_alive);
+            forward.answer_itself(&answer, &mut client);
+            Ok(StatusCode::OK)
+        } else {
+            forward.run(&mut client)
         };
         if let Err(cause) = result {
             self.gateway.counters.count(cause);

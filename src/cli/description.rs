@@ -18,12 +18,21 @@ pub(crate) struct Flag {
 pub(crate) enum Value {
     /// Shells complete it.
     File,
+    /// Method and target.
+    Request,
+    /// A header field.
+    Field,
+    /// Of a client.
+    Address,
 }
 
 impl Value {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::File => "FILE",
+            Self::Request => "REQUEST",
+            Self::Field => "FIELD",
+            Self::Address => "ADDRESS",
         }
     }
 }
@@ -43,6 +52,8 @@ pub(crate) const SUMMARY: &str = "an HTTP/1.1 reverse proxy that runs on plain t
 pub(crate) static USAGE: &[(&str, &str)] = &[
     ("[--config FILE]", "run until told to stop"),
     ("[--config FILE] --check [--strict]", "check the configuration, do not run"),
+    ("[--config FILE] --explain REQUEST", "say what becomes of a request, do not run"),
+    ("[--config FILE] --health", "ask the one that runs whether it is well"),
     ("--demo", "run in front of three built-in origins; needs no file"),
 ];
 
@@ -56,6 +67,33 @@ pub(crate) static FLAGS: &[Flag] = &[
                warning on stderr",
     },
     Flag { long: "--strict", short: None, value: None, help: "with --check: warnings count as errors" },
+    Flag {
+        long: "--explain",
+        short: None,
+        value: Some(Value::Request),
+        help: "say which route takes a request, written as 'GET http://shop.example/cart', and why the others do not; \
+               what the backend gets; and each limit that applies, and where it is from",
+    },
+    Flag {
+        long: "--header",
+        short: Some("-H"),
+        value: Some(Value::Field),
+        help: "with --explain: a header field of the request, written as 'Name: value'; as often as there are any",
+    },
+    Flag {
+        long: "--from",
+        short: None,
+        value: Some(Value::Address),
+        help: "with --explain: where the connection comes from; an address, or unix: for a Unix-domain socket \
+               (default: 127.0.0.1)",
+    },
+    Flag { long: "--json", short: None, value: None, help: "with --explain: in JSON" },
+    Flag {
+        long: "--health",
+        short: None,
+        value: None,
+        help: "ask the proxy that runs with this configuration, by its [admin] listener, whether it is well",
+    },
     Flag {
         long: "--demo",
         short: None,
@@ -101,15 +139,24 @@ pub(crate) static SECTIONS: &[Section] = &[
                  shutdown_timeout, then stop; a second signal stops at once",
             ),
             ("SIGHUP", "reads the configuration again; if it has errors, nothing changes"),
-            ("SIGUSR1, SIGUSR2", "a line in the log, nothing else"),
+            ("SIGUSR1", "opens the file of the access log again"),
+            ("SIGUSR2", "writes what is being carried to the log"),
             ("outside Unix", "only Ctrl-C is heard"),
         ],
     },
     Section {
         heading: "Exit codes",
         entries: &[
-            ("0", "stopped when told to; with --check: the configuration is valid, perhaps with warnings"),
-            ("1", "the configuration is not valid, or the proxy could not start"),
+            (
+                "0",
+                "stopped when told to; with --check: the configuration is valid, perhaps with warnings; with --explain: \
+                 a route takes the request, or the proxy itself answers what it asks; with --health: it is well",
+            ),
+            (
+                "1",
+                "the configuration is not valid, or the proxy could not start; with --explain: the request is refused; with \
+                 --health: it is not well, or cannot be asked",
+            ),
             ("2", "the command line makes no sense, or a second signal cut the shutdown short"),
         ],
     },
@@ -164,9 +211,9 @@ mod tests {
     fn the_help_is_laid_out_for_a_terminal() {
         let help = help();
         assert!(help.lines().all(|line| line.len() <= WIDTH && line.trim_end() == line), "{help}");
-        assert!(help.contains("\n  -c, --config FILE  the configuration file\n"), "{help}");
+        assert!(help.contains("\n  -c, --config FILE      the configuration file\n"), "{help}");
         assert!(
-            help.contains("\n      --check        say whether the configuration is valid: one line"),
+            help.contains("\n      --check            say whether the configuration is valid: one line"),
             "{help}"
         );
         for word in ["reverse-proxy.toml", super::super::PATH_VARIABLE, "RUST_LOG", "SIGTERM"] {

@@ -26,6 +26,8 @@ fn arg(flag: &Flag) -> Arg {
     };
     match flag.value {
         Some(Value::File) => arg.value_name(Value::File.name()).value_hint(ValueHint::FilePath),
+        Some(Value::Field) => arg.value_name(Value::Field.name()).action(ArgAction::Append),
+        Some(value) => arg.value_name(value.name()),
         None => arg.action(ArgAction::SetTrue),
     }
 }

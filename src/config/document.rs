@@ -76,6 +76,11 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// What messages call the file.
+    pub(super) fn origin(&self) -> &str {
+        self.origin
+    }
+
     /// The line of the byte at `offset`, counted from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
@@ -186,6 +191,9 @@ impl<'a> Document<'a> {
             Some((_, "i128")) => format!("found {found}; expected a whole number"),
             Some((_, "a boolean")) => format!("found {found}; expected true or false"),
             Some((_, "a sequence")) => format!("found {found}; expected a list in brackets"),
+            Some((_, "a map")) => {
+                format!("found {found}; expected a table, for example {{ key = \"value\" }}")
+            }
             Some((_, "a string")) => format!("found {found}; expected a string in quotes"),
             Some((_, expected)) => format!("found {found}; expected {expected}"),
             None => format!("found {found}; {message}"),

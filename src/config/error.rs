@@ -58,7 +58,7 @@ pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
     /// Sorts `errors` by line; what has no line comes first.
-    pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
+    pub(crate) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(|error| error.line);
         Self(errors)
     }

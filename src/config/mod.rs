@@ -12,6 +12,7 @@ mod balancing;
 mod certificate;
 mod document;
 mod error;
+mod expect;
 mod front;
 mod listen;
 mod network;
@@ -23,6 +24,7 @@ mod tests;
 mod tls;
 mod values;
 mod warnings;
+mod written;
 
 use std::fmt;
 use std::fs;
@@ -40,10 +42,12 @@ pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use certificate::CertificateConfig;
 pub(crate) use certificate::Stamps;
 pub use error::{ConfigError, ConfigErrors};
+pub use expect::{Expectation, Expected, STATUSES, client_from};
 pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use network::IpNetworkError;
 pub(crate) use warnings::about_validity;
+pub use written::Written;
 
 /// Everything the proxy is told. A value of this type needs no further checks.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +72,11 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What is allowed and will hardly do what was meant, in the order of the file.
     pub warnings: Vec<ConfigError>,
+    /// What the operator expects to become of requests; whether it is so is said by
+    /// [`explain::check`](crate::explain::check).
+    pub expectations: Vec<Expectation>,
+    /// Which keys the file has, and where.
+    pub written: Written,
 }
 
 impl Config {
@@ -126,6 +135,24 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Keys of `[server]` that say nothing with this engine.
+    pub(crate) fn keys_without_use(self) -> &'static [&'static str] {
+        match self {
+            Self::Native => &["queue_size"],
+            Self::TinyHttp => &[
+                "max_exchanges",
+                "max_tunnels",
+                "max_connections",
+                "header_timeout_secs",
+                "keepalive_timeout_secs",
+                "read_timeout_secs",
+                "min_body_rate",
+                "min_answer_rate",
+                "write_timeout_secs",
+            ],
+        }
+    }
+
     /// How many workers there are unless the file says so. Those of the native engine never wait for anybody: more than
     /// one per core only get in each other's way. Those of tiny_http are held by whoever is slow.
     pub(crate) fn default_workers(self) -> NonZeroUsize {

@@ -5,6 +5,7 @@
 //! [`ServerConfig`](super::ServerConfig), [`RouteConfig`](super::RouteConfig) and
 //! [`HealthCheckConfig`](super::HealthCheckConfig).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -53,7 +54,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 12] = [
+pub(super) const TABLES: [&TableKeys; 13] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -66,6 +67,7 @@ pub(super) const TABLES: [&TableKeys; 12] = [
     &STICKY_COOKIE,
     &ACCESS_LOG,
     &ADMIN,
+    &EXPECT,
 ];
 
 pub(super) static TOP: TableKeys = TableKeys {
@@ -82,6 +84,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         "access_log",
         "admin",
         "routes",
+        "expect",
     ],
     tables: &[
         ("listen_addr", Nested::Perhaps(&LISTEN)),
@@ -91,6 +94,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("access_log", Nested::One(&ACCESS_LOG)),
         ("admin", Nested::One(&ADMIN)),
         ("routes", Nested::Many(&ROUTE)),
+        ("expect", Nested::Many(&EXPECT)),
     ],
     aliases: &[
         ("listen", "listen_addr"),
@@ -109,6 +113,13 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("locations", "routes"),
         ("certificate", "certificates"),
         ("certs", "certificates"),
+        // Else it would be taken for the key of [[expect]].
+        ("route", "routes"),
+        ("expects", "expect"),
+        ("expectation", "expect"),
+        ("expectations", "expect"),
+        ("test", "expect"),
+        ("tests", "expect"),
     ],
     absent: &[
         ("ssl", WHERE_TLS_IS),
@@ -166,6 +177,9 @@ pub(super) struct RawConfig {
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
+    /// What is to become of requests; one that is not fulfilled is an error.
+    #[serde(default)]
+    pub(super) expect: Vec<Spanned<RawExpect>>,
 }
 
 pub(super) static LISTEN: TableKeys = TableKeys {
@@ -673,6 +687,49 @@ pub(super) struct RawBackendTable {
     pub(super) weight: Option<Spanned<i128>>,
 }
 
+pub(super) static EXPECT: TableKeys = TableKeys {
+    name: "[[expect]]",
+    expected: "tables that each begin with the line [[expect]], in double brackets",
+    keys: &["request", "headers", "from", "route", "status", "backend_target", "request_header"],
+    tables: &[],
+    aliases: &[
+        ("url", "request"),
+        ("header", "headers"),
+        ("client", "from"),
+        ("target", "backend_target"),
+        ("request_headers", "request_header"),
+        ("backend_header", "request_header"),
+    ],
+    absent: &[
+        (
+            "backend",
+            "which backend is chosen depends on the moment; expected is route, or what the backend gets",
+        ),
+        ("method", "the method is the first word of request: request = \"GET http://shop.example/cart\""),
+        ("host", "the host is in request, request = \"GET http://shop.example/cart\", or in headers"),
+    ],
+};
+
+/// One `[[expect]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawExpect {
+    /// Method and target: `GET http://shop.example/cart`, or `GET /cart` with a `Host` in `headers`. Required.
+    pub(super) request: Option<Spanned<String>>,
+    /// Further header fields of the request.
+    pub(super) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// The address its connection comes from; `unix:` for a Unix-domain socket. Default: 127.0.0.1.
+    pub(super) from: Option<Spanned<String>>,
+    /// The name of the route that takes it; of one without a name, its first host and its prefix.
+    pub(super) route: Option<Spanned<String>>,
+    /// The status of the proxy's own answer, as far as the head of the request alone decides it; 404: no route.
+    pub(super) status: Option<Spanned<i128>>,
+    /// The target the backend gets.
+    pub(super) backend_target: Option<Spanned<String>>,
+    /// Header fields the backend gets.
+    pub(super) request_header: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
 /// An entry of `backend_addrs`.
 #[derive(Debug)]
 pub(super) enum RawBackend {
@@ -850,5 +907,6 @@ mod tests {
         assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
         assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
+        assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

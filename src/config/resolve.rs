@@ -11,7 +11,7 @@ use super::raw::{RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRout
 use super::values::{GRACE, Resolver};
 use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
-    ListenConfig, RouteConfig, ServerConfig, warnings,
+    ListenConfig, RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
 
@@ -34,6 +34,7 @@ pub(super) fn resolve(
     let front = resolver.front(raw.certificates, raw.tls, &listen_addrs, server.engine);
     let routes = resolver.routes(raw.routes, &server);
     resolver.refuse_circles(&listen_addrs, &routes);
+    let expectations = resolver.expectations(raw.expect);
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors::new(resolver.errors));
     }
@@ -48,6 +49,8 @@ pub(super) fn resolve(
         server,
         routes,
         warnings: Vec::new(),
+        expectations,
+        written: Written::new(&resolver.places, document),
     };
     config.warnings = warnings::find(&config, &resolver.places, document);
     Ok(config)

@@ -90,21 +90,7 @@ impl Warnings<'_> {
 
     fn server(&mut self) {
         let server = &self.config.server;
-        let other = match server.engine {
-            Engine::Native => &["queue_size"][..],
-            Engine::TinyHttp => &[
-                "max_exchanges",
-                "max_tunnels",
-                "max_connections",
-                "header_timeout_secs",
-                "keepalive_timeout_secs",
-                "read_timeout_secs",
-                "min_body_rate",
-                "min_answer_rate",
-                "write_timeout_secs",
-            ],
-        };
-        for name in other {
+        for name in server.engine.keys_without_use() {
             let problem = format!("has no use with engine = \"{}\"; leave it out", server.engine);
             self.warn(&format!("server.{name}"), problem);
         }

@@ -11,6 +11,7 @@ use socket2::Socket;
 use super::listener::Entrance;
 use crate::error::Cause;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, scan};
+use crate::http::headers::forwarded_for;
 use crate::net::stream::Stream;
 use crate::net::tls::{self, Session};
 use crate::net::unsent::Unsent;
@@ -105,9 +106,6 @@ impl Connection {
         now: Instant,
     ) -> Self {
         let address = peer.ip().to_canonical();
-        // Who comes in through a Unix-domain socket has no address; nobody comes from this one. The word is that of RFC
-        // 7239 §6.2.
-        let forwarded_for = if address.is_unspecified() { "unknown".to_owned() } else { address.to_string() };
         let phase = match &session {
             Some(_) => Phase::Handshake { since: now },
             None => Phase::Idle { since: now },
@@ -117,8 +115,7 @@ impl Connection {
             address,
             entrance,
             server_name: None,
-            forwarded_for: HeaderValue::from_str(&forwarded_for)
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            forwarded_for: forwarded_for(address),
             input: Vec::new(),
             unsent: Unsent::default(),
             scanned: 0,

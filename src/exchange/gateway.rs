@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::counters::Counters;
-use crate::http::head::RequestHead;
-use crate::http::headers::has_passed;
 use crate::snapshot::Snapshot;
 
 /// Everything an exchange needs, shared by all workers.
@@ -48,11 +46,6 @@ impl Gateway {
     /// Configurations that exchanges still run under, the one at work among them.
     pub(crate) fn snapshots_in_use(&self) -> usize {
         self.in_use.load(Ordering::Relaxed)
-    }
-
-    /// The request has come through this very proxy before.
-    pub(crate) fn has_seen(&self, head: &RequestHead) -> bool {
-        has_passed(&head.fields, &self.via)
     }
 
     /// The configuration at work.

@@ -11,11 +11,13 @@ use crate::http::response_out::{write_date, write_field, write_status_line};
 /// The methods that are passed on to backends.
 pub(super) const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
-/// The whole answer, if the request ends here.
-pub(crate) fn answer(head: &RequestHead, id: &RequestId, keep_alive: bool) -> Option<OwnAnswer> {
-    if max_forwards(head) != Some(0) {
-        return None;
-    }
+/// Whether the request may pass no further proxy, and is answered here.
+pub(crate) fn ends_here(head: &RequestHead) -> bool {
+    max_forwards(head) == Some(0)
+}
+
+/// The whole answer to a request that ends here.
+pub(crate) fn answer(head: &RequestHead, id: &RequestId, keep_alive: bool) -> OwnAnswer {
     let mut out = Vec::with_capacity(512);
     write_status_line(&mut out, StatusCode::OK, b"OK");
     write_date(&mut out);
@@ -27,7 +29,7 @@ pub(crate) fn answer(head: &RequestHead, id: &RequestId, keep_alive: bool) -> Op
         write_field(&mut out, b"allow", ALLOW);
     }
     write_field(&mut out, b"content-length", body.len().to_string().as_bytes());
-    Some(OwnAnswer::finish(out, id, head.version, keep_alive, &body))
+    OwnAnswer::finish(out, id, head.version, keep_alive, &body)
 }
 
 /// The request as it came in, without what a script in a browser must not get to see (RFC 9110 §9.3.8).

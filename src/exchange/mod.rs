@@ -12,11 +12,12 @@
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
-mod at_the_door;
+pub(crate) mod at_the_door;
 mod await_head;
 pub(crate) mod client_address;
 mod connect;
 pub(crate) mod context;
+pub(crate) mod decision;
 mod finish;
 pub(crate) mod gateway;
 pub(crate) mod last_hop;
@@ -321,13 +322,11 @@ impl Exchange {
         if let Some(next) = at_the_door::answer(&self.head, &self.record.id, client, front, keep_alive) {
             return next;
         }
-        if let Some(answer) = last_hop::answer(&self.head, &self.record.id, keep_alive) {
-            return Next::Answer(200, answer);
+        if last_hop::ends_here(&self.head) {
+            return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
-        if cx.gateway.has_seen(&self.head) {
-            return Next::Failed(Cause::LoopDetected);
-        }
-        let route = match self.snapshot.route(&self.head) {
+        let routes = &self.snapshot.routes;
+        let route = match decision::route_of(&self.head, &cx.gateway.via, routes, |route| route.config()) {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };

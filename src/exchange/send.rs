@@ -5,12 +5,12 @@ use std::io;
 use std::time::Instant;
 
 use super::context::{Buffers, Context};
+use super::decision::Outgoing;
 use super::{CONTINUE, Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::chunked::write_chunk;
 use crate::http::framing::BodyFraming;
-use crate::http::headers::Rewrite;
 use crate::http::request_out::write_request;
 use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
@@ -66,27 +66,21 @@ impl Exchange {
         else {
             return Next::Failed(Cause::Internal);
         };
-        let config = route.config();
-        let upstream = guard.upstream();
-        let host = if config.preserve_host && !self.head.host.is_empty() {
-            &self.head.host
-        } else {
-            upstream.host()
-        };
         self.upload = Upload::new(cx.now);
         let mut out = cx.buffers.take_out();
-        let trusted = self.snapshot.trusted.iter().any(|network| network.contains(client.address()));
-        let with = Rewrite {
-            host,
-            client: client.forwarded_for(),
-            trusted,
+        let outgoing = Outgoing {
+            route: route.config(),
+            backend: guard.upstream().host(),
+            peer: client.address(),
+            forwarded_for: client.forwarded_for(),
+            trusted: &self.snapshot.trusted,
             secured: client.entrance().tls,
             port: client.entrance().port,
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,
             request_id: self.record.id.as_bytes(),
         };
-        write_request(&mut out, &self.head, &with);
+        write_request(&mut out, &self.head, &outgoing.rewrite(&self.head));
         let held = self.body.take_held();
         self.upload.taken = held.len() as u64;
         // Little is copied for one system call less.

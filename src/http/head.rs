@@ -297,8 +297,19 @@ impl RequestHead {
         reason = "the head keeps slices of the buffer: the caller gives it away"
     )]
     pub fn parse(bytes: Bytes, limits: &HeadLimits) -> Result<Self, HeadError> {
-        match scan(&bytes, 0, limits) {
-            Scan::Complete { len, .. } if len == bytes.len() => Self::parse_scanned(&bytes, limits, false),
+        Self::parse_whole(&bytes, limits, false)
+    }
+
+    /// [`parse`](Self::parse) for bytes that came over TLS, if `is_secured`.
+    pub(crate) fn parse_whole(
+        bytes: &Bytes,
+        limits: &HeadLimits,
+        is_secured: bool,
+    ) -> Result<Self, HeadError> {
+        match scan(bytes, 0, limits) {
+            Scan::Complete { len, .. } if len == bytes.len() => {
+                Self::parse_scanned(bytes, limits, is_secured)
+            }
             Scan::Complete { .. } => Err(bad_request("bytes after the end of the head")),
             Scan::Incomplete { .. } => Err(bad_request("head without an end")),
             Scan::Bad(error) => Err(error),

@@ -1,5 +1,7 @@
 //! The fields of a request on its way to a backend: removing first, adding after. A pure function.
 
+use std::net::IpAddr;
+
 use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
 
@@ -19,6 +21,14 @@ pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-pro
 
 /// `X-Forwarded-Port`.
 pub const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// A client's address as the value of `X-Forwarded-For`. Who comes in through a Unix-domain socket has none; nobody comes
+/// from the unspecified one, which stands for them. The word is that of RFC 7239 §6.2.
+#[must_use]
+pub fn forwarded_for(address: IpAddr) -> HeaderValue {
+    let text = if address.is_unspecified() { "unknown".to_owned() } else { address.to_string() };
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
 
 /// What the rewrite needs to know beside the head.
 #[derive(Clone, Copy, Debug)]

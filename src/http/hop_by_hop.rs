@@ -106,7 +106,7 @@ pub(super) fn is_protected(name: &HeaderName) -> bool {
 
 /// Whether a backend that reads `_` as `-`, as CGI and all that took after it do, would take the field for one that only
 /// the proxy may send: `Transfer_Encoding`, `X_Forwarded_For`.
-pub(super) fn imitates_ours(name: &HeaderName) -> bool {
+pub(crate) fn imitates_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     if !name.contains('_') {
         return false;

@@ -46,6 +46,21 @@ impl Drop for IdlePlace {
     }
 }
 
+/// The address of a backend as the value of a `Host` field.
+///
+/// # Errors
+/// It can't be written in one.
+pub(crate) fn host_of(addr: &BackendAddr) -> io::Result<HeaderValue> {
+    let host = match addr {
+        BackendAddr::Tcp { host, port } => authority(host, *port, 80),
+        BackendAddr::Https { host, port } => authority(host, *port, 443),
+        // What nginx sends for a Unix-domain backend.
+        BackendAddr::Unix(_) => "localhost".to_owned(),
+    };
+    HeaderValue::from_str(&host)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{host}: {error}")))
+}
+
 /// As in a `Host` field: without the port where it is the scheme's own (RFC 9110 §4.2.3).
 fn authority(host: &str, port: u16, default_port: u16) -> String {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -61,21 +76,18 @@ impl Upstream {
     pub fn new(addr: &BackendAddr, resolved: Option<SocketAddr>, route: &RouteConfig) -> io::Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let mut tls = None;
-        let (host, destination) = match addr {
-            BackendAddr::Tcp { host, port } => (authority(host, *port, 80), Destination::Tcp(resolved)),
-            BackendAddr::Https { host, port } => {
+        let destination = match addr {
+            BackendAddr::Tcp { .. } => Destination::Tcp(resolved),
+            BackendAddr::Https { host, .. } => {
                 tls = Some(TlsClient::new(host, &route.tls)?);
-                (authority(host, *port, 443), Destination::Tcp(resolved))
+                Destination::Tcp(resolved)
             }
-            // What nginx sends for a Unix-domain backend.
-            BackendAddr::Unix(path) => ("localhost".to_owned(), Destination::Unix(path.clone())),
+            BackendAddr::Unix(path) => Destination::Unix(path.clone()),
         };
-        let host = HeaderValue::from_str(&host)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{host}: {error}")))?;
         Ok(Self {
             destination,
             tls,
-            host,
+            host: host_of(addr)?,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             max_idle: route.keepalive_connections,
             max_idle_age: route.keepalive_idle,

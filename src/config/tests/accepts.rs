@@ -52,6 +52,8 @@ balancing_algorithm = "least_connections"
             ],
             server,
             warnings: Vec::new(),
+            expectations: Vec::new(),
+            written: config.written.clone(),
         }
     );
 }

@@ -2,6 +2,7 @@
 
 use super::super::raw::{TABLES, TableKeys};
 use super::{accepted, shipped};
+use crate::explain::{self, Question};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -67,13 +68,39 @@ fn readme_tables_have_the_defaults_of_the_shipped_file() {
     assert!(compared > 20, "only {compared} defaults were compared");
 }
 
-/// The first file it shows.
+/// The file it shows.
 pub(super) fn example() -> &'static str {
-    let (_, rest) = README.split_once("\n```toml\n").unwrap();
-    rest.split_once("\n```\n").unwrap().0
+    toml_after("## A configuration that does something")
+}
+
+/// The first TOML below a heading.
+fn toml_after(heading: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("\n{heading}\n")).expect(heading);
+    let (_, rest) = rest.split_once("\n```toml\n").expect("some TOML");
+    rest.split_once("\n```\n").expect("its end").0
 }
 
 #[test]
 fn readme_example_is_valid() {
     assert_eq!(accepted(example()).routes.len(), 2);
+}
+
+/// What it expects is what the example does, and what it shows of an explanation is what one says.
+#[test]
+fn readme_expects_what_the_example_does() {
+    let text = format!("{}\n{}\n", example(), toml_after("## Know before it happens"));
+    let config = accepted(&text);
+    assert_eq!(config.expectations.len(), 2);
+    explain::check(&config).expect("what the README says");
+    let question = Question::new("GET http://shop.example/files/a.css?v=2", None).expect("a request");
+    let question = question.field("Connection: close").expect("a field");
+    let explanation = explain::explain(&config, &question).text();
+    let (_, shown) =
+        README.split_once(" --explain 'GET http://shop.example/files/a.css?v=2'").expect("a command");
+    let (_, shown) = shown.split_once('\n').expect("the end of the command");
+    let (shown, _) = shown.split_once("```").expect("the end of what is shown");
+    let said: Vec<&str> = explanation.lines().map(str::trim_end).collect();
+    for line in shown.lines() {
+        assert!(said.contains(&line), "{line:?} is not in\n{explanation}");
+    }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::raw::{Nested, ROUTE, TABLES, TOP, TableKeys};
+use super::super::STATUSES;
+use super::super::raw::{EXPECT, Nested, ROUTE, TABLES, TOP, TableKeys};
 use super::Config;
 use super::readme::{Row, heading, rows};
 use super::{accepted, golden, readme, shipped};
@@ -62,6 +63,7 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
         (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth") => {
             json!({ "enum": words(keys, row.key) })
         }
+        (None, "status") => json!({ "enum": STATUSES }),
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),
         (None, _) => simple(row),
     };
@@ -81,6 +83,14 @@ fn simple(row: &Row) -> Value {
         "octal" => return json!({ "type": "string", "pattern": "^0?[0-7]{3}$" }),
         "path" => return json!({ "type": "string", "pattern": "^/" }),
         "networks" | "names" => return json!({ "type": "array", "items": { "type": "string" } }),
+        "fields" => {
+            return json!({
+                "type": "object",
+                "properties": {},
+                "required": [],
+                "additionalProperties": { "type": "string" },
+            });
+        }
         "seconds" => return json!({ "type": "number", "minimum": SECONDS.0, "maximum": SECONDS.1 }),
         "seconds, from 0" => return json!({ "type": "number", "minimum": 0, "maximum": SECONDS.1 }),
         "address" | "file" | "directory" | "name" | "" => return json!({ "type": "string" }),
@@ -180,6 +190,9 @@ fn problem(schema: &Value, value: &Value) -> Option<String> {
             }
             object.iter().find_map(|(key, value)| match schema["properties"].get(key) {
                 Some(schema) => problem(schema, value).map(|problem| format!("{key}: {problem}")),
+                None if schema["additionalProperties"].is_object() => {
+                    problem(&schema["additionalProperties"], value)
+                }
                 None => Some(format!("{key}: no such key")),
             })
         }
@@ -211,6 +224,12 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
     let top = if keys.name == TOP.name { line.as_str() } else { "" };
     let inside = match keys.name {
         _ if keys.name == TOP.name => String::new(),
+        name if name == EXPECT.name => {
+            return format!(
+                "listen_addr = \"127.0.0.1:0\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n{name}\n\
+                 request = \"GET http://h/\"\n{line}\n"
+            );
+        }
         name if name.starts_with('[') && name != ROUTE.name => {
             return format!(
                 "listen_addr = \"127.0.0.1:0\"\n{name}\n{line}\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n"

@@ -1,0 +1,81 @@
+//! What the head of a request alone decides, for both engines and for [`explain`](crate::explain) alike: no socket, no
+//! clock and no backend are needed for it, so that what is explained is what happens.
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+
+use crate::config::{Engine, IpNetwork, RouteConfig};
+use crate::error::Cause;
+use crate::http::framing::BodyFraming;
+use crate::http::head::RequestHead;
+use crate::http::headers::{Rewrite, has_passed};
+use crate::routing::RouteTable;
+
+/// The route of a request, unless it has passed the proxy called `via` before, or its body is longer than the route takes.
+pub(crate) fn route_of<'a, T>(
+    head: &RequestHead,
+    via: &str,
+    routes: &'a RouteTable<T>,
+    config_of: impl Fn(&T) -> &RouteConfig,
+) -> Result<&'a T, Cause> {
+    if has_passed(&head.fields, via) {
+        return Err(Cause::LoopDetected);
+    }
+    let route = routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)?;
+    match (head.framing, config_of(route).max_body_bytes) {
+        (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
+        _ => Ok(route),
+    }
+}
+
+/// What the fields towards a backend depend on, beside the head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) route: &'a RouteConfig,
+    /// The backend's address, as in a `Host` field.
+    pub(crate) backend: &'a HeaderValue,
+    /// Where the client's connection comes from.
+    pub(crate) peer: IpAddr,
+    /// The same, as in `X-Forwarded-For`.
+    pub(crate) forwarded_for: &'a HeaderValue,
+    /// `trusted_proxies`.
+    pub(crate) trusted: &'a [IpNetwork],
+    /// It came in by TLS.
+    pub(crate) secured: bool,
+    /// The port it came in by, if it is known.
+    pub(crate) port: Option<u16>,
+    /// There is a place for the tunnel that the request asks for.
+    pub(crate) upgrade: bool,
+    /// By what name this proxy is known in `Via`.
+    pub(crate) via: &'a str,
+    /// The `X-Request-Id`.
+    pub(crate) request_id: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    /// How the fields of `head` change on the way.
+    pub(crate) fn rewrite(&self, head: &'a RequestHead) -> Rewrite<'a> {
+        let keeps_host = self.route.preserve_host && !head.host.is_empty();
+        Rewrite {
+            host: if keeps_host { &head.host } else { self.backend },
+            client: self.forwarded_for,
+            trusted: is_trusted(self.peer, self.trusted),
+            secured: self.secured,
+            port: self.port,
+            upgrade: self.upgrade,
+            via: self.via,
+            request_id: self.request_id,
+        }
+    }
+}
+
+/// Whether `peer` is one of `trusted_proxies`.
+pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNetwork]) -> bool {
+    trusted.iter().any(|network| network.contains(peer))
+}
+
+/// Whether a field that was written goes out with this engine. `TE` would ask for trailers, which ureq drops.
+pub(crate) fn is_sent_by(engine: Engine, name: &[u8]) -> bool {
+    engine == Engine::Native || (name != b"te" && name != b"connection")
+}

@@ -1,0 +1,170 @@
+//! Each limit and time-out that applies to a request, and where it is from: a key of the route, a key of `[server]`, or the
+//! default.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Config, Engine, RouteConfig, Written};
+use crate::http::head::RequestHead;
+use crate::upstream::names::is_name;
+
+/// A limit or a time-out.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Setting {
+    /// The name of its key.
+    pub(super) name: &'static str,
+    /// `None`: there is none.
+    value: Option<Value>,
+    unit: &'static str,
+    #[serde(flatten)]
+    pub(super) source: Source,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+enum Value {
+    Whole(u64),
+    Seconds(f64),
+}
+
+/// Where it is from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub(super) enum Source {
+    Written {
+        key: String,
+        line: usize,
+    },
+    Default {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<&'static str>,
+    },
+}
+
+impl Setting {
+    /// The value with its unit.
+    pub(super) fn shown(&self) -> String {
+        match self.value {
+            None => "none".to_owned(),
+            Some(Value::Whole(number)) if self.unit.is_empty() => number.to_string(),
+            Some(Value::Whole(number)) => format!("{number} {}", self.unit),
+            Some(Value::Seconds(seconds)) => format!("{seconds} s"),
+        }
+    }
+}
+
+/// Collects settings of one table.
+struct Table<'a> {
+    written: &'a Written,
+    path: String,
+    settings: Vec<Setting>,
+}
+
+impl Table<'_> {
+    fn add(
+        &mut self,
+        name: &'static str,
+        value: Option<Value>,
+        unit: &'static str,
+        note: Option<&'static str>,
+    ) {
+        let key = format!("{}.{name}", self.path);
+        let source = match self.written.line(&key) {
+            Some(line) => Source::Written { key, line },
+            None => Source::Default { note },
+        };
+        self.settings.push(Setting { name, value, unit, source });
+    }
+
+    fn whole(&mut self, name: &'static str, value: impl TryInto<u64>, unit: &'static str) {
+        self.add(name, value.try_into().ok().map(Value::Whole), unit, None);
+    }
+
+    /// A number of which 0 means that there is no limit.
+    fn rate(&mut self, name: &'static str, value: u64) {
+        self.add(name, (value > 0).then_some(Value::Whole(value)), "bytes per second", None);
+    }
+
+    fn time(&mut self, name: &'static str, value: impl Into<Option<Duration>>) {
+        let value: Option<Duration> = value.into();
+        self.add(name, value.map(|time| Value::Seconds(time.as_secs_f64())), "seconds", None);
+    }
+}
+
+/// Those that apply, first those of the front door. `head`: absent, if it was not understood: then only those apply that are
+/// about heads.
+pub(super) fn that_apply(
+    config: &Config,
+    head: Option<&RequestHead>,
+    route: Option<(usize, &RouteConfig)>,
+) -> Vec<Setting> {
+    let mut settings = of_server(config, head, route.is_some());
+    if let (Some(head), Some((n, route))) = (head, route) {
+        settings.append(&mut of_route(config, head, n, route));
+    }
+    settings
+}
+
+fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Vec<Setting> {
+    let server = &config.server;
+    let mut table = Table { written: &config.written, path: "server".to_owned(), settings: Vec::new() };
+    table.whole("max_header_bytes", server.max_header_bytes.get() as u64, "bytes");
+    table.whole("max_headers", server.max_headers.get() as u64, "fields");
+    table.time("header_timeout_secs", server.header_timeout);
+    if let Some(head) = head {
+        table.time("keepalive_timeout_secs", server.keepalive_timeout);
+        table.whole("max_connections", server.max_connections.get() as u64, "connections");
+        if is_routed {
+            table.whole("max_exchanges", server.max_exchanges.get() as u64, "exchanges");
+            table.whole("queue_size", server.queue_size.get() as u64, "requests");
+        }
+        if head.upgrade {
+            table.whole("max_tunnels", server.max_tunnels as u64, "tunnels");
+        }
+        if head.framing.has_body() {
+            table.time("read_timeout_secs", server.read_timeout);
+            table.rate("min_body_rate", server.min_body_rate);
+        }
+        table.time("write_timeout_secs", server.write_timeout);
+        table.rate("min_answer_rate", server.min_answer_rate);
+    }
+    table.settings.retain(|setting| !server.engine.keys_without_use().contains(&setting.name));
+    table.settings
+}
+
+fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) -> Vec<Setting> {
+    let mut table = Table { written: &config.written, path: format!("routes[{n}]"), settings: Vec::new() };
+    if head.framing.has_body() {
+        table.add("max_body_bytes", route.max_body_bytes.map(Value::Whole), "bytes", None);
+    }
+    let note = match config.server.engine {
+        Engine::Native => "three quarters of max_exchanges",
+        Engine::TinyHttp => "three quarters of workers",
+    };
+    let most = Value::Whole(route.max_in_flight.get() as u64);
+    table.add("max_in_flight", Some(most), "exchanges", Some(note));
+    let per_backend = route.max_in_flight_per_backend.map(|max| Value::Whole(max.get() as u64));
+    table.add("max_in_flight_per_backend", per_backend, "exchanges", None);
+    if per_backend.is_some() {
+        table.time("queue_timeout_secs", route.queue_timeout);
+    }
+    table.time("hold_secs", route.hold);
+    table.time("connect_timeout_secs", route.connect_timeout);
+    table.time("response_timeout_secs", route.response_timeout);
+    table.time("idle_timeout_secs", route.idle_timeout);
+    table.time("deadline_secs", route.deadline);
+    table.whole("retries", route.retries, "");
+    table.whole("max_fails", route.max_fails, "");
+    if route.max_fails > 0 {
+        table.time("fail_timeout_secs", route.fail_timeout);
+    }
+    table.whole("keepalive_connections", route.keepalive_connections as u64, "connections");
+    if route.keepalive_connections > 0 {
+        table.time("keepalive_idle_secs", route.keepalive_idle);
+    }
+    if route.backends.iter().any(|backend| is_name(&backend.addr)) {
+        table.time("resolve_secs", route.resolve_interval);
+    }
+    table.settings
+}

@@ -1,0 +1,280 @@
+//! What becomes of a request, before it happens: `--explain`, and the expectations in the file itself.
+//!
+//! Nothing here decides anything. A request is taken apart by the parser of [`http::head`](crate::http::head), a route is
+//! found by the [`routing`](crate::routing) that serves, and the head for the backend is written by the function that
+//! writes real ones; `exchange/decision.rs` has what both engines and this module call. No socket is opened, no name is
+//! looked up, and no backend is asked: what depends on a backend, on a body or on time is left out. So is what tiny_http does to
+//! a request before the classic engine has it.
+//!
+//! - `request.rs`: the request that is asked about.
+//! - `fate.rs`: what becomes of it.
+//! - `lost.rs`: why other routes do not take it.
+//! - `fields.rs`: what changes between what came and what the backend gets.
+//! - `limits.rs`: each limit and time-out that applies, and where it is from.
+//! - `text.rs`, `json.rs`: all that for people and for programs.
+//! - `expect.rs`: the `[[expect]]` tables.
+//!
+//! [`load`] is the one way to a configuration for `--check`, the start and a reload: the file is read, and what it expects is
+//! held against what it does.
+
+mod expect;
+mod fate;
+mod fields;
+mod json;
+mod limits;
+mod lost;
+mod request;
+mod text;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{Algorithm, Config, ConfigErrors, HashOn, RouteConfig};
+use crate::exchange::client_address::client_address;
+use crate::exchange::decision::is_trusted;
+use crate::http::head::RequestHead;
+use fate::{Decided, Fates};
+use fields::FieldChange;
+use limits::Setting;
+
+pub use expect::check;
+pub use request::{BadQuestion, Question};
+
+/// Reads the file at `path`, and holds what it expects against what it does.
+///
+/// # Errors
+/// As [`Config::load`]; and each expectation that is not fulfilled.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let config = Config::load(path)?;
+    check(&config)?;
+    Ok(config)
+}
+
+/// What becomes of a request, and why. Made by [`explain`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    request: Asked,
+    outcome: Outcome,
+    /// The route that takes it.
+    route: Option<Taken>,
+    /// The others, in the order of the file.
+    not_taken: Vec<NotTaken>,
+    to_backend: Option<ToBackend>,
+    limits: Vec<Setting>,
+}
+
+/// What was asked about.
+#[derive(Clone, Debug, Serialize)]
+struct Asked {
+    line: String,
+    /// As routing sees it.
+    host: Option<String>,
+    /// As routing sees it.
+    path: Option<String>,
+    /// Where the connection comes from.
+    from: String,
+    /// That is one of `trusted_proxies`.
+    is_trusted: bool,
+    /// The client, as far as the fields of trusted proxies tell of one.
+    client: String,
+}
+
+/// What becomes of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+enum Outcome {
+    /// A backend gets it.
+    PassedOn,
+    /// The proxy itself answers what was asked.
+    Answered { status: u16, why: &'static str },
+    /// The proxy refuses it.
+    Refused { status: u16, cause: &'static str, why: &'static str },
+}
+
+/// The route that takes it.
+#[derive(Clone, Debug, Serialize)]
+struct Taken {
+    label: String,
+    key: String,
+    line: Option<usize>,
+    prefix: String,
+    hosts: Vec<String>,
+    algorithm: String,
+    hash_on: Option<String>,
+    sticky_cookie: Option<String>,
+    backends: Vec<BackendOf>,
+    health_check: Option<HealthCheck>,
+}
+
+/// A backend as configured. Which one is chosen depends on the moment.
+#[derive(Clone, Debug, Serialize)]
+struct BackendOf {
+    address: String,
+    weight: u32,
+}
+
+/// A health check as configured.
+#[derive(Clone, Debug, Serialize)]
+struct HealthCheck {
+    path: String,
+    interval_secs: f64,
+    timeout_secs: f64,
+    healthy_threshold: u32,
+    unhealthy_threshold: u32,
+}
+
+/// A route that does not take it.
+#[derive(Clone, Debug, Serialize)]
+struct NotTaken {
+    label: String,
+    key: String,
+    line: Option<usize>,
+    why: String,
+}
+
+/// What the backend gets.
+#[derive(Clone, Debug, Serialize)]
+struct ToBackend {
+    method: String,
+    target: String,
+    /// In the order in which they came, those that are added last.
+    fields: Vec<FieldChange>,
+}
+
+impl Explanation {
+    /// Whether the proxy would refuse the request.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.outcome, Outcome::Refused { .. })
+    }
+
+    /// For people. No control character but the ends of the lines is in it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text::text(self)
+    }
+
+    /// For programs. No control character but the ends of the lines is in it.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json::json(self)
+    }
+}
+
+/// What `config` has become of the request that is asked about.
+#[must_use]
+pub fn explain(config: &Config, question: &Question) -> Explanation {
+    let fates = Fates::new(config);
+    let fate = fates.of(question);
+    let head = fate.head.as_ref();
+    let outcome = match fate.decided {
+        Decided::Route(..) => Outcome::PassedOn,
+        Decided::Answered { status, why } => Outcome::Answered { status, why },
+        Decided::Refused(cause) => {
+            Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
+        }
+    };
+    // Of a request that is refused for its length too, the route is of interest.
+    let found = head.and_then(|head| fates.find(head, &fate.decided));
+    let to_backend = match (&fate.decided, head, found) {
+        (Decided::Route(..), Some(head), Some((_, route))) => to_backend(&fates, head, route, question),
+        _ => None,
+    };
+    Explanation {
+        request: asked(config, question, head),
+        outcome,
+        route: found.map(|(n, route)| taken(config, n, route)),
+        not_taken: head.map(|head| not_taken(config, &fate.decided, head, found)).unwrap_or_default(),
+        to_backend,
+        limits: limits::that_apply(config, head, found),
+    }
+}
+
+fn asked(config: &Config, question: &Question, head: Option<&RequestHead>) -> Asked {
+    let trusted = &config.server.trusted_proxies;
+    let client = head.map_or(question.from, |head| client_address(question.from, &head.fields, trusted));
+    Asked {
+        line: question.line().to_owned(),
+        host: head.map(|head| fields::readable(head.host.as_bytes())),
+        path: head.map(|head| head.target.routing_path().to_owned()),
+        from: who(question.from),
+        is_trusted: is_trusted(question.from, trusted),
+        client: who(client),
+    }
+}
+
+/// An address; who has none comes in through a Unix-domain socket.
+fn who(address: IpAddr) -> String {
+    if address.is_unspecified() { "unix:".to_owned() } else { address.to_string() }
+}
+
+fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
+    let hash_on = match &route.algorithm {
+        Algorithm::ConsistentHash(HashOn::ClientAddress) => Some("client_address".to_owned()),
+        Algorithm::ConsistentHash(HashOn::Header(name)) => Some(format!("header:{name}")),
+        Algorithm::ConsistentHash(HashOn::Cookie(name)) => Some(format!("cookie:{name}")),
+        _ => None,
+    };
+    let backends = route.backends.iter();
+    Taken {
+        label: route.label(),
+        key: format!("routes[{n}]"),
+        line: config.written.line(&format!("routes[{n}].prefix")),
+        prefix: route.key.prefix.to_string(),
+        hosts: route.key.hosts.iter().map(ToString::to_string).collect(),
+        algorithm: route.algorithm.to_string(),
+        hash_on,
+        sticky_cookie: route.sticky_cookie.as_ref().map(|cookie| cookie.name.clone()),
+        backends: backends
+            .map(|backend| BackendOf { address: backend.addr.to_string(), weight: backend.weight.get() })
+            .collect(),
+        health_check: route.health_check.as_ref().map(|check| HealthCheck {
+            path: check.path.clone(),
+            interval_secs: check.interval.as_secs_f64(),
+            timeout_secs: check.timeout.as_secs_f64(),
+            healthy_threshold: check.healthy_threshold.get(),
+            unhealthy_threshold: check.unhealthy_threshold.get(),
+        }),
+    }
+}
+
+/// The routes but the one that was found, if routes were looked at at all.
+fn not_taken(
+    config: &Config,
+    decided: &Decided<'_>,
+    head: &RequestHead,
+    found: Option<(usize, &RouteConfig)>,
+) -> Vec<NotTaken> {
+    if !decided.looked_at_routes() {
+        return Vec::new();
+    }
+    let others = config.routes.iter().enumerate().filter(|(n, _)| found.is_none_or(|(found, _)| found != *n));
+    let why = |route: &RouteConfig| {
+        lost::reason(
+            found.map(|(_, route)| &route.key),
+            &route.key,
+            head.host.as_bytes(),
+            head.target.routing_path(),
+        )
+    };
+    others
+        .map(|(n, route)| NotTaken {
+            label: route.label(),
+            key: format!("routes[{n}]"),
+            line: config.written.line(&format!("routes[{n}].prefix")),
+            why: why(route),
+        })
+        .collect()
+}
+
+fn to_backend(
+    fates: &Fates<'_>,
+    head: &RequestHead,
+    route: &RouteConfig,
+    question: &Question,
+) -> Option<ToBackend> {
+    let sent = fates.sent(head, route, route.backends.first()?, question)?;
+    Some(ToBackend { fields: fields::changes(head, &sent, route), method: sent.method, target: sent.target })
+}
