@@ -48,8 +48,8 @@
 //! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients ·
 //! [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing a backend · `exchange` one request from
 //! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
-//! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange can
-//! fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
+//! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
+//! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `demo` a first look.
 
 #![cfg_attr(

@@ -700,7 +700,7 @@ fn explanations_know_of_it(_: Engine) {
         ("GET http://shop.test/a", &["308", "https_redirect"][..]),
         ("GET http://shop.test/.well-known/acme-challenge/x", &["200", "acme_challenge_dir"]),
         ("GET https://shop.test/a", &["x-forwarded-proto", "https", "x-forwarded-port", "8443"]),
-        ("GET /a", &["x-forwarded-proto", "https"]),
+        ("GET /a", &["308", "https_redirect"]),
     ] {
         let arguments = ["--explain", request, "-H", "Host: shop.test"];
         let mut command = program();

@@ -111,8 +111,6 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("shutdown_delay", "drain_delay_secs"),
         ("location", "routes"),
         ("locations", "routes"),
-        ("certificate", "certificates"),
-        ("certs", "certificates"),
         // Else it would be taken for the key of [[expect]].
         ("route", "routes"),
         ("expects", "expect"),
@@ -120,6 +118,8 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("expectations", "expect"),
         ("test", "expect"),
         ("tests", "expect"),
+        ("certificate", "certificates"),
+        ("certs", "certificates"),
     ],
     absent: &[
         ("ssl", WHERE_TLS_IS),

@@ -10,7 +10,6 @@ use http::{Method, StatusCode};
 use super::Next;
 use super::refusal::OwnAnswer;
 use crate::downstream::connection::Connection;
-use crate::downstream::listener::Entrance;
 use crate::error::Cause;
 use crate::front::Front;
 use crate::http::head::{HeadError, RequestHead};
@@ -42,38 +41,25 @@ pub(super) fn answer(
         let is_another = !named.eq_ignore_ascii_case(host) && tls.are_different(named, host);
         return is_another.then_some(Next::Failed(Cause::Head(ANOTHER_SITE)));
     }
-    let dir = front.acme_challenge_dir.as_deref();
-    match decide(head, entrance, dir.is_some()) {
-        AtTheDoor::Pass => None,
-        AtTheDoor::Challenge(token) => Some(match challenge(dir?, token) {
+    if let Some(dir) = &front.acme_challenge_dir
+        && is_challenge(head)
+    {
+        let token = head.target.routing_path().strip_prefix(CHALLENGES).unwrap_or_default();
+        return Some(match challenge(dir, token) {
             Some(content) => Next::Answer(200, with_content(head, id, keep_alive, &content)),
             None => Next::Failed(Cause::NoRoute),
-        }),
-        AtTheDoor::Redirect => Some(match redirect(head, id, entrance.port, front.https_port, keep_alive) {
-            Some(answer) => Next::Answer(308, answer),
-            None => Next::Failed(Cause::Head(NO_HOST)),
-        }),
+        });
     }
+    entrance.https_redirect.then(|| match redirect(head, id, entrance.port, front.https_port, keep_alive) {
+        Some(answer) => Next::Answer(308, answer),
+        None => Next::Failed(Cause::Head(NO_HOST)),
+    })
 }
 
-/// What becomes of a request by where it has come in.
-pub(crate) enum AtTheDoor<'a> {
-    /// A route is looked for.
-    Pass,
-    /// An ACME server asks for the answer to this.
-    Challenge(&'a str),
-    /// It is sent to `https://`.
-    Redirect,
-}
-
-/// By its head alone. `challenges`: there are some to answer.
-pub(crate) fn decide(head: &RequestHead, entrance: Entrance, challenges: bool) -> AtTheDoor<'_> {
-    let is_reading = matches!(head.method, Method::GET | Method::HEAD);
-    match head.target.routing_path().strip_prefix(CHALLENGES) {
-        Some(token) if challenges && is_reading && !entrance.tls => AtTheDoor::Challenge(token),
-        _ if entrance.https_redirect => AtTheDoor::Redirect,
-        _ => AtTheDoor::Pass,
-    }
+/// Whether the request is one of an ACME server.
+pub(crate) fn is_challenge(head: &RequestHead) -> bool {
+    let is_asked = head.target.routing_path().starts_with(CHALLENGES);
+    is_asked && matches!(head.method, Method::GET | Method::HEAD)
 }
 
 /// The host that was asked for, without its port.

@@ -41,9 +41,9 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) forwarded_for: &'a HeaderValue,
     /// `trusted_proxies`.
     pub(crate) trusted: &'a [IpNetwork],
-    /// It came in by TLS.
+    /// The client speaks TLS.
     pub(crate) secured: bool,
-    /// The port it came in by, if it is known.
+    /// The port it came in by; `None`: not one of TCP.
     pub(crate) port: Option<u16>,
     /// There is a place for the tunnel that the request asks for.
     pub(crate) upgrade: bool,

@@ -41,7 +41,7 @@ impl Checked<'_, '_> {
             (Expected::Status(expected), decided) => {
                 let status = match decided {
                     Decided::Route(..) => None,
-                    Decided::Answered { status, .. } => Some(*status),
+                    Decided::Answered(answer) => Some(answer.status),
                     Decided::Refused(cause) => Some(cause.status()),
                 };
                 if status != Some(*expected) {
@@ -142,7 +142,7 @@ fn said(question: &Question, fate: &Fate<'_>) -> String {
     let line = question.line();
     match &fate.decided {
         Decided::Route(_, route) => format!("route {:?} takes {line:?}", route.label()),
-        Decided::Answered { status, .. } => format!("the proxy itself answers {line:?} with {status}"),
+        Decided::Answered(answer) => format!("the proxy itself answers {line:?} with {}", answer.status),
         Decided::Refused(cause) => {
             format!("{line:?} is refused with {}, {cause}: {}", cause.status(), cause.sentence())
         }

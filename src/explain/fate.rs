@@ -3,9 +3,8 @@
 use http::HeaderValue;
 
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
-use crate::downstream::listener::Entrance;
 use crate::error::Cause;
-use crate::exchange::at_the_door::{self, AtTheDoor};
+use crate::exchange::at_the_door::is_challenge;
 use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
 use crate::exchange::gateway::Places;
 use crate::exchange::last_hop;
@@ -25,6 +24,29 @@ const VIA: &str = "reverse-proxy-ID";
 
 /// Stands for a request id, which is another one for each request.
 const NEW_ID: &str = "ID";
+
+/// An answer of the proxy itself to what is asked: its status, and why it is not passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnAnswer {
+    pub(super) status: u16,
+    pub(super) why: &'static str,
+}
+
+/// By `exchange/last_hop.rs`.
+const ENDS_HERE: OwnAnswer = OwnAnswer { status: 200, why: "Max-Forwards lets it pass no further proxy" };
+/// By `exchange/at_the_door.rs`.
+const CHALLENGE: OwnAnswer =
+    OwnAnswer { status: 200, why: "it asks for a file in acme_challenge_dir, if that is there" };
+const REDIRECT: OwnAnswer =
+    OwnAnswer { status: 308, why: "it comes in where https_redirect sends it to https://" };
+
+/// Where a request comes in.
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    secured: bool,
+    port: Option<u16>,
+    redirects: bool,
+}
 
 /// Finds out what becomes of requests.
 pub(super) struct Fates<'c> {
@@ -47,10 +69,7 @@ pub(super) enum Decided<'c> {
     /// The route, and which of those in the file it is.
     Route(usize, &'c RouteConfig),
     /// The proxy itself answers what was asked.
-    Answered {
-        status: u16,
-        why: &'static str,
-    },
+    Answered(OwnAnswer),
     Refused(Cause),
 }
 
@@ -59,7 +78,7 @@ impl Decided<'_> {
     pub(super) fn looked_at_routes(&self) -> bool {
         match self {
             Self::Route(..) => true,
-            Self::Answered { .. } => false,
+            Self::Answered(_) => false,
             Self::Refused(cause) => matches!(cause, Cause::NoRoute | Cause::BodyTooLarge),
         }
     }
@@ -86,18 +105,17 @@ impl<'c> Fates<'c> {
 
     /// What becomes of the request that is asked about.
     pub(super) fn of(&self, question: &Question) -> Fate<'c> {
-        let entrance = self.entrance(question);
-        let head = match question.head(&self.limits, entrance.tls) {
+        let door = self.door(question);
+        let head = match question.head(&self.limits, door.secured) {
             Ok(head) => head,
             Err(error) => return Fate { head: None, decided: Decided::Refused(Cause::Head(error)) },
         };
-        let challenges = self.config.front.acme_challenge_dir.is_some();
-        let decided = if let AtTheDoor::Challenge(_) = at_the_door::decide(&head, entrance, challenges) {
-            Decided::Answered { status: 200, why: "acme_challenge_dir has it, or else it is 404" }
-        } else if let AtTheDoor::Redirect = at_the_door::decide(&head, entrance, challenges) {
-            Decided::Answered { status: 308, why: "https_redirect sends it to https://" }
+        let decided = if !door.secured && self.is_challenge(&head) {
+            Decided::Answered(CHALLENGE)
+        } else if door.redirects && !head.host.is_empty() {
+            Decided::Answered(REDIRECT)
         } else if last_hop::ends_here(&head) {
-            Decided::Answered { status: 200, why: "Max-Forwards lets it pass no further proxy" }
+            Decided::Answered(ENDS_HERE)
         } else {
             match route_of(&head, VIA, &self.routes, |(_, route)| route) {
                 Ok((n, route)) => Decided::Route(*n, route),
@@ -107,15 +125,19 @@ impl<'c> Fates<'c> {
         Fate { head: Some(head), decided }
     }
 
-    /// By which listener it comes in: the first where TLS is spoken, or is not, as its URL says. One that says nothing comes
-    /// in where something is served.
-    fn entrance(&self, question: &Question) -> Entrance {
-        let mut listeners = self.config.listen_addrs.iter();
-        let listener = match question.is_https() {
-            Some(is_https) => listeners.find(|listen| listen.tls == is_https),
-            None => listeners.find(|listen| !listen.https_redirect),
-        };
-        listener.map(|listen| Entrance::new(&listen.addr, listen)).unwrap_or_default()
+    /// The first listener that speaks what the URL says: TLS for `https`.
+    fn door(&self, question: &Question) -> Door {
+        let secured = question.is_https();
+        let listen = self.config.listen_addrs.iter().find(|listen| listen.tls == secured);
+        Door {
+            secured: secured && listen.is_some(),
+            port: listen.and_then(|listen| listen.addr.tcp()).map(|addr| addr.port()),
+            redirects: listen.is_some_and(|listen| listen.https_redirect),
+        }
+    }
+
+    fn is_challenge(&self, head: &RequestHead) -> bool {
+        self.config.front.acme_challenge_dir.is_some() && is_challenge(head)
     }
 
     /// The route that would have the request, were it not too large.
@@ -129,7 +151,7 @@ impl<'c> Fates<'c> {
         }
     }
 
-    /// What this backend of the route gets, if the connection of the client comes from there. `None`: the backend's address
+    /// What this backend of the route gets of the request that is asked about, which has this head. `None`: the backend's address
     /// can't be written in a field, and the proxy does not start with it.
     pub(super) fn sent(
         &self,
@@ -138,7 +160,7 @@ impl<'c> Fates<'c> {
         backend: &BackendConfig,
         question: &Question,
     ) -> Option<Sent> {
-        let (peer, entrance) = (question.from, self.entrance(question));
+        let (door, peer) = (self.door(question), question.from);
         let engine = self.config.server.engine;
         let request_id = match RequestId::of(&head.fields) {
             given @ RequestId::Given(_) => given,
@@ -150,9 +172,9 @@ impl<'c> Fates<'c> {
             peer,
             forwarded_for: &forwarded_for(peer),
             trusted: &self.config.server.trusted_proxies,
-            secured: entrance.tls,
-            // Port 0 is whichever is free.
-            port: entrance.port.filter(|port| *port != 0 && engine == Engine::Native),
+            secured: door.secured,
+            // Which one a port of 0 becomes is known only when it listens; tiny_http does not say by which one a client came.
+            port: door.port.filter(|port| *port != 0 && engine == Engine::Native),
             upgrade: head.upgrade && engine == Engine::Native && self.tunnels.may_take(),
             via: VIA,
             request_id: request_id.as_bytes(),

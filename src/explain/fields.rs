@@ -84,13 +84,13 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         (Change::Added, name) if *name == FORWARDED_FOR => "the address the connection comes from",
         (_, name) if *name == FORWARDED_FOR => "the address the connection comes from is appended",
         (Change::Rewritten | Change::Removed, name)
-            if [FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_PORT].contains(name) =>
+            if *name == FORWARDED_HOST || *name == FORWARDED_PROTO || *name == FORWARDED_PORT =>
         {
             "the connection comes from none of trusted_proxies"
         }
         (_, name) if *name == FORWARDED_HOST => "the host asked for",
-        (_, name) if *name == FORWARDED_PROTO => "how the request came in",
         (_, name) if *name == FORWARDED_PORT => "the port it came in by",
+        (_, name) if *name == FORWARDED_PROTO => "how the request came in",
         (_, &header::VIA) => "names this proxy; ID is another one for each that runs",
         (_, &header::CONNECTION) => "names what is about this connection only",
         (_, &header::TE) => "trailers are all that is passed on of it",

@@ -171,7 +171,7 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     let head = fate.head.as_ref();
     let outcome = match fate.decided {
         Decided::Route(..) => Outcome::PassedOn,
-        Decided::Answered { status, why } => Outcome::Answered { status, why },
+        Decided::Answered(answer) => Outcome::Answered { status: answer.status, why: answer.why },
         Decided::Refused(cause) => {
             Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
         }

@@ -87,20 +87,15 @@ impl Question {
         &self.line
     }
 
-    /// Takes apart the bytes that a client would send.
-    pub(super) fn head(&self, limits: &HeadLimits, is_secured: bool) -> Result<RequestHead, HeadError> {
-        RequestHead::parse_whole(&Bytes::from(self.bytes()), limits, is_secured)
+    /// The target is a URL of `https`.
+    pub(super) fn is_https(&self) -> bool {
+        let target = self.line.split_once(' ').map_or("", |(_, target)| target.trim_ascii_start());
+        target.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
     }
 
-    /// Whether the URL says that it comes over TLS; a path says nothing.
-    pub(super) fn is_https(&self) -> Option<bool> {
-        let (_, target) = self.line.split_once(' ')?;
-        let (scheme, _) = target.trim_ascii_start().split_once("://")?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "https" => Some(true),
-            "http" => Some(false),
-            _ => None,
-        }
+    /// Takes apart the bytes that a client would send; over TLS, if it is `secured`.
+    pub(super) fn head(&self, limits: &HeadLimits, secured: bool) -> Result<RequestHead, HeadError> {
+        RequestHead::parse_whole(&Bytes::from(self.bytes()), limits, secured)
     }
 
     fn bytes(&self) -> Vec<u8> {

@@ -300,7 +300,7 @@ impl RequestHead {
         Self::parse_whole(&bytes, limits, false)
     }
 
-    /// [`parse`](Self::parse) for bytes that came over TLS, if `is_secured`.
+    /// [`parse`](Self::parse) of what came over TLS, if it `is_secured`.
     pub(crate) fn parse_whole(
         bytes: &Bytes,
         limits: &HeadLimits,
