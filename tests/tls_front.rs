@@ -14,7 +14,7 @@ use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersio
 
 use crate::support::backend::each_request;
 use crate::support::engines::on_native;
-use crate::support::process::{ProxyProcess, TempDir, program_after};
+use crate::support::process::{ProxyProcess, TempDir, program, program_after};
 use crate::support::proxy::Builder;
 use crate::support::wire::{Body, Framing, LAST_CHUNK, chunk};
 use crate::support::{
@@ -717,6 +717,27 @@ fn listeners_change_to_tls_and_back(_: Engine) {
     assert_eq!(proxy.addr(), addr);
 }
 
+fn explanations_know_of_it(_: Engine) {
+    let dir = TempDir::new();
+    let listen =
+        "[{ addr = \"127.0.0.1:80\", https_redirect = true }, { addr = \"127.0.0.1:8443\", tls = true }]";
+    let tables = format!("{}\n[tls]\nacme_challenge_dir = {:?}", shop(), dir.path());
+    let config = front(&tables).listen(listen).route("/", &["127.0.0.1:9".to_owned()], "").toml();
+    let path = dir.file("reverse-proxy.toml", &config);
+    for (request, words) in [
+        ("GET http://shop.test/a", &["308", "https_redirect"][..]),
+        ("GET http://shop.test/.well-known/acme-challenge/x", &["200", "acme_challenge_dir"]),
+        ("GET https://shop.test/a", &["x-forwarded-proto", "https", "x-forwarded-port", "8443"]),
+        ("GET /a", &["308", "https_redirect"]),
+    ] {
+        let arguments = ["--explain", request, "-H", "Host: shop.test"];
+        let mut command = program();
+        let exit = ProxyProcess::spawn(command.arg("--config").arg(&path).args(arguments)).wait();
+        assert!(exit.status.success(), "{exit:?}");
+        assert!(words.iter().all(|word| exit.output.contains(word)), "{request} {words:?}\n{}", exit.output);
+    }
+}
+
 fn passed_sockets_and_reloads_by_signal(_: Engine) {
     let origin = Origin::echo();
     let dir = TempDir::new();
@@ -749,6 +770,7 @@ fn passed_sockets_and_reloads_by_signal(_: Engine) {
 }
 
 on_native!(
+    explanations_know_of_it,
     passed_sockets_and_reloads_by_signal,
     two_sites_share_a_port,
     who_names_nobody_known_is_shown_the_first_or_refused,

@@ -83,7 +83,7 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         }
         (Change::Added, name) if *name == FORWARDED_FOR => "the address the connection comes from",
         (_, name) if *name == FORWARDED_FOR => "the address the connection comes from is appended",
-        (Change::Rewritten, name)
+        (Change::Rewritten | Change::Removed, name)
             if *name == FORWARDED_HOST || *name == FORWARDED_PROTO || *name == FORWARDED_PORT =>
         {
             "the connection comes from none of trusted_proxies"
