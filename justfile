@@ -128,6 +128,10 @@ layers *ARGUMENTS:
 kill-loop *ARGUMENTS:
     benches/kill-loop {{ ARGUMENTS }}
 
+# Bursts of clients that wait: what they took is given back (benches/bursts)
+bursts *ARGUMENTS:
+    benches/bursts {{ ARGUMENTS }}
+
 # 100,000 requests, one in ten of which meets a fault: memory and descriptors stay flat (benches/soak)
 soak *ARGUMENTS:
     benches/soak {{ ARGUMENTS }}
