@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn readme_table_lists_every_cause() {
-        let readme = include_str!("../README.md");
+        let readme = include_str!("../docs/behaviour.md");
         let mut expected: Vec<String> =
             ALL.iter().map(|cause| format!("| {} | `{}` |", cause.status(), cause.word())).collect();
         expected.extend(head_errors().map(|(status, word)| format!("| {status} | `{word}` |")));

@@ -1,10 +1,11 @@
-//! The tables of the README: every key is there, and the defaults are those of the file we ship.
+//! The tables of the configuration reference: every key is there, and the defaults are those of the file we ship.
 
 use super::super::raw::{TABLES, TableKeys};
 use super::{accepted, shipped};
 use crate::explain::{self, Question};
 
 const README: &str = include_str!("../../../README.md");
+const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// A row of a table.
 pub(super) struct Row {
@@ -16,7 +17,7 @@ pub(super) struct Row {
 
 /// The rows of the table under `heading`.
 pub(super) fn rows(heading: &str) -> Vec<Row> {
-    let (_, section) = README.split_once(&format!("\n### {heading}\n")).expect(heading);
+    let (_, section) = REFERENCE.split_once(&format!("\n### {heading}\n")).expect(heading);
     let lines = section.lines().skip_while(|line| !line.starts_with('|')).skip(2);
     let rows = lines.take_while(|line| line.starts_with('|'));
     rows.map(|row| {
@@ -35,7 +36,7 @@ fn readme_table_lists_every_key() {
     }
 }
 
-/// What the README calls a table.
+/// What the reference calls a table.
 pub(super) fn heading(table: &TableKeys) -> String {
     match table.name {
         "the top level, above the first [table]" => "Top level".to_owned(),

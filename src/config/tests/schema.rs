@@ -1,5 +1,5 @@
-//! The JSON schema that editors complete keys by. It is made of the tables of the README, and every range in it is tried on
-//! the program: what the README says is what the program does.
+//! The JSON schema that editors complete keys by. It is made of the tables of docs/configuration.md, and every range in it is tried on
+//! the program: what they say is what the program does.
 
 use std::path::Path;
 
