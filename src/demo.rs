@@ -69,13 +69,9 @@ fn start(wanted: Config, any: Config) -> Result<Proxy, StartError> {
 /// Written as a file would be: what can be watched here can be copied from here.
 fn config(listen_addr: SocketAddr, backends: &[SocketAddr]) -> Result<Config, Box<dyn Error>> {
     let backends: Vec<String> = backends.iter().map(|addr| format!("\"{addr}\"")).collect();
-    // The native engine stands on epoll.
-    let engine = if cfg!(target_os = "linux") { "native" } else { "tiny_http" };
     let text = format!(
         r#"
         listen_addr = "{listen_addr}"
-        [server]
-        engine = "{engine}"
         [[routes]]
         prefix = "/"
         backend_addrs = [{}]

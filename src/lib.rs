@@ -52,11 +52,10 @@
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `demo` a first look.
 
-#![cfg_attr(
-    not(target_os = "linux"),
-    allow(dead_code, unused_imports, reason = "what the native engine alone needs")
-)]
 #![cfg_attr(not(feature = "admin"), allow(dead_code, reason = "what the admin listener alone asks for"))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("reverse-proxy runs on Linux: its workers wait in epoll");
 
 mod access_log;
 #[cfg(feature = "admin")]

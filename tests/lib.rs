@@ -9,18 +9,10 @@
     clippy::print_stderr,
     reason = "a test fails by panicking and says why by printing"
 )]
-#![cfg_attr(
-    not(target_os = "linux"),
-    allow(
-        dead_code,
-        unused_imports,
-        unused_macros,
-        reason = "what the tests of the native engine alone need"
-    )
-)]
 
+#[cfg(unix)]
 mod access_log;
-#[cfg(feature = "admin")]
+#[cfg(all(unix, feature = "admin"))]
 mod admin;
 mod algorithms;
 mod backend_limits;

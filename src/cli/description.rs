@@ -141,7 +141,6 @@ pub(crate) static SECTIONS: &[Section] = &[
             ("SIGHUP", "reads the configuration again; if it has errors, nothing changes"),
             ("SIGUSR1", "opens the file of the access log again"),
             ("SIGUSR2", "writes what is being carried to the log"),
-            ("outside Unix", "only Ctrl-C is heard"),
         ],
     },
     Section {

@@ -212,7 +212,7 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         // The native one stands on epoll.
-        let engine = if cfg!(target_os = "linux") { Engine::Native } else { Engine::TinyHttp };
+        let engine = Engine::Native;
         Self {
             engine,
             workers: engine.default_workers(),
