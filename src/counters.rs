@@ -56,10 +56,9 @@ impl Counters {
 }
 
 impl Counters {
-    /// How many exchanges ended for each cause, those that never were left out.
+    /// How many exchanges ended for each cause.
     pub fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.causes.iter().map(|count| count.load(Ordering::Relaxed));
-        Cause::KINDS.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+        Cause::KINDS.into_iter().zip(self.causes.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 }
 

@@ -26,7 +26,7 @@
 //! | `reload` | 1 while a file is read again | [`daemon`] | when the file is read; nobody, its result is waited for 10 s |
 //! | `log` | 1 | [`logging`] | when the log is dropped; writes what is left, for half a second at most |
 //! | `access-log` | 1 if there is such a log | `access_log/mod.rs` | when the last snapshot with it is gone; nobody, a drain waits for its last lines |
-//! | `admin-N` | 4 if there is such a listener | `admin/server.rs` | when told to stop; nobody, since clients can keep them |
+//! | `admin-N` | 4 if there is such a listener | `admin/server.rs` | when told to stop; `admin/server.rs`, for 0.3 s at most |
 //! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
 //! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 #[cfg(feature = "admin")]
 use std::time::SystemTime;
 use std::time::{Duration, Instant};
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::access_log::AccessLog;
+#[cfg(feature = "admin")]
+use crate::admin::{Admin, View};
 use crate::config::{
-    AccessLogConfig, AccessLogTo, Config, ListenAddr, ListenConfig, RouteConfig, ServerConfig,
+    AccessLogConfig, AccessLogTo, AdminConfig, Config, ListenAddr, ListenConfig, RouteConfig, ServerConfig,
 };
 use crate::counters::Counters;
 use crate::downstream::listener::{self, Change, Entrance, Listener};
@@ -30,11 +32,6 @@ use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
 use crate::workers::Workers;
 use crate::workers::watch::Watch;
-#[cfg(feature = "admin")]
-use crate::{
-    admin::{Admin, View},
-    config::AdminConfig,
-};
 #[cfg(feature = "classic")]
 use crate::{classic::Classic, config::Engine};
 
@@ -128,6 +125,10 @@ pub struct Proxy {
     pub(crate) upkeep: Upkeep,
     pub(crate) renewal: Renewal,
     pub(crate) last_reload: Arc<LastReload>,
+    /// Those that exchanges may still write to, after reloads too.
+    pub(crate) access_logs: Vec<Weak<AccessLog>>,
+    /// What [`pending`](crate::reload) compares.
+    pub(crate) admin_started_with: Option<AdminConfig>,
     /// The last to end: it tells of the drain.
     #[cfg(feature = "admin")]
     admin: Option<Admin>,
@@ -223,6 +224,7 @@ impl Proxy {
         let entrances = listeners.iter().map(|listener| listener.entrance);
         let front = Front::new(&config, config.server.workers, entrances, None).map_err(StartError::Tls)?;
         let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
+        let access_logs = access_log.iter().map(Arc::downgrade).collect();
         let in_use = Arc::default();
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(
@@ -289,6 +291,8 @@ impl Proxy {
             upkeep,
             renewal,
             last_reload,
+            access_logs,
+            admin_started_with: config.admin,
             #[cfg(feature = "admin")]
             admin,
         })
@@ -335,8 +339,9 @@ impl Proxy {
             #[cfg(feature = "classic")]
             Running::Classic(classic) => classic.drain(deadline),
         };
-        if let Some(log) = &self.gateway.snapshot().access_log {
-            log.flush(LAST_LINES);
+        let deadline = Instant::now() + LAST_LINES;
+        for log in self.access_logs.drain(..).filter_map(|log| log.upgrade()) {
+            log.flush(deadline.saturating_duration_since(Instant::now()));
         }
         Drained { cut }
     }
@@ -408,7 +413,7 @@ fn start_admin(config: &AdminConfig, view: &View) -> Result<Admin, StartError> {
     let listener = listener::open_one(&config.listen_addr.clone().into(), Some(config.socket_mode))
         .map_err(|error| StartError::Listen(config.listen_addr.clone(), error))?;
     let admin = Admin::start(listener, view).map_err(StartError::Thread)?;
-    log::info!("admin listening addr={}", admin.addr());
+    log::info!("admin listener ready addr={}", admin.addr());
     Ok(admin)
 }
 

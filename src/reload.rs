@@ -97,7 +97,7 @@ impl Proxy {
     fn try_reload(&mut self, config: &Config) -> Result<Reloaded, StartError> {
         let before = self.gateway.snapshot();
         let mut reloaded = Reloaded { snapshot: before.number + 1, ..Reloaded::default() };
-        reloaded.pending = self.pending(config, before.admin.as_ref());
+        reloaded.pending = self.pending(config);
         let mut routes = Vec::new();
         for route in &config.routes {
             routes.push(self.route_after(route, &mut reloaded).map_err(StartError::Backend)?);
@@ -111,8 +111,12 @@ impl Proxy {
         let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
         // Each ends when dropped.
         let new_checkers = self.new_checkers(&routes).map_err(StartError::Thread)?;
-        self.renewal.change(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
         self.upkeep.change(&routes).map_err(StartError::Thread)?;
+        if let Err(error) = self.renewal.change(&config.front, front.tls.as_ref()) {
+            // Its thread is there: it takes this back.
+            let _ = self.upkeep.change(&self.routes);
+            return Err(StartError::Thread(error));
+        }
         self.upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         // From here on nothing fails.
         let snapshot = Snapshot::new(reloaded.snapshot, config, &routes, access_log, &self.gateway.in_use)
@@ -121,6 +125,9 @@ impl Proxy {
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
         drop(before);
+        self.access_logs.retain(|log| log.strong_count() > 0);
+        let log = self.gateway.snapshot().access_log.clone();
+        self.access_logs.extend(log.iter().map(Arc::downgrade));
         for listener in &change.added {
             log::info!("listening addr={}", listener.addr);
         }
@@ -155,7 +162,7 @@ impl Proxy {
     }
 
     /// What the configuration would change and only a restart does.
-    fn pending(&self, config: &Config, admin: Option<&AdminConfig>) -> Vec<&'static str> {
+    fn pending(&self, config: &Config) -> Vec<&'static str> {
         let server = &config.server;
         let listens =
             |admin: Option<&AdminConfig>| admin.map(|admin| (admin.listen_addr.clone(), admin.socket_mode));
@@ -165,7 +172,10 @@ impl Proxy {
             ("server.engine", *engine != server.engine),
             ("server.workers", *workers != server.workers),
             ("server.queue_size", *queue_size != server.queue_size),
-            ("admin.listen_addr", listens(admin) != listens(config.admin.as_ref())),
+            (
+                "admin.listen_addr",
+                listens(self.admin_started_with.as_ref()) != listens(config.admin.as_ref()),
+            ),
         ] {
             if is_other {
                 pending.push(key);

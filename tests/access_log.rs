@@ -284,6 +284,60 @@ fn it_can_go_to_stdout(engine: Engine) {
     process.wait_for_output("the line", |line| line.contains("\"GET /seen HTTP/1.1\" 200").then_some(()));
 }
 
+/// A pipe that is full for a moment and not to be waited for: each line is written once, and whole.
+fn stdout_may_be_a_pipe_that_does_not_wait(engine: Engine) {
+    use std::io::Read;
+    let origin = Origin::echo();
+    let config =
+        TestProxy::builder(engine).server("\n[access_log]\npath = \"-\"").route("/", &[origin.addr()], "");
+    let directory = TempDir::new();
+    let file = directory.file("reverse-proxy.toml", &config.toml());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_reverse-proxy"))
+        .arg("--config")
+        .arg(file)
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (addr, rest) = {
+        use std::io::BufRead;
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        let addr = lines.by_ref().find_map(|line| {
+            line.unwrap()
+                .split_once("listening addr=")?
+                .1
+                .split(' ')
+                .next()?
+                .parse::<std::net::SocketAddr>()
+                .ok()
+        });
+        (addr.expect("an address"), crate::support::spawn("stderr", move || lines.count()))
+    };
+    let mut client = Client::connect(addr);
+    for number in 0..300 {
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.response().expect(200);
+    }
+    let text = crate::support::spawn("reader", move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    child.wait().unwrap();
+    rest.join();
+    let text = text.join();
+    let targets: Vec<String> =
+        text.lines().map(|line| line.split('"').nth(1).unwrap_or_default().to_owned()).collect();
+    let expected: Vec<String> = (0..300).map(|number| format!("GET /{number} HTTP/1.1")).collect();
+    assert_eq!(targets, expected);
+}
+
 fn a_reload_changes_the_format(engine: Engine) {
     let (log, origin) = (Log::new(), Origin::echo());
     let mut proxy = logged(engine, &log, "combined", &[origin.addr()], "").start();
@@ -313,6 +367,7 @@ on_both_engines!(
     the_last_lines_are_written,
     nobody_waits_for_who_does_not_read,
     it_can_go_to_stdout,
+    stdout_may_be_a_pipe_that_does_not_wait,
     a_reload_changes_the_format,
 );
 
@@ -349,6 +404,44 @@ mod how_it_ended {
         assert_eq!(text(line, "status"), "0");
         assert_eq!(text(line, "cause"), "shutdown");
         origin.release();
+    }
+
+    /// However many those are.
+    #[test]
+    fn what_a_drain_cuts_has_a_line_each_in_the_log_it_began_with() {
+        const EXCHANGES: usize = 700;
+        let (log, other, origin) = (Log::new(), Log::new(), Origin::echo());
+        let mut proxy =
+            logged(Engine::Native, &log, "json", &[origin.addr()], "").shutdown_timeout("0.1").start();
+        let agent = "x".repeat(7000);
+        let clients: Vec<_> = (0..EXCHANGES)
+            .map(|_| {
+                let mut client = Client::connect(proxy.addr());
+                client.send(format!("GET /api/hold HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n"));
+                client
+            })
+            .collect();
+        wait_for("the requests to be held", || {
+            if origin.held() == EXCHANGES { Ok(()) } else { Err(origin.held()) }
+        });
+        let after = logged(Engine::Native, &other, "json", &[origin.addr()], "").shutdown_timeout("0.1");
+        proxy.reload(&after).unwrap();
+        assert_eq!(proxy.drain().join(), EXCHANGES);
+        assert_eq!(fs::read_to_string(&log.path).unwrap().lines().count(), EXCHANGES);
+        origin.release();
+        drop(clients);
+    }
+
+    #[test]
+    fn a_permission_to_go_on_is_no_part_of_the_answer() {
+        let (log, origin) = (Log::new(), Origin::echo());
+        let proxy = logged(Engine::Native, &log, "json", &[origin.addr()], "").start();
+        let mut client = Client::connect(proxy.addr());
+        client.send("POST /api HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(client.any_head("POST").unwrap().unwrap().status, 100);
+        client.send("hello");
+        let length = client.response_to("POST").expect(200).body.len();
+        assert_eq!(text(&log.objects(1)[0], "bytes_sent"), length.to_string());
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn each_metric_moves_when_it_should(engine: Engine) {
         ("reverse_proxy_first_byte_seconds_count{route=\"good\"}".to_owned(), 1.0),
         ("reverse_proxy_request_duration_seconds_count{route=\"good\"}".to_owned(), 1.0),
         ("reverse_proxy_request_duration_seconds_bucket{route=\"dead\",le=\"+Inf\"}".to_owned(), 1.0),
+        ("reverse_proxy_failures_total{cause=\"no_route\"}".to_owned(), 0.0),
         ("reverse_proxy_route_in_flight{route=\"good\"}".to_owned(), 0.0),
         (format!("reverse_proxy_backend_up{{route=\"good\",backend=\"{up}\"}}"), 1.0),
         ("reverse_proxy_exchanges_total".to_owned(), 2.0),
@@ -83,6 +84,7 @@ fn each_metric_moves_when_it_should(engine: Engine) {
     }
     let text = ask(addr, "GET /metrics").expect(200).text();
     assert!(text.contains("reverse_proxy_build_info{version="), "{text}");
+    assert!(!text.contains("e+308"), "{text}");
 }
 
 /// As Prometheus' own tool has it, where it is installed.
@@ -350,7 +352,30 @@ fn the_exchanges_can_be_had_in_the_log(engine: Engine) {
     client.response().expect(200);
 }
 
+/// Neither a length that cannot be allocated, nor clients that stop, nor one that does not read.
+fn it_is_hurt_by_nobody(engine: Engine) {
+    let origin = Origin::echo();
+    let config = with_admin(engine, "").route("/", &[origin.addr()], "").toml();
+    let (mut process, addr) = ProxyProcess::start(&config);
+    let admin = process.wait_for_output("the admin listener", |line| {
+        line.split_once("admin listener ready addr=")?.1.trim().parse::<SocketAddr>().ok()
+    });
+    let huge = format!("GET /nope HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 100000000000000\r\n\r\n");
+    send_once(admin, huge).expect(404);
+    let mut stopped: Vec<_> = (0..8).map(|_| Client::connect(admin)).collect();
+    for (number, client) in stopped.iter_mut().enumerate() {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 5000\r\n\r\n");
+        client.send(if number % 2 == 0 { request.as_str() } else { "GET / HT" });
+    }
+    ask(admin, "GET /livez").expect(200);
+    get(addr, "/").expect(200);
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.wait_up_to(std::time::Duration::from_secs(8)).status.success());
+    drop(stopped);
+}
+
 on_both_engines!(
+    it_is_hurt_by_nobody,
     each_metric_moves_when_it_should,
     the_metrics_are_as_prometheus_wants_them,
     the_status_shows_what_is_going_on,

@@ -67,6 +67,9 @@ impl AccessLog {
     }
 }
 
+/// Bytes of lines that are handed over at once, at least.
+const TOGETHER: usize = 64 * 1024;
+
 /// Lines of one turn of a worker, handed over together.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
@@ -84,6 +87,18 @@ impl Lines {
             self.of = Some(Arc::clone(log));
         }
         log.write(entry, &mut self.lines);
+        if self.lines.len() >= TOGETHER {
+            self.hand_over();
+        }
+    }
+
+    /// Hands over what there is, and waits until all that was handed over before is written where there is no room for it,
+    /// for `patience` at most. For the end.
+    pub(crate) fn hand_over_patiently(&mut self, patience: Duration) {
+        if let Some(log) = &self.of {
+            log.flush(patience);
+        }
+        self.hand_over();
     }
 
     /// Hands over what there is.

@@ -13,7 +13,7 @@ use crate::logging::writer::Output;
 
 /// An open log.
 pub(super) struct OpenLog {
-    out: Box<dyn Write + Send>,
+    out: File,
     /// `None`: stdout.
     path: Option<PathBuf>,
     counters: Arc<Counters>,
@@ -25,10 +25,11 @@ pub(super) struct OpenLog {
 /// The file can be neither opened nor made.
 pub(super) fn open(to: &AccessLogTo, counters: Arc<Counters>) -> io::Result<OpenLog> {
     Ok(match to {
-        AccessLogTo::Stdout => OpenLog { out: Box::new(io::stdout()), path: None, counters },
-        AccessLogTo::File(path) => {
-            OpenLog { out: Box::new(open_file(path)?), path: Some(path.clone()), counters }
+        // Not std's: its buffer would hide how much was written to a pipe that is not to be waited for.
+        AccessLogTo::Stdout => {
+            OpenLog { out: File::from(rustix::io::dup(io::stdout())?), path: None, counters }
         }
+        AccessLogTo::File(path) => OpenLog { out: open_file(path)?, path: Some(path.clone()), counters },
     })
 }
 
@@ -47,18 +48,14 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 impl Output for OpenLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        if self.path.is_none() {
-            self.out.flush()?;
-        }
-        Ok(written)
+        self.out.write(bytes)
     }
 
     fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
         match open_file(path) {
             Ok(file) => {
-                self.out = Box::new(file);
+                self.out = file;
                 log::info!("access log opened again path={}", path.display());
             }
             Err(error) => {

@@ -93,7 +93,9 @@ impl Families<'_> {
         samples: impl IntoIterator<Item = Sample<'s, Distribution>>,
     ) -> fmt::Result {
         self.family(what, MetricType::Histogram, samples, |encoder, value| {
-            encoder.encode_histogram::<NoLabelSet>(value.sum, value.count, &value.buckets, None)
+            // The encoder adds the one without an end.
+            let bounded = value.buckets.split_last().map_or(&[][..], |(_, bounded)| bounded);
+            encoder.encode_histogram::<NoLabelSet>(value.sum, value.count, bounded, None)
         })
     }
 }
@@ -155,7 +157,8 @@ impl View {
             let causes = route.tally().causes();
             causes.map(move |(cause, n)| (vec![("route", route.label()), ("cause", cause)], number(n)))
         });
-        let help = "Requests that did not go well, by cause; those of no route are in failures_by_cause.";
+        let help =
+            "Requests that did not go well, by cause; those of no route are in reverse_proxy_failures.";
         families.counters(("reverse_proxy_route_failures", help, None), causes)?;
         let causes = counters.causes().map(|(cause, n)| (vec![("cause", cause)], number(n)));
         families

@@ -1,5 +1,6 @@
-//! The admin listener, `[admin]`: what an operator, a load balancer or Prometheus asks the program while it runs. A
-//! `tiny_http::Server` with threads of its own, so that it answers when every limit of what it tells about is used up.
+//! The admin listener, `[admin]`: what an operator, a load balancer or Prometheus asks the program while it runs. It
+//! has a listener and threads of its own, so that it answers when every limit of what it tells about is used up. tiny_http, with
+//! which it was made first, ends the process at a length that cannot be allocated, and has no limit of time.
 //!
 //! - `server.rs` answers requests; `origin.rs` says which of them are not to be trusted.
 //! - `view.rs` is what it can see of the rest.

@@ -14,9 +14,10 @@ pub(super) fn is_direct(host: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
-/// Whether an order comes from a page of another origin. Browsers say whose page it is in `Origin`; other programs do not.
+/// Whether an order comes from a page of another origin. Browsers say whose page it is in `Origin`; other programs do not. A
+/// page under a name, even if that is what was asked for, may be anybody's.
 pub(super) fn is_foreign(origin: Option<&str>, host: &str) -> bool {
-    origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host))
+    origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host) || !is_direct(host))
 }
 
 #[cfg(test)]
@@ -42,5 +43,6 @@ mod tests {
         for origin in ["https://evil.example", "null", "http://127.0.0.1", "https://127.0.0.1:9900"] {
             assert!(is_foreign(Some(origin), "127.0.0.1:9900"), "{origin}");
         }
+        assert!(is_foreign(Some("http://rebound.example"), "rebound.example"));
     }
 }

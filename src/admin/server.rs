@@ -1,42 +1,49 @@
-//! [`Admin`]: the listener and the threads that answer.
+//! [`Admin`]: the listener and the threads that answer. One request on each connection, with a limit for everything: whoever
+//! is slow gets seconds, not a thread.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Method, Request, Response, Server};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::Socket;
 
 use super::view::{View, rules};
 use super::{control, metrics, origin, status};
 use crate::config::ListenAddr;
 use crate::downstream::listener::Listener;
+use crate::http::head::{HeadLimits, RequestHead, Scan, scan};
+use crate::http::response_out::{write_date, write_decimal, write_field, write_status_line};
 use crate::logging::panics::panic_message;
+use crate::logging::sparingly::log_sparingly;
 
-/// Threads that answer. One that reads slowly keeps another free.
+/// Threads that answer, and so connections that are looked at. Others wait in the backlog.
 const THREADS: usize = 4;
-/// The threads look after this long whether they were told to stop, should the wake-up get lost.
-const LOOK_UP: Duration = Duration::from_millis(500);
+/// A thread looks after this long whether it was told to stop.
+const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// What a client gets to send its request in, and to take its answer in.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For what a client sends behind its request: closing with unread bytes would reset the connection, and the answer with it.
+const LINGER: Duration = Duration::from_millis(200);
+/// When the system has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What threads that are answering get to finish when the proxy ends.
+const STOP_GRACE: Duration = Duration::from_millis(300);
+const LIMITS: HeadLimits = HeadLimits { max_header_bytes: 16 * 1024, max_headers: 64 };
 
 const PAGE: &str = include_str!("page.html");
 
-/// The running listener. Dropping it ends and joins its threads.
+/// The running listener. Dropping it ends its threads, and waits for them, but not for clients that keep them.
 #[derive(Debug)]
 pub(crate) struct Admin {
     addr: ListenAddr,
-    server: Shared,
     is_stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-}
-
-#[derive(Clone)]
-struct Shared(Arc<Server>);
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("tiny_http::Server")
-    }
 }
 
 impl Admin {
@@ -46,18 +53,16 @@ impl Admin {
     /// A thread can't be started.
     pub(crate) fn start(listener: Listener, view: &View) -> io::Result<Self> {
         let addr = listener.addr.clone();
-        let server = Server::from_listener(into_tiny_http(listener), None)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        let server = Shared(Arc::new(server));
-        let mut admin =
-            Self { addr, server: server.clone(), is_stopped: Arc::default(), threads: Vec::new() };
+        let socket = Arc::new(listener.into_polled()?);
+        // One that other machines reach is asked for by name, too.
+        let is_local = addr.tcp().is_some_and(|addr| addr.ip().is_loopback());
+        let mut admin = Self { addr, is_stopped: Arc::default(), threads: Vec::new() };
         for number in 0..THREADS {
-            let (server, view, is_stopped) = (server.clone(), view.clone(), Arc::clone(&admin.is_stopped));
-            // One that other machines reach is asked for by name, too.
-            let is_local = admin.addr.tcp().is_some_and(|addr| addr.ip().is_loopback());
+            let (socket, view, is_stopped) =
+                (Arc::clone(&socket), view.clone(), Arc::clone(&admin.is_stopped));
             let name = format!("admin-{number}");
             let thread =
-                Builder::new().name(name).spawn(move || run(&server.0, &view, is_local, &is_stopped))?;
+                Builder::new().name(name).spawn(move || run(&socket, &view, is_local, &is_stopped))?;
             admin.threads.push(thread);
         }
         Ok(admin)
@@ -72,13 +77,13 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.is_stopped.store(true, Ordering::Relaxed);
-        for _ in &self.threads {
-            self.server.0.unblock();
-        }
+        let deadline = Instant::now() + STOP_GRACE;
         for thread in self.threads.drain(..) {
-            // Their panics are caught. One that waits for a client that does not read can't be called back.
-            if thread.is_finished() || self.addr.tcp().is_none() {
-                drop(thread.join());
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() && thread.join().is_err() {
+                log::error!("an admin thread had panicked");
             }
         }
         if let ListenAddr::Unix(path) = &self.addr {
@@ -87,35 +92,25 @@ impl Drop for Admin {
     }
 }
 
-#[cfg(unix)]
-fn into_tiny_http(listener: Listener) -> tiny_http::Listener {
-    match listener.addr {
-        ListenAddr::Tcp(_) => tiny_http::Listener::Tcp(listener.socket.into()),
-        ListenAddr::Unix(_) => tiny_http::Listener::Unix(listener.socket.into()),
-    }
-}
-
-#[cfg(not(unix))]
-fn into_tiny_http(listener: Listener) -> tiny_http::Listener {
-    tiny_http::Listener::Tcp(listener.socket.into())
-}
-
-fn run(server: &Server, view: &View, is_local: bool, is_stopped: &AtomicBool) {
+fn run(listener: &Socket, view: &View, is_local: bool, is_stopped: &AtomicBool) {
     while !is_stopped.load(Ordering::Relaxed) {
-        match server.recv_timeout(LOOK_UP) {
-            Ok(Some(request)) => {
-                let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    serve(request, view, is_local);
-                }));
-                if let Err(panic) = answered {
-                    log::error!("a request of the admin listener panicked: {}", panic_message(&*panic));
-                }
+        // All threads may be woken for one connection: those that find none go back.
+        let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&LOOK_UP));
+        let client = match listener.accept() {
+            Ok((client, _)) => client,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                continue;
             }
-            Ok(None) => {}
             Err(error) => {
-                log::error!("the admin listener accepts no further connections: {error}; restart the proxy");
-                return;
+                log_sparingly!(warn, "the admin listener cannot accept a connection: {error}");
+                std::thread::sleep(PAUSE);
+                continue;
             }
+        };
+        let served =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(&client, view, is_local)));
+        if let Err(panic) = served {
+            log::error!("a request of the admin listener panicked: {}", panic_message(&*panic));
         }
     }
 }
@@ -140,49 +135,117 @@ impl Answer {
     }
 }
 
-fn serve(request: Request, view: &View, is_local: bool) {
-    let answer = answer(&request, view, is_local);
-    let mut response = Response::from_string(answer.body).with_status_code(answer.status);
+/// Reads a request and answers it. Whoever does not send one in time, or nothing that is one, is closed or told so.
+fn serve(client: &Socket, view: &View, is_local: bool) {
+    let deadline = Instant::now() + PATIENCE;
+    if client.set_nonblocking(false).is_err() {
+        return;
+    }
+    let (answer, is_head) = match read_head(client, deadline) {
+        Ok(Some(head)) => (answer(&head, view, is_local), head.method == Method::HEAD),
+        Ok(None) => (Answer::text(400, "this is no request"), false),
+        Err(_) => return,
+    };
+    let bytes = written(&answer, is_head);
+    if write_all(client, &bytes, Instant::now() + PATIENCE).is_ok()
+        && client.shutdown(Shutdown::Write).is_ok()
+    {
+        let until = Instant::now() + LINGER;
+        while matches!(read_within(client, &mut [0; 4096], until), Ok(1..)) {}
+    }
+}
+
+/// `None`: what came is no request.
+fn read_head(client: &Socket, deadline: Instant) -> io::Result<Option<RequestHead>> {
+    let (mut input, mut scanned) = (Vec::new(), 0);
+    loop {
+        let mut buf = [0; 4096];
+        let n = read_within(client, &mut buf, deadline)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        input.extend_from_slice(buf.get(..n).unwrap_or_default());
+        match scan(&input, scanned, &LIMITS) {
+            Scan::Incomplete { scanned: so_far } => scanned = so_far,
+            Scan::Bad(_) => return Ok(None),
+            // What follows is a body, or another request: neither is wanted.
+            Scan::Complete { len } => {
+                input.truncate(len);
+                return Ok(RequestHead::parse(Bytes::from(input), &LIMITS).ok());
+            }
+        }
+    }
+}
+
+/// What is left of the time, if anything is.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn read_within(mut client: &Socket, buf: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    client.set_read_timeout(Some(left(deadline)?))?;
+    client.read(buf)
+}
+
+fn write_all(mut client: &Socket, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        client.set_write_timeout(Some(left(deadline)?))?;
+        match client.write(bytes)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => bytes = bytes.get(n..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
+fn written(answer: &Answer, is_head: bool) -> Vec<u8> {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut out = Vec::with_capacity(1024 + answer.body.len());
+    write_status_line(&mut out, status, status.canonical_reason().unwrap_or_default().as_bytes());
+    write_date(&mut out);
     for (name, value) in [
-        ("Content-Type", answer.content_type),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
+        ("content-type", answer.content_type),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
         (
-            "Content-Security-Policy",
+            "content-security-policy",
             "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
              frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         ),
+        ("connection", "close"),
     ] {
-        if let Ok(field) = Header::from_bytes(name, value) {
-            response.add_header(field);
-        }
+        write_field(&mut out, name.as_bytes(), value.as_bytes());
     }
-    // Fails if nobody is there any more.
-    let _ = request.respond(response);
+    out.extend_from_slice(b"content-length: ");
+    write_decimal(&mut out, answer.body.len() as u64);
+    out.extend_from_slice(b"\r\n\r\n");
+    if !is_head {
+        out.extend_from_slice(answer.body.as_bytes());
+    }
+    out
 }
 
-fn answer(request: &Request, view: &View, is_local: bool) -> Answer {
-    let field = |name: &'static str| {
-        let mut fields = request.headers().iter().filter(|field| field.field.equiv(name));
-        fields.next().map(|field| field.value.as_str())
-    };
-    let host = field("Host").unwrap_or_default();
+fn answer(head: &RequestHead, view: &View, is_local: bool) -> Answer {
+    let host = head.host.to_str().unwrap_or_default();
     if is_local && !origin::is_direct(host) {
         return Answer::text(421, "ask for this by an address, or as localhost: a name could be anybody's");
     }
-    let path = request.url().split('?').next().unwrap_or_default();
-    match (request.method(), path) {
-        (Method::Post, path) if path.starts_with(control::PREFIX) => {
-            if origin::is_foreign(field("Origin"), host) {
-                return Answer::text(403, "orders are not taken from pages of other origins");
-            }
-            if !rules(&view.snapshot()).is_some_and(|rules| rules.control) {
-                return Answer::text(403, "orders are not taken: set control = true below [admin]");
-            }
-            control::obey(path, view)
+    let path = head.target.path_and_query().path();
+    if head.method == Method::POST && path.starts_with(control::PREFIX) {
+        let origin = head.fields.get(&header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+        if origin::is_foreign(origin, host) {
+            return Answer::text(403, "orders are not taken from pages of other origins");
         }
-        (Method::Get | Method::Head, path) => get(path, view),
-        _ => Answer::text(405, "GET, or POST /backends/ROUTE/ADDRESS/drain, down or ready"),
+        if !rules(&view.snapshot()).is_some_and(|rules| rules.control) {
+            return Answer::text(403, "orders are not taken: set control = true below [admin]");
+        }
+        return control::obey(path, view);
+    }
+    if matches!(head.method, Method::GET | Method::HEAD) {
+        get(path, view)
+    } else {
+        Answer::text(405, "GET, or POST /backends/ROUTE/ADDRESS/drain, down or ready")
     }
 }
 

@@ -130,7 +130,10 @@ fn seconds(at: SystemTime) -> u64 {
 }
 
 fn counts(counts: impl Iterator<Item = (&'static str, u64)>) -> Map<String, Value> {
-    counts.map(|(name, count)| (name.to_owned(), Value::from(count))).collect()
+    counts
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), Value::from(count)))
+        .collect()
 }
 
 fn status(view: &View) -> Status {
@@ -186,7 +189,8 @@ fn of_route(route: &Route) -> RouteStatus {
     let (config, tally) = (route.config(), route.tally());
     let backends = route.backends();
     let mut answers = counts(tally.unserved.read());
-    for (class, count) in backends.iter().flat_map(|backend| backend.answers().read()) {
+    for (class, count) in backends.iter().flat_map(|backend| backend.answers().read()).filter(|(_, n)| *n > 0)
+    {
         let sum = answers.entry(class).or_insert_with(|| Value::from(0));
         *sum = Value::from(sum.as_u64().unwrap_or(0) + count);
     }

@@ -17,6 +17,9 @@ const REPLAYABLE: usize = 64 * 1024;
 /// no memory for that. Requests that declare more than this are given up before anything is read of them.
 pub(super) const MAX_LENGTH: u64 = 64 * 1024 * 1024 * 1024;
 
+/// What of a body may be missing when its request is dropped, in bytes: tiny_http allocates as much.
+const DROPPABLE: u64 = 16 * 1024 * 1024;
+
 /// The client of one request.
 pub(super) struct Client {
     state: State,
@@ -39,6 +42,16 @@ enum State {
     Request(Request),
     Writer(Box<dyn Write + Send>),
     Gone,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone)
+            && self.is_dangerous()
+        {
+            std::mem::forget(request);
+        }
+    }
 }
 
 impl Client {
@@ -144,13 +157,23 @@ impl Client {
         self.sent
     }
 
+    /// What tiny_http would allocate for the missing rest of a body when the request is dropped may be more than there is. The
+    /// connection is given up then, and never closed.
+    fn is_dangerous(&self) -> bool {
+        self.missing() > DROPPABLE
+    }
+
     /// The way to answer. tiny_http lets go of it when the body was read to its end.
     fn writer(&mut self) -> Option<&mut (dyn Write + Send)> {
         if let State::Request(_) = self.state {
             let mut buf = [0; 16 * 1024];
             while !self.ended && self.receive(&mut buf).is_ok_and(|n| n > 0) {}
             if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone) {
-                self.state = State::Writer(request.into_writer());
+                if self.is_dangerous() {
+                    std::mem::forget(request);
+                } else {
+                    self.state = State::Writer(request.into_writer());
+                }
             }
         }
         match &mut self.state {

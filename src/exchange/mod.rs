@@ -336,6 +336,7 @@ impl Exchange {
         self.route = Some((route, None));
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
+            self.record.head_sent(CONTINUE.len());
             if client.unsent.send(&mut client.stream, CONTINUE).is_err() {
                 return Next::Failed(Cause::ClientLeft);
             }

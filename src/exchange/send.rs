@@ -156,6 +156,7 @@ impl Exchange {
             }
             if self.owes_continue && self.body.is_untouched() && client.input.is_empty() {
                 self.owes_continue = false;
+                self.record.head_sent(CONTINUE.len());
                 client.unsent.send(&mut client.stream, CONTINUE).map_err(|_| Cause::ClientLeft)?;
             }
             if !self.send_next(client, cx)? {

@@ -119,7 +119,8 @@ impl Exchange {
         }
         self.in_flight = None;
         let moved = cx.now;
-        let (up, down) = (Direction::default(), Direction::default());
+        let up = Direction { bytes: early.len() as u64, ..Direction::default() };
+        let down = Direction::default();
         Next::Stage(Stage::Tunnel(Box::new(Tunnel { up, down, moved, _permit: permit })))
     }
 

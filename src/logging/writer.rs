@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,8 @@ enum Message {
     Lines(Vec<u8>),
     /// Disconnected when everything before it is written.
     Flush(Sender<()>),
-    Reopen,
+    /// There is something to do.
+    Wake,
 }
 
 /// What both sides count. None of it guards other data: `Relaxed`.
@@ -66,6 +67,8 @@ struct Waiting {
     lost: AtomicU64,
     /// All that ever were.
     all_lost: AtomicU64,
+    /// The output is to be opened anew. Raised by everybody, taken by the thread.
+    reopen: AtomicBool,
 }
 
 impl Waiting {
@@ -115,9 +118,11 @@ impl LogWriter {
         self.waiting.all_lost.load(Ordering::Relaxed)
     }
 
-    /// Has the output opened anew, behind what was handed over before. Never waits: one that finds no room is one of many.
+    /// Has the output opened anew, soon. Never waits.
     pub(crate) fn reopen(&self) {
-        let _ = self.messages.try_send(Message::Reopen);
+        self.waiting.reopen.store(true, Ordering::Relaxed);
+        // Wakes the thread; one that finds no room finds it awake.
+        let _ = self.messages.try_send(Message::Wake);
     }
 
     /// Waits until everything handed over before is written, but not longer than `patience`.
@@ -169,17 +174,19 @@ impl<O: Output> Thread<O> {
                 next = if self.batch.len() < BATCH { self.messages.try_recv().ok() } else { None };
             }
             self.write_batch();
+            if self.waiting.reopen.swap(false, Ordering::Relaxed) {
+                self.out.reopen();
+            }
             match next {
                 Some(Message::Flush(written)) => {
                     self.tell_of_lost_lines();
                     drop(written);
                 }
-                Some(Message::Reopen) => self.out.reopen(),
-                Some(Message::Lines(_)) | None if self.messages.is_empty() => {
+                Some(Message::Wake | Message::Lines(_)) | None if self.messages.is_empty() => {
                     self.tell_of_lost_lines();
                     sleep(PAUSE);
                 }
-                Some(Message::Lines(_)) | None => {}
+                Some(Message::Wake | Message::Lines(_)) | None => {}
             }
         }
     }

@@ -14,6 +14,10 @@ use super::pipe::Pipe;
 use super::poller::Event;
 use super::tls::Session;
 
+/// So many reads in a row may bring bytes of TLS and none for us. Whoever sends records with nothing in them could else keep a
+/// worker for as long as it likes.
+const EMPTY: usize = 64;
+
 /// A connection. Dropping it closes it, with a `close_notify` where there is TLS, unless it is cut.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -127,7 +131,7 @@ impl Stream {
     /// announced is `UnexpectedEof`.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Self { socket, session, may_read, hung_up, .. } = self;
-        loop {
+        for _ in 0..EMPTY {
             let read = match session {
                 None => recv_from(socket, buf, may_read, *hung_up),
                 Some(session) => session.recv(buf, |buf| recv_from(socket, buf, may_read, *hung_up)),
@@ -138,6 +142,7 @@ impl Stream {
                 done => return done,
             }
         }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "too many records without a byte in them"))
     }
 
     /// Takes what can be taken of `buf`; `WouldBlock` when that is nothing. `more`: the rest follows at once, so the

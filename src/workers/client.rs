@@ -66,6 +66,7 @@ impl Client {
             self.connection.unsent.push(&bytes);
             self.connection.send_owed();
         }
+        counters.count(Cause::Internal);
         exchange.note_end(exchange.age(), Some(Cause::Internal), &self.connection, counters, lines);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use socket2::Socket;
 
 use super::accept::ConnectionPlace;
@@ -60,6 +60,15 @@ pub(super) struct Enquiry {
     waker: Waker,
     load: Arc<AtomicUsize>,
     report: Arc<WorkerLoad>,
+}
+
+/// Why a worker could not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotAsked {
+    /// It has not answered questions before this one.
+    Busy,
+    /// It has ended, as it should: a drain comes to its end.
+    Gone,
 }
 
 /// The worker's side.
@@ -145,12 +154,16 @@ impl Mailbox {
 
 impl Enquiry {
     /// Asks the worker for the oldest `most` of its exchanges. Where the answer comes; it may not.
-    pub(super) fn ask(&self, most: usize) -> Receiver<Vec<Sight>> {
+    pub(super) fn ask(&self, most: usize) -> Result<Receiver<Vec<Sight>>, NotAsked> {
         let (reply, answer) = bounded(1);
-        if self.asks.try_send(Ask { most, reply }).is_ok() {
-            self.waker.wake();
+        match self.asks.try_send(Ask { most, reply }) {
+            Ok(()) => {
+                self.waker.wake();
+                Ok(answer)
+            }
+            Err(TrySendError::Full(_)) => Err(NotAsked::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(NotAsked::Gone),
         }
-        answer
     }
 
     pub(super) fn report(&self) -> &WorkerLoad {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::RecvTimeoutError;
 
-use super::mailbox::Enquiry;
+use super::mailbox::{Enquiry, NotAsked};
 use super::report::WorkerLoad;
 use crate::exchange::sight::Sight;
 
@@ -24,12 +24,14 @@ impl Watch {
     /// within `patience`.
     pub(crate) fn exchanges(&self, most: usize, patience: Duration) -> (Vec<Sight>, Vec<usize>) {
         let deadline = Instant::now() + patience;
-        let answers: Vec<Receiver<_>> = self.enquiries.iter().map(|worker| worker.ask(most)).collect();
+        let answers: Vec<_> = self.enquiries.iter().map(|worker| worker.ask(most)).collect();
         let (mut sights, mut silent) = (Vec::new(), Vec::new());
         for (number, answer) in answers.into_iter().enumerate() {
-            match answer.recv_deadline(deadline) {
-                Ok(mut its) => sights.append(&mut its),
-                Err(_) => silent.push(number),
+            match answer.map(|answer| answer.recv_deadline(deadline)) {
+                Ok(Ok(mut its)) => sights.append(&mut its),
+                // It has ended meanwhile, or had before.
+                Ok(Err(RecvTimeoutError::Disconnected)) | Err(NotAsked::Gone) => {}
+                Ok(Err(RecvTimeoutError::Timeout)) | Err(NotAsked::Busy) => silent.push(number),
             }
         }
         sights.sort_by_key(|sight: &Sight| std::cmp::Reverse(sight.age));

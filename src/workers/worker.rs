@@ -33,6 +33,12 @@ const ADMIT: usize = 64;
 /// must not wait for many of those.
 const HANDSHAKE_STEPS: usize = 8;
 
+/// Of all that is cut at the end of a drain there are lines to write, and then there is time for it: so many lines are handed
+/// over, and written, at a time…
+const LINES_AT_ONCE: usize = 200;
+/// …for so long.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 /// What a worker's thread owns.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -367,10 +373,15 @@ impl Worker {
 
     /// Closes everything that is left. How many requests go unanswered.
     fn cut(&mut self) -> usize {
-        let mut owed = 0;
+        let begin = Instant::now();
+        let (mut owed, mut cut_lines) = (0, 0_usize);
         for token in self.clients.tokens() {
             let Some(client) = self.clients.remove(token) else { continue };
             client.note_cut(&self.gateway.counters, &mut self.lines);
+            cut_lines += 1;
+            if cut_lines % LINES_AT_ONCE == 0 {
+                self.lines.hand_over_patiently(LAST_LINES.saturating_sub(begin.elapsed()));
+            }
             owed += usize::from(client.is_owed_something());
         }
         self.lines.hand_over();
