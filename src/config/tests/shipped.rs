@@ -1,8 +1,11 @@
 //! The file we ship: it parses, documents every key, and tells the truth about the defaults.
 
+#[cfg(feature = "admin")]
 use super::super::Written;
 use super::super::raw::TABLES;
-use super::{Config, accepted};
+#[cfg(feature = "admin")]
+use super::Config;
+use super::accepted;
 use crate::config::ListenAddr;
 
 pub(super) const TEXT: &str = include_str!("../../../reverse-proxy.toml");
