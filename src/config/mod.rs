@@ -293,6 +293,9 @@ pub struct RouteConfig {
     pub tls: TlsConfig,
     /// For how long a browser asks at `https://` alone, once it has come in that way; absent = it is not told to.
     pub hsts: Option<u64>,
+    /// Connections to its backends begin with a PROXY header that says whose they are; so none carries the exchanges of more
+    /// than one client.
+    pub send_proxy: bool,
 }
 
 impl RouteConfig {
@@ -331,12 +334,13 @@ impl RouteConfig {
             preserve_host: false,
             tls: TlsConfig::default(),
             hsts: None,
+            send_proxy: false,
         }
     }
 
     /// Whether connections to its backends are made and kept as with `other`.
     pub(crate) fn connects_like(&self, other: &Self) -> bool {
-        let connections = |route: &Self| (route.keepalive_connections, route.keepalive_idle);
+        let connections = |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
         self.tls == other.tls && connections(self) == connections(other)
     }
 

@@ -185,7 +185,7 @@ pub(super) struct RawConfig {
 pub(super) static LISTEN: TableKeys = TableKeys {
     name: "an entry of listen_addr",
     expected: "a string or a list of strings, for example \"127.0.0.1:3000\"",
-    keys: &["addr", "tls", "https_redirect"],
+    keys: &["addr", "tls", "https_redirect", "proxy_protocol"],
     tables: &[],
     aliases: &[
         ("address", "addr"),
@@ -193,6 +193,8 @@ pub(super) static LISTEN: TableKeys = TableKeys {
         ("https", "tls"),
         ("redirect", "https_redirect"),
         ("redirect_to_https", "https_redirect"),
+        ("accept_proxy", "proxy_protocol"),
+        ("proxy", "proxy_protocol"),
     ],
     absent: &[("cert", WHERE_CERTIFICATES_ARE), ("key", WHERE_CERTIFICATES_ARE)],
 };
@@ -210,6 +212,8 @@ pub(super) struct RawListenTable {
     pub(super) tls: Option<bool>,
     /// Answer 308, to the same target at `https://`. Default: false.
     pub(super) https_redirect: Option<bool>,
+    /// Expect a PROXY header, of version 1 or 2, from `trusted_proxies` alone. Default: false.
+    pub(super) proxy_protocol: Option<bool>,
 }
 
 pub(super) static CERTIFICATE: TableKeys = TableKeys {
@@ -475,6 +479,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "preserve_host",
         "tls",
         "hsts_secs",
+        "send_proxy",
     ],
     tables: &[
         ("backend_addrs", Nested::Among(&BACKEND)),
@@ -519,6 +524,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("healthcheck", "health_check"),
         ("sticky", "sticky_cookie"),
         ("max_conns", "max_in_flight_per_backend"),
+        ("proxy_protocol", "send_proxy"),
+        ("send_proxy_v2", "send_proxy"),
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
     ],
@@ -582,6 +589,8 @@ pub(super) struct RawRoute {
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.
     pub(super) hsts_secs: Option<Spanned<i128>>,
+    /// Begin each connection to a backend with a PROXY header of version 2. Default: false.
+    pub(super) send_proxy: Option<Spanned<bool>>,
 }
 
 pub(super) static HEALTH_CHECK: TableKeys = TableKeys {

@@ -30,7 +30,7 @@ pub(super) fn resolve(
     let server = resolver.server(raw.server);
     let access_log = resolver.access_log(raw.access_log);
     let admin = resolver.admin(raw.admin);
-    let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
+    let listen_addrs = resolver.listen_addrs(raw.listen_addr, &server);
     let front = resolver.front(raw.certificates, raw.tls, &listen_addrs, server.engine);
     let routes = resolver.routes(raw.routes, &server);
     resolver.refuse_circles(&listen_addrs, &routes);
@@ -214,7 +214,13 @@ impl Resolver<'_> {
                 let hsts = route.hsts.insert(0);
                 self.whole(&key("hsts_secs"), raw.hsts_secs, 0..=3_153_600_000, hsts);
             }
+            let sends_proxy_at = raw.send_proxy.as_ref().filter(|it| *it.get_ref()).map(Spanned::span);
+            route.send_proxy = sends_proxy_at.is_some();
             if server.engine == Engine::TinyHttp {
+                if let Some(at) = sends_proxy_at {
+                    let problem = "takes engine = \"native\"; leave it out, or change the engine";
+                    self.refuse(&at, &key("send_proxy"), problem.to_owned());
+                }
                 let is_plain = |backend: &BackendConfig| matches!(backend.addr, BackendAddr::Tcp { .. });
                 if let Some(at) = backends_at.filter(|_| !route.backends.iter().all(is_plain)) {
                     let problem = "https:// and Unix-domain backends take engine = \"native\"";
