@@ -24,7 +24,7 @@ impl Needs {
         let server = &config.server;
         let clients = server.max_connections.get();
         let carried = server.max_exchanges.get().min(clients);
-        let idle = |route: &crate::config::RouteConfig| route.backends.len() * route.keepalive_connections;
+        let idle = |route: &crate::config::RouteConfig| route.backends.len() * route.kept_connections();
         let probes = |route: &crate::config::RouteConfig| {
             if route.health_check.is_some() { route.backends.len() } else { 0 }
         };

@@ -272,7 +272,8 @@ impl Proxy {
         }
         for Listening { addr, entrance, .. } in &listening {
             let tls = if entrance.tls { " tls=true" } else { "" };
-            log::info!("listening addr={addr} engine={}{tls}", config.server.engine);
+            let header = if entrance.proxy_protocol { " proxy_protocol=true" } else { "" };
+            log::info!("listening addr={addr} engine={}{tls}{header}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());

@@ -63,6 +63,8 @@ mod passed_on;
 mod passive_health;
 mod pipelining;
 mod pool;
+#[cfg(target_os = "linux")]
+mod proxy_protocol;
 mod reload;
 mod request_headers;
 mod responses;

@@ -236,7 +236,11 @@ impl View {
         let help = "TLS handshakes with clients that came to nothing.";
         families.counter("reverse_proxy_tls_handshakes_failed", help, load(&counters.handshakes_failed))?;
         let help = "Connections closed for want of a PROXY header, or because of who sent one.";
-        families.counter("reverse_proxy_proxy_headers_refused", help, load(&counters.proxy_headers_refused))?;
+        families.counter(
+            "reverse_proxy_proxy_headers_refused",
+            help,
+            load(&counters.proxy_headers_refused),
+        )?;
         let help = "Exchanges that panicked: defects of the proxy.";
         families.counter("reverse_proxy_panics", help, load(&counters.panics))?;
         families.counter("reverse_proxy_reloads", "Reloads that went well.", load(&counters.reloads))?;

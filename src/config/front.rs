@@ -122,7 +122,8 @@ impl Resolver<'_> {
         let mut addrs: Vec<ListenConfig> = Vec::new();
         for entry in entries {
             let span = entry.span();
-            let RawListenTable { addr: text, tls, https_redirect, proxy_protocol } = match entry.into_inner() {
+            let RawListenTable { addr: text, tls, https_redirect, proxy_protocol } = match entry.into_inner()
+            {
                 RawListenEntry::Addr(text) => RawListenTable {
                     addr: Some(Spanned::new(span.clone(), text)),
                     tls: None,

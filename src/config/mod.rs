@@ -338,9 +338,15 @@ impl RouteConfig {
         }
     }
 
+    /// Idle connections kept per backend. One that says whose it is carries nobody else's exchanges.
+    pub(crate) fn kept_connections(&self) -> usize {
+        if self.send_proxy { 0 } else { self.keepalive_connections }
+    }
+
     /// Whether connections to its backends are made and kept as with `other`.
     pub(crate) fn connects_like(&self, other: &Self) -> bool {
-        let connections = |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
+        let connections =
+            |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
         self.tls == other.tls && connections(self) == connections(other)
     }
 

@@ -206,10 +206,17 @@ impl Warnings<'_> {
         if route.max_in_flight_per_backend.is_none() {
             useless("queue_timeout_secs", "without max_in_flight_per_backend");
         }
+        if route.send_proxy {
+            useless(
+                "keepalive_connections",
+                "with send_proxy = true, where no connection is for two clients",
+            );
+            useless("keepalive_idle_secs", "with send_proxy = true, where no connection is for two clients");
+        }
         if route.max_fails == 0 {
             useless("fail_timeout_secs", "with max_fails = 0");
         }
-        if route.keepalive_connections == 0 {
+        if route.keepalive_connections == 0 && !route.send_proxy {
             useless("keepalive_idle_secs", "with keepalive_connections = 0");
         }
         let is_name =

@@ -159,9 +159,12 @@ fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) 
     if route.max_fails > 0 {
         table.time("fail_timeout_secs", route.fail_timeout);
     }
-    table.whole("keepalive_connections", route.keepalive_connections as u64, "connections");
-    if route.keepalive_connections > 0 {
-        table.time("keepalive_idle_secs", route.keepalive_idle);
+    // With send_proxy none are kept.
+    if !route.send_proxy {
+        table.whole("keepalive_connections", route.keepalive_connections as u64, "connections");
+        if route.keepalive_connections > 0 {
+            table.time("keepalive_idle_secs", route.keepalive_idle);
+        }
     }
     if route.backends.iter().any(|backend| is_name(&backend.addr)) {
         table.time("resolve_secs", route.resolve_interval);

@@ -110,7 +110,9 @@ fn write_before_tls(stream: &mut Stream, bytes: &[u8], deadline: Instant) -> io:
     while !rest.is_empty() {
         match stream.write_before_tls(rest) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(stream, PollFlags::OUT, deadline)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(stream, PollFlags::OUT, deadline)?;
+            }
             Err(error) => return Err(error),
         }
     }

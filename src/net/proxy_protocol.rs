@@ -79,19 +79,27 @@ pub(crate) fn find(input: &[u8]) -> Found {
     } else {
         return Found::Bad(Fault::Malformed);
     };
+    let mut is_all_here = false;
     if let (Some(high), Some(low)) = (input.get(V2_FIXED - 2), input.get(V2_FIXED - 1))
         && most == V2_MOST
-        && V2_FIXED + usize::from(u16::from_be_bytes([*high, *low])) > most
     {
-        return Found::Bad(Fault::TooLong);
+        let len = V2_FIXED + usize::from(u16::from_be_bytes([*high, *low]));
+        if len > most {
+            return Found::Bad(Fault::TooLong);
+        }
+        is_all_here = input.len() >= len;
     }
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     // The crate takes no more than this for version 1 either, but only if no line end has come.
     match ProxyHeader::parse(input.get(..most).unwrap_or(input), config) {
         Ok((header, len)) => Found::Whole { len, ends: header.proxied_address().and_then(ends_of) },
+        // It has no room for its addresses, and the crate waits for them.
+        Err(Error::BufferTooShort) if is_all_here => Found::Bad(Fault::Malformed),
         Err(Error::BufferTooShort) if input.len() < most => Found::Part,
         Err(Error::BufferTooShort) => Found::Bad(Fault::TooLong),
-        Err(_) if most == V1_MOST && input.len() >= most && !has_line_end(input) => Found::Bad(Fault::TooLong),
+        Err(_) if most == V1_MOST && input.len() >= most && !has_line_end(input) => {
+            Found::Bad(Fault::TooLong)
+        }
         Err(_) => Found::Bad(Fault::Malformed),
     }
 }

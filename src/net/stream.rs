@@ -92,7 +92,9 @@ impl Stream {
 
     /// Something may be there to read: bytes, the end, or an error.
     pub(crate) fn may_read(&mut self) -> bool {
-        self.may_read || !self.early.is_empty() || self.session.as_mut().is_some_and(|session| session.has_input())
+        self.may_read
+            || !self.early.is_empty()
+            || self.session.as_mut().is_some_and(|session| session.has_input())
     }
 
     /// There is no TLS: what comes from the socket is what the other side sends.

@@ -92,8 +92,7 @@ impl Upstream {
             host: host_of(addr)?,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             send_proxy: route.send_proxy,
-            // One that says whose it is carries nobody else's exchanges.
-            max_idle: if route.send_proxy { 0 } else { route.keepalive_connections },
+            max_idle: route.kept_connections(),
             max_idle_age: route.keepalive_idle,
             idle: Arc::default(),
         })

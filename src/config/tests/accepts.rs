@@ -103,6 +103,7 @@ keepalive_idle_secs = 12
 resolve_secs = 13
 preserve_host = true
 hsts_secs = 300
+send_proxy = true
 [routes.health_check]
 path = "/p?q=1"
 interval_secs = 0.5
@@ -180,6 +181,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         resolve_interval: secs(13),
         preserve_host: true,
         hsts: Some(300),
+        send_proxy: true,
         tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);
