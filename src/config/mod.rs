@@ -16,6 +16,7 @@ mod expect;
 mod front;
 mod listen;
 mod network;
+mod pool;
 mod raw;
 mod resolve;
 mod suggest;
@@ -249,6 +250,8 @@ pub struct RouteConfig {
     pub key: RouteKey,
     /// What logs call it; absent: its hosts and prefix do.
     pub name: Option<String>,
+    /// The `[[backends]]` table its backends are from; absent = it has them for itself.
+    pub pool: Option<String>,
     /// At least one backend, no two alike.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
@@ -311,6 +314,7 @@ impl RouteConfig {
         Self {
             key: RouteKey { hosts: Vec::new(), prefix },
             name: None,
+            pool: None,
             backends,
             algorithm: Algorithm::RoundRobin,
             sticky_cookie: None,

@@ -149,6 +149,7 @@ health_check = { path = "/", interval_secs = 0.5 }
             prefix: Prefix::parse("/a").unwrap(),
         },
         name: Some("shop".to_owned()),
+        pool: None,
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
