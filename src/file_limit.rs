@@ -31,12 +31,12 @@ impl Needs {
         Self {
             clients,
             exchanges: carried + 2 * crate::net::pipe::MAX_PIPES.min(carried),
-            idle: config.routes.iter().map(idle).sum(),
+            idle: config.of_each_pool().map(|(_, route)| idle(route)).sum(),
             // An epoll and an eventfd for each worker and for the thread that accepts.
             fixed: SPARE
                 + config.listen_addrs.len()
                 + 2 * (server.workers.get() + 1)
-                + config.routes.iter().map(probes).sum::<usize>(),
+                + config.of_each_pool().map(|(_, route)| probes(route)).sum::<usize>(),
         }
     }
 

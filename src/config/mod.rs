@@ -69,6 +69,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// Limits of the front door.
     pub server: ServerConfig,
+    /// The names of the `[[backends]]` tables, in the order of the file.
+    pub pools: Vec<String>,
     /// At least one route; no two with the same prefix.
     pub routes: Vec<RouteConfig>,
     /// What is allowed and will hardly do what was meant, in the order of the file.
@@ -113,6 +115,28 @@ impl Config {
         let document = document::Document::new(text, origin);
         let (raw, errors) = document.read()?;
         resolve::resolve(raw, &document, errors)
+    }
+}
+
+impl Config {
+    /// Routes that stand for their pools: all that have their backends for themselves, and the first of each other pool.
+    pub fn of_each_pool(&self) -> impl Iterator<Item = (usize, &RouteConfig)> {
+        let is_first = |n: usize, route: &RouteConfig| {
+            let before = self.routes.iter().take(n);
+            route.pool.is_none() || before.into_iter().all(|other| other.pool != route.pool)
+        };
+        self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
+    }
+
+    /// The path of the key `name` of a route, in its own table or in that of its pool.
+    pub(crate) fn route_key(&self, n: usize, route: &RouteConfig, name: &str) -> String {
+        let table = if raw::is_of_pool(name) { self.pool_table(n, route) } else { format!("routes[{n}]") };
+        format!("{table}.{name}")
+    }
+
+    /// The table in which the keys about the backends of a route are: `routes[2]`, or `backends[0]`.
+    pub(crate) fn pool_table(&self, n: usize, route: &RouteConfig) -> String {
+        pool::place_of(n, route, &self.pools)
     }
 }
 

@@ -39,6 +39,7 @@ balancing_algorithm = "least_connections"
     assert_eq!(
         config,
         Config {
+            pools: Vec::new(),
             listen_addrs: vec![listen("127.0.0.1:3000")],
             listen_mode: None,
             access_log: None,
