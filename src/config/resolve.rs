@@ -204,11 +204,11 @@ impl Resolver<'_> {
                 let hsts = route.hsts.insert(0);
                 self.whole(&key("hsts_secs"), raw.hsts_secs, 0..=3_153_600_000, hsts);
             }
-            if server.engine == Engine::TinyHttp {
-                if let Some(at) = deadline_at {
-                    let problem = "takes engine = \"native\"; leave it out, or change the engine";
-                    self.refuse(&at, &key("deadline_secs"), problem.to_owned());
-                }
+            if server.engine == Engine::TinyHttp
+                && let Some(at) = deadline_at
+            {
+                let problem = "takes engine = \"native\"; leave it out, or change the engine";
+                self.refuse(&at, &key("deadline_secs"), problem.to_owned());
             }
             routes.push(route);
         }
