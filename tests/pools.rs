@@ -207,6 +207,52 @@ fn names_are_looked_up_once(engine: Engine) {
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
+#[cfg(feature = "admin")]
+fn each_answer_is_counted_once(engine: Engine) {
+    let (first, second) = (Origin::named("first"), Origin::named("second"));
+    let proxy = sharing(engine, &[first.addr(), second.addr()], "")
+        .server("[admin]\nlisten_addr = \"127.0.0.1:0\"")
+        .start();
+    for target in ["/a", "/a", "/a", "/b"] {
+        origin_of(&proxy, target);
+    }
+    let admin = proxy.admin_addr().expect("an admin listener");
+    let ask = |target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        crate::support::send_once(admin, request).expect(200).text()
+    };
+    let expected = |(name, labels, value): (&str, &str, u32)| format!("{name}{{{labels}}} {value}");
+    let (first, second) = (first.addr(), second.addr());
+    let of = |addr: &str| format!("route=\"pool:app\",backend=\"{addr}\",class=\"2xx\"");
+    let up = |addr: &str| format!("route=\"pool:app\",backend=\"{addr}\"");
+    let lines = [
+        ("reverse_proxy_requests_total", "route=\"/a\",backend=\"pool:app\",class=\"2xx\"", 3),
+        ("reverse_proxy_requests_total", "route=\"/b\",backend=\"pool:app\",class=\"2xx\"", 1),
+        ("reverse_proxy_pool_answers_total", &of(&first), 2),
+        ("reverse_proxy_pool_answers_total", &of(&second), 2),
+        ("reverse_proxy_backend_up", &up(&first), 1),
+    ]
+    .map(expected);
+    wait_for("the numbers", || {
+        let text = ask("/metrics");
+        let is_there =
+            |line: &String| text.lines().any(|seen| seen.strip_suffix(".0").unwrap_or(seen) == line);
+        if lines.iter().all(is_there) { Ok(()) } else { Err(text) }
+    });
+    let text = ask("/metrics");
+    assert_eq!(text.lines().filter(|line| line.starts_with("reverse_proxy_backend_up{")).count(), 2);
+    let status = ask("/status.json");
+    assert_eq!(status.matches("\"pool\":\"app\"").count(), 2, "{status}");
+    assert!(status.contains("\"answers\":{\"2xx\":3}"), "{status}");
+}
+
+#[cfg(feature = "admin")]
+mod with_admin {
+    use super::{each_answer_is_counted_once, on_both_engines};
+
+    on_both_engines!(each_answer_is_counted_once);
+}
+
 on_both_engines!(
     turns_are_taken_together,
     one_thread_probes_for_all,

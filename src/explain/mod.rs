@@ -107,6 +107,9 @@ struct Taken {
     algorithm: String,
     hash_on: Option<String>,
     sticky_cookie: Option<String>,
+    /// Connections to its backends begin with a PROXY header.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    send_proxy: bool,
     backends: Vec<BackendOf>,
     health_check: Option<HealthCheck>,
 }
@@ -230,6 +233,7 @@ fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
         algorithm: route.algorithm.to_string(),
         hash_on,
         pool: route.pool.clone(),
+        send_proxy: route.send_proxy,
         sticky_cookie: route.sticky_cookie.as_ref().map(|cookie| cookie.name.clone()),
         backends: backends
             .map(|backend| BackendOf { address: backend.addr.to_string(), weight: backend.weight.get() })

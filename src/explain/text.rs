@@ -81,6 +81,9 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
     if let Some(cookie) = &route.sticky_cookie {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
     }
+    if route.send_proxy {
+        writeln!(out, "  each connection begins with a PROXY header, and none is kept for another exchange")?;
+    }
     match &route.health_check {
         None => writeln!(out, "  no health check"),
         Some(check) => writeln!(

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::super::*;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", target_os = "linux"))]
 use super::accepted;
 use super::refused;
 

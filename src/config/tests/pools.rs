@@ -136,3 +136,17 @@ fn what_is_of_no_use_is_warned_about() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn an_explanation_names_the_pool_and_its_lines() {
+    let config = accepted(&with_pool("max_fails = 7", "retries = 3"));
+    let question = crate::explain::Question::new("GET http://shop.example/b", None).unwrap();
+    let text = crate::explain::explain(&config, &question).text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    for part in
+        ["backends of the pool app, chosen by round_robin:", "max_fails 7 backends[0].max_fails, line 5"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
