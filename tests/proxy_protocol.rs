@@ -306,7 +306,7 @@ fn a_large_body_follows_the_header(_: Engine) {
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
-fn probes_are_the_proxys_own(_: Engine) {
+fn probes_are_of_the_proxy_itself(_: Engine) {
     let seen = Seen::default();
     let backend = behind_us(&seen);
     let keys = format!(
@@ -502,7 +502,7 @@ on_native!(
     backends_are_told_whose_connection_it_is,
     what_came_in_goes_out,
     a_large_body_follows_the_header,
-    probes_are_the_proxys_own,
+    probes_are_of_the_proxy_itself,
     a_reload_begins_to_send_it,
     clients_of_a_unix_socket_have_no_address,
 );
