@@ -35,6 +35,8 @@ pub struct Counters {
     pub handshakes: AtomicU64,
     /// Those that came to nothing, because of either side or of time; not those of clients that hung up without a word.
     pub handshakes_failed: AtomicU64,
+    /// Connections closed for want of a PROXY header, or because of who sent one.
+    pub proxy_headers_refused: AtomicU64,
     /// Lines of the access log that could not be written in time.
     pub access_log_lost: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],

@@ -24,19 +24,19 @@ impl Needs {
         let server = &config.server;
         let clients = server.max_connections.get();
         let carried = server.max_exchanges.get().min(clients);
-        let idle = |route: &crate::config::RouteConfig| route.backends.len() * route.keepalive_connections;
+        let idle = |route: &crate::config::RouteConfig| route.backends.len() * route.kept_connections();
         let probes = |route: &crate::config::RouteConfig| {
             if route.health_check.is_some() { route.backends.len() } else { 0 }
         };
         Self {
             clients,
             exchanges: carried + 2 * crate::net::pipe::MAX_PIPES.min(carried),
-            idle: config.routes.iter().map(idle).sum(),
+            idle: config.of_each_pool().map(|(_, route)| idle(route)).sum(),
             // An epoll and an eventfd for each worker and for the thread that accepts.
             fixed: SPARE
                 + config.listen_addrs.len()
                 + 2 * (server.workers.get() + 1)
-                + config.routes.iter().map(probes).sum::<usize>(),
+                + config.of_each_pool().map(|(_, route)| probes(route)).sum::<usize>(),
         }
     }
 

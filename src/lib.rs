@@ -10,7 +10,7 @@
 //! 3. [`downstream`]: bytes of a client become a request head ([`http::head`]).
 //! 4. `exchange`: the request and its response are a value that goes from stage to stage: collect the beginning of the body,
 //!    queue for a backend, connect, await the head, relay the body, or become a tunnel. `exchange/mod.rs` has the table.
-//! 5. [`route`] and [`balance`]: the route picks a backend through [`balance::LoadBalancer`], and the exchange is counted on
+//! 5. [`route`] and [`balance`]: the route picks a backend of its pool through [`balance::LoadBalancer`], and the exchange is counted on
 //!    it with a [`balance::BackendGuard`].
 //! 6. [`upstream`]: a worker's connections to backends, in use and idle.
 //!
@@ -30,7 +30,7 @@
 //! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
 //! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
-//! | `health PREFIX` | 1 per route with a health check | [`health::checker`] | at once when told; `Proxy::drain` |
+//! | `health POOL` | 1 per pool with a health check; a route that has its backends for itself is one | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |

@@ -70,7 +70,7 @@ fn check(path: &Path, strict: bool) -> ExitCode {
         complain(&format!("{}: refused because of --strict{warnings}", path.display()));
         return ExitCode::from(FAILED);
     }
-    let backends: usize = config.routes.iter().map(|route| route.backends.len()).sum();
+    let backends: usize = config.of_each_pool().map(|(_, route)| route.backends.len()).sum();
     answer(&format!(
         "{}: ok: {}, {}{warnings}",
         path.display(),

@@ -26,7 +26,7 @@ use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
 use crate::reload::{LastReload, ReloadOutcome};
 use crate::renewal::Renewal;
-use crate::route::Route;
+use crate::route::{Pool, Route};
 use crate::snapshot::Snapshot;
 use crate::upkeep::{SharedLookup, Upkeep};
 use crate::upstream::names;
@@ -120,6 +120,7 @@ pub struct Proxy {
     pub(crate) started_with: ServerConfig,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) pools: Vec<Arc<Pool>>,
     pub(crate) engine: Running,
     pub(crate) health: Vec<Checked>,
     pub(crate) upkeep: Upkeep,
@@ -144,10 +145,10 @@ pub(crate) struct Listening {
     pub entrance: Entrance,
 }
 
-/// The health thread of a route.
+/// The health thread of a pool.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub route: Arc<Route>,
+    pub pool: Arc<Pool>,
     pub checker: RunningChecker,
 }
 
@@ -215,7 +216,12 @@ impl Proxy {
     /// As [`start`](Self::start).
     pub fn start_with_lookup(config: Config, lookup: SharedLookup) -> Result<Self, StartError> {
         let counters = Arc::new(Counters::default());
-        let routes = config.routes.iter().map(build_route).collect::<Result<Vec<_>, _>>()?;
+        let mut pools = Vec::new();
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            let pool = pool_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
+            routes.push(Arc::new(Route::new(route.clone(), pool)));
+        }
         let access_log = config.access_log.as_ref().map(|log| open_access_log(log, &counters)).transpose()?;
         let max_clients = file_limit::share_out(&Needs::of(&config));
         Memory::of(&config).log();
@@ -249,12 +255,12 @@ impl Proxy {
             })
             .collect();
         // Each ends when dropped: what cannot be started takes along what was.
-        let upkeep = Upkeep::start(&routes, lookup).map_err(StartError::Thread)?;
+        let upkeep = Upkeep::start(&pools, lookup).map_err(StartError::Thread)?;
         upkeep.wait_for_first_answers(FIRST_LOOKUPS);
         let mut health = Vec::new();
-        for route in &routes {
-            let checker = HealthChecker::start(Arc::clone(route)).map_err(StartError::Thread)?;
-            health.extend(checker.map(|checker| Checked { route: Arc::clone(route), checker }));
+        for pool in &pools {
+            let checker = HealthChecker::start(Arc::clone(pool)).map_err(StartError::Thread)?;
+            health.extend(checker.map(|checker| Checked { pool: Arc::clone(pool), checker }));
         }
         let engine =
             Running::start(&config.server, listeners, max_clients, &gateway).map_err(StartError::Thread)?;
@@ -274,7 +280,8 @@ impl Proxy {
         }
         for Listening { addr, entrance, .. } in &listening {
             let tls = if entrance.tls { " tls=true" } else { "" };
-            log::info!("listening addr={addr} engine={}{tls}", config.server.engine);
+            let header = if entrance.proxy_protocol { " proxy_protocol=true" } else { "" };
+            log::info!("listening addr={addr} engine={}{tls}{header}", config.server.engine);
         }
         for route in &routes {
             log_route(route.config());
@@ -286,6 +293,7 @@ impl Proxy {
             started_with: config.server,
             gateway,
             routes,
+            pools,
             engine,
             health,
             upkeep,
@@ -325,7 +333,7 @@ impl Proxy {
     /// Each backend's address and the exchanges in flight on it.
     #[must_use]
     pub fn backend_in_flight(&self) -> Vec<(String, usize)> {
-        let backends = self.routes.iter().flat_map(|route| route.backends());
+        let backends = self.pools.iter().flat_map(|pool| pool.backends());
         backends.map(|backend| (backend.label().to_owned(), backend.in_flight())).collect()
     }
 
@@ -417,8 +425,25 @@ fn start_admin(config: &AdminConfig, view: &View) -> Result<Admin, StartError> {
     Ok(admin)
 }
 
-fn build_route(config: &RouteConfig) -> Result<Arc<Route>, StartError> {
-    Route::build(config).map(Arc::new).map_err(StartError::Backend)
+/// The pool of this table: one that is in `pools` already, or else the one that was there `before`, if nothing about it has
+/// changed, or what becomes of it.
+pub(crate) fn pool_of(
+    config: &RouteConfig,
+    pools: &mut Vec<Arc<Pool>>,
+    before: &[Arc<Pool>],
+) -> io::Result<Arc<Pool>> {
+    let owner = Pool::owner_of(config);
+    let is_it = |pool: &&Arc<Pool>| pool.owner() == owner;
+    if let Some(pool) = pools.iter().find(is_it) {
+        return Ok(Arc::clone(pool));
+    }
+    let pool = match before.iter().find(is_it) {
+        Some(old) if old.config().has_pool_of(config) => Arc::clone(old),
+        Some(old) => Arc::new(old.successor(config)?),
+        None => Arc::new(Pool::build(config)?),
+    };
+    pools.push(Arc::clone(&pool));
+    Ok(pool)
 }
 
 fn log_route(route: &RouteConfig) {

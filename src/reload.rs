@@ -13,8 +13,8 @@ use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::HealthChecker;
-use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log};
-use crate::route::Route;
+use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log, pool_of};
+use crate::route::{Pool, Route};
 use crate::snapshot::Snapshot;
 
 /// How the last reload went.
@@ -98,9 +98,10 @@ impl Proxy {
         let before = self.gateway.snapshot();
         let mut reloaded = Reloaded { snapshot: before.number + 1, ..Reloaded::default() };
         reloaded.pending = self.pending(config);
-        let mut routes = Vec::new();
+        let (mut routes, mut pools) = (Vec::new(), Vec::new());
         for route in &config.routes {
-            routes.push(self.route_after(route, &mut reloaded).map_err(StartError::Backend)?);
+            let pool = pool_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
+            routes.push(self.route_after(route, pool, &mut reloaded));
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
@@ -110,11 +111,11 @@ impl Proxy {
         let workers = self.started_with.workers;
         let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
         // Each ends when dropped.
-        let new_checkers = self.new_checkers(&routes).map_err(StartError::Thread)?;
-        self.upkeep.change(&routes).map_err(StartError::Thread)?;
+        let new_checkers = self.new_checkers(&pools).map_err(StartError::Thread)?;
+        self.upkeep.change(&pools).map_err(StartError::Thread)?;
         if let Err(error) = self.renewal.change(&config.front, front.tls.as_ref()) {
             // Its thread is there: it takes this back.
-            let _ = self.upkeep.change(&self.routes);
+            let _ = self.upkeep.change(&self.pools);
             return Err(StartError::Thread(error));
         }
         self.upkeep.wait_for_first_answers(FIRST_LOOKUPS);
@@ -135,9 +136,9 @@ impl Proxy {
             log::info!("no longer listening addr={addr}");
         }
         self.engine.change(change);
-        self.keep_checkers(&routes, new_checkers);
-        routes.iter().for_each(|route| route.take_over());
-        self.routes = routes;
+        self.keep_checkers(&pools, new_checkers);
+        pools.iter().for_each(|pool| pool.take_over());
+        (self.routes, self.pools) = (routes, pools);
         self.listening = listening;
         self.drain_delay = config.drain_delay;
         self.shutdown_timeout = config.shutdown_timeout;
@@ -185,19 +186,19 @@ impl Proxy {
     }
 
     /// The route of this table: the one that is there, if nothing about it has changed.
-    fn route_after(&self, config: &RouteConfig, reloaded: &mut Reloaded) -> io::Result<Arc<Route>> {
+    fn route_after(&self, config: &RouteConfig, pool: Arc<Pool>, reloaded: &mut Reloaded) -> Arc<Route> {
         let label = config.label();
-        Ok(match self.routes.iter().find(|old| old.label() == label) {
-            Some(old) if old.config() == config => Arc::clone(old),
+        match self.routes.iter().find(|old| old.label() == label) {
+            Some(old) if old.config() == config && Arc::ptr_eq(old.pool(), &pool) => Arc::clone(old),
             Some(old) => {
                 reloaded.changed.push(label);
-                Arc::new(old.successor(config)?)
+                Arc::new(old.successor(config, pool))
             }
             None => {
                 reloaded.added.push(label);
-                Arc::new(Route::build(config)?)
+                Arc::new(Route::new(config.clone(), pool))
             }
-        })
+        }
     }
 
     /// The listeners to open and those to close, and what is listened on then. Sockets that were passed stay.
@@ -233,21 +234,21 @@ impl Proxy {
         Ok((Change { added, changed, removed, max_connections }, listening))
     }
 
-    /// A checker for each route that has a health check and is not as it was.
-    fn new_checkers(&self, routes: &[Arc<Route>]) -> io::Result<Vec<Checked>> {
+    /// A checker for each pool that has a health check and is not as it was.
+    fn new_checkers(&self, pools: &[Arc<Pool>]) -> io::Result<Vec<Checked>> {
         let mut new = Vec::new();
-        for route in routes {
-            let stays = self.health.iter().any(|checked| Arc::ptr_eq(&checked.route, route));
-            if !stays && let Some(checker) = HealthChecker::start(Arc::clone(route))? {
-                new.push(Checked { route: Arc::clone(route), checker });
+        for pool in pools {
+            let stays = self.health.iter().any(|checked| Arc::ptr_eq(&checked.pool, pool));
+            if !stays && let Some(checker) = HealthChecker::start(Arc::clone(pool))? {
+                new.push(Checked { pool: Arc::clone(pool), checker });
             }
         }
         Ok(new)
     }
 
-    /// Ends the checkers of routes that are gone or not as they were, and takes in new ones.
-    fn keep_checkers(&mut self, routes: &[Arc<Route>], mut new: Vec<Checked>) {
-        let stays = |checked: &Checked| routes.iter().any(|route| Arc::ptr_eq(route, &checked.route));
+    /// Ends the checkers of pools that are gone or not as they were, and takes in new ones.
+    fn keep_checkers(&mut self, pools: &[Arc<Pool>], mut new: Vec<Checked>) {
+        let stays = |checked: &Checked| pools.iter().any(|pool| Arc::ptr_eq(pool, &checked.pool));
         let (mut checkers, gone): (Vec<_>, Vec<_>) = self.health.drain(..).partition(stays);
         gone.iter().for_each(|checked| checked.checker.stop());
         checkers.append(&mut new);

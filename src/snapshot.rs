@@ -8,7 +8,7 @@ use crate::config::{AdminConfig, Config, IpNetwork, ServerConfig};
 use crate::downstream::connection::Limits;
 use crate::front::Front;
 use crate::http::head::HeadLimits;
-use crate::route::Route;
+use crate::route::{Pool, Route, pool};
 use crate::routing::RouteTable;
 
 /// The configuration at work. Never changed.
@@ -63,6 +63,11 @@ impl Snapshot {
         self.limits.handshake_timeout = front.handshake_timeout;
         self.front = front;
         self
+    }
+
+    /// Their pools, each once.
+    pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
+        pool::of_routes(self.routes())
     }
 
     /// All routes, in the order of the file.

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use crate::config::BackendConfig;
 use crate::logging::sparingly::log_sparingly;
-use crate::route::Route;
+use crate::route::Pool;
 use crate::upstream::names;
 
 /// How a name is looked up: [`system`](crate::upstream::names::system), or what a test puts in its place. It may take many
@@ -46,13 +46,13 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Starts the thread `upkeep`, which has the names of these routes looked up side by side: at once, and again every
+    /// Starts the thread `upkeep`, which has the names of these pools looked up side by side: at once, and again every
     /// `resolve_secs`. Without names there is no thread.
     ///
     /// # Errors
     /// The thread can't be started.
-    pub fn start(routes: &[Arc<Route>], lookup: SharedLookup) -> io::Result<Self> {
-        let (names, first_answers) = Names::of(routes);
+    pub fn start(pools: &[Arc<Pool>], lookup: SharedLookup) -> io::Result<Self> {
+        let (names, first_answers) = Names::of(pools);
         let mut upkeep = Self { thread: None, names: None, lookup, first_answers };
         upkeep.begin(names)?;
         Ok(upkeep)
@@ -82,12 +82,12 @@ impl Upkeep {
         Ok(())
     }
 
-    /// From now on the names of these routes are looked up, the first time at once.
+    /// From now on the names of these pools are looked up, the first time at once.
     ///
     /// # Errors
     /// The thread, of which there was none before, can't be started.
-    pub fn change(&mut self, routes: &[Arc<Route>]) -> io::Result<()> {
-        let (names, first_answers) = Names::of(routes);
+    pub fn change(&mut self, pools: &[Arc<Pool>]) -> io::Result<()> {
+        let (names, first_answers) = Names::of(pools);
         match &self.names {
             // Fails only if it has ended.
             Some(sender) => drop(sender.send(names)),
@@ -125,9 +125,9 @@ impl Drop for Upkeep {
     }
 }
 
-/// An entry of `backend_addrs` that is a name.
+/// An entry of `backend_addrs` or `addrs` that is a name.
 struct Name {
-    route: Arc<Route>,
+    pool: Arc<Pool>,
     entry: BackendConfig,
     /// To be looked up then; of no meaning while it is.
     due: Instant,
@@ -147,25 +147,25 @@ struct Names {
 }
 
 impl Names {
-    fn of(routes: &[Arc<Route>]) -> (Self, Receiver<Infallible>) {
+    fn of(pools: &[Arc<Pool>]) -> (Self, Receiver<Infallible>) {
         let (answered, first_answers) = bounded(0);
-        (Self { names: names_of(routes), answered }, first_answers)
+        (Self { names: names_of(pools), answered }, first_answers)
     }
 }
 
-fn names_of(routes: &[Arc<Route>]) -> Vec<Name> {
+fn names_of(pools: &[Arc<Pool>]) -> Vec<Name> {
     let due = Instant::now();
-    let of = |route: &Arc<Route>| -> Vec<Name> {
+    let of = |pool: &Arc<Pool>| -> Vec<Name> {
         let name = |entry: &BackendConfig| Name {
-            route: Arc::clone(route),
+            pool: Arc::clone(pool),
             entry: entry.clone(),
             due,
             was_asked: false,
             asking: None,
         };
-        route.names().map(name).collect()
+        pool.names().map(name).collect()
     };
-    routes.iter().flat_map(of).collect()
+    pools.iter().flat_map(of).collect()
 }
 
 /// What a look-up found.
@@ -255,9 +255,9 @@ impl Housekeeper {
         let Some(name) = self.names.iter_mut().find(|name| name.asking == Some(number)) else { return };
         name.asking = None;
         let is_first = !std::mem::replace(&mut name.was_asked, true);
-        name.route.take_in_addresses(&name.entry, found, is_first);
-        let has_address = name.route.backends().iter().any(|backend| *backend.config() == name.entry);
-        let pause = if has_address { name.route.config().resolve_interval } else { AGAIN };
+        name.pool.take_in_addresses(&name.entry, found, is_first);
+        let has_address = name.pool.backends().iter().any(|backend| *backend.config() == name.entry);
+        let pause = if has_address { name.pool.config().resolve_interval } else { AGAIN };
         // Measured from the end: a slow resolver is not asked more often than it answers.
         let now = Instant::now();
         name.due = now.checked_add(pause).unwrap_or(now + FAR);
@@ -311,14 +311,14 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn route_to(names: &[&str]) -> Arc<Route> {
-        Route::for_tests(0, |config| {
+    fn route_to(names: &[&str]) -> Arc<Pool> {
+        Pool::for_tests(0, |config| {
             let entry = |name: &&str| BackendConfig { addr: name.parse().unwrap(), weight: NonZeroU32::MIN };
             config.backends = names.iter().map(entry).collect();
         })
     }
 
-    fn labels(route: &Route) -> Vec<String> {
+    fn labels(route: &Pool) -> Vec<String> {
         route.backends().iter().map(|backend| backend.label().to_owned()).collect()
     }
 

@@ -55,6 +55,9 @@ mod passed_on;
 mod passive_health;
 mod pipelining;
 mod pool;
+mod pools;
+#[cfg(target_os = "linux")]
+mod proxy_protocol;
 mod reload;
 mod request_headers;
 mod responses;

@@ -95,9 +95,15 @@ fn backends_that_stay_keep_their_health_and_connections(engine: Engine) {
         expect_origin(&proxy, "/", "good");
     }
     assert_eq!(ill.probes(), probes, "nothing about the health check has changed");
-    // Now something else has.
-    let changed =
-        proxy.reload(&to(engine, &backends, &format!("{check}\nretries = 0")).server("workers = 1")).unwrap();
+    let with = |more: &str| to(engine, &backends, &format!("{check}\n{more}")).server("workers = 1");
+    let changed = proxy.reload(&with("retries = 0")).unwrap();
+    assert_eq!(changed.changed, ["/"]);
+    for _ in 0..4 {
+        expect_origin(&proxy, "/", "good");
+    }
+    assert_eq!(ill.probes(), probes, "nor has it here: what has changed is not about the backends");
+    // Now it is.
+    let changed = proxy.reload(&with("retries = 0\nmax_fails = 9")).unwrap();
     assert_eq!(changed.changed, ["/"]);
     expect_origin(&proxy, "/", "good");
     if engine == Engine::Native {

@@ -16,7 +16,7 @@ use crate::balance::Backend;
 use crate::build_info;
 use crate::counters::histogram::{Distribution, Histogram};
 use crate::process_info;
-use crate::route::Route;
+use crate::route::{Pool, Route};
 
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
@@ -117,10 +117,10 @@ impl Collector for View {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
         let snapshot = self.snapshot();
-        let routes: Vec<(&Arc<Route>, Vec<Arc<Backend>>)> =
-            snapshot.routes().map(|route| (route, route.backends())).collect();
+        let routes: Vec<&Arc<Route>> = snapshot.routes().collect();
+        let pools: Vec<PoolOf> = snapshot.pools().iter().map(PoolOf::new).collect();
         self.requests(&mut families, &routes)?;
-        backends(&mut families, &routes)?;
+        backends(&mut families, &pools)?;
         self.connections(&mut families)?;
         self.program(&mut families)?;
         process(&mut families, self.started)
@@ -128,11 +128,7 @@ impl Collector for View {
 }
 
 impl View {
-    fn requests(
-        &self,
-        families: &mut Families<'_>,
-        routes: &[(&Arc<Route>, Vec<Arc<Backend>>)],
-    ) -> fmt::Result {
+    fn requests(&self, families: &mut Families<'_>, routes: &[&Arc<Route>]) -> fmt::Result {
         let counters = &self.gateway.counters;
         let mut answers = Vec::new();
         let answer = |route, backend, class, n| {
@@ -141,9 +137,18 @@ impl View {
         for (class, n) in counters.unrouted.read() {
             answers.push(answer("", "", class, n));
         }
-        for (route, backends) in routes {
+        let own: Vec<_> =
+            routes.iter().map(|route| (route, route.pool().metric_label(), route.backends())).collect();
+        for (route, pool, backends) in &own {
             for (class, n) in route.tally().unserved.read() {
                 answers.push(answer(route.label(), "", class, n));
+            }
+            if route.pool().name().is_some() {
+                // Its backends answer other routes too: how much each has answered is said once, below.
+                for (class, n) in route.tally().served.read() {
+                    answers.push(answer(route.label(), pool, class, n));
+                }
+                continue;
             }
             for backend in backends {
                 for (class, n) in backend.answers().read() {
@@ -153,7 +158,7 @@ impl View {
         }
         let help = "Requests that are over, by the class of the status; none: no answer was sent.";
         families.counters(("reverse_proxy_requests", help, None), answers)?;
-        let causes = routes.iter().flat_map(|(route, _)| {
+        let causes = routes.iter().flat_map(|route| {
             let causes = route.tally().causes();
             causes.map(move |(cause, n)| (vec![("route", route.label()), ("cause", cause)], number(n)))
         });
@@ -172,7 +177,7 @@ impl View {
             ("reverse_proxy_retries", "Tries after the first.", None, |route| &route.tally().retries),
         ];
         for (name, help, unit, of) in of_routes {
-            let samples = routes.iter().map(|(route, _)| (vec![("route", route.label())], count(of(route))));
+            let samples = routes.iter().map(|route| (vec![("route", route.label())], count(of(route))));
             families.counters((name, help, unit), samples)?;
         }
         type Times = fn(&Route) -> &Histogram;
@@ -185,13 +190,12 @@ impl View {
             }),
         ];
         for (name, help, of) in times {
-            let samples = routes.iter().map(|(route, _)| (vec![("route", route.label())], of(route).read()));
+            let samples = routes.iter().map(|route| (vec![("route", route.label())], of(route).read()));
             families.histograms((name, help, Some(Unit::Seconds)), samples)?;
         }
-        let in_flight =
-            routes.iter().map(|(route, _)| (vec![("route", route.label())], size(route.in_flight())));
+        let in_flight = routes.iter().map(|route| (vec![("route", route.label())], size(route.in_flight())));
         families.gauges(("reverse_proxy_route_in_flight", "Exchanges of the route now.", None), in_flight)?;
-        let queued = routes.iter().map(|(route, _)| (vec![("route", route.label())], size(route.waiting())));
+        let queued = routes.iter().map(|route| (vec![("route", route.label())], size(route.waiting())));
         families.gauges(("reverse_proxy_route_queued", "Exchanges that wait for a backend.", None), queued)
     }
 
@@ -248,6 +252,12 @@ impl View {
         families.counter("reverse_proxy_tls_handshakes", help, load(&counters.handshakes))?;
         let help = "TLS handshakes with clients that came to nothing.";
         families.counter("reverse_proxy_tls_handshakes_failed", help, load(&counters.handshakes_failed))?;
+        let help = "Connections closed for want of a PROXY header, or because of who sent one.";
+        families.counter(
+            "reverse_proxy_proxy_headers_refused",
+            help,
+            load(&counters.proxy_headers_refused),
+        )?;
         let help = "Exchanges that panicked: defects of the proxy.";
         families.counter("reverse_proxy_panics", help, load(&counters.panics))?;
         families.counter("reverse_proxy_reloads", "Reloads that went well.", load(&counters.reloads))?;
@@ -277,14 +287,39 @@ fn number_of(n: u64) -> f64 {
     number(n)
 }
 
-fn backends(families: &mut Families<'_>, routes: &[(&Arc<Route>, Vec<Arc<Backend>>)]) -> fmt::Result {
+/// A pool and its backends now.
+struct PoolOf {
+    label: String,
+    is_named: bool,
+    backends: Vec<Arc<Backend>>,
+}
+
+impl PoolOf {
+    fn new(pool: &Arc<Pool>) -> Self {
+        Self { label: pool.metric_label(), is_named: pool.name().is_some(), backends: pool.backends() }
+    }
+}
+
+fn backends(families: &mut Families<'_>, pools: &[PoolOf]) -> fmt::Result {
     type Value = fn(&Backend) -> f64;
     let each = |value: Value| {
-        routes.iter().flat_map(move |(route, backends)| {
-            let labels = |backend: &'_ Arc<Backend>| (route.label(), Arc::clone(backend));
-            backends.iter().map(labels).map(move |(route, backend)| (route, value(&backend), backend))
+        pools.iter().flat_map(move |pool| {
+            let labels = |backend: &'_ Arc<Backend>| (pool.label.as_str(), Arc::clone(backend));
+            pool.backends.iter().map(labels).map(move |(pool, backend)| (pool, value(&backend), backend))
         })
     };
+    let mut answers = Vec::new();
+    for pool in pools.iter().filter(|pool| pool.is_named) {
+        for backend in &pool.backends {
+            for (class, n) in backend.answers().read() {
+                let labels =
+                    vec![("route", pool.label.as_str()), ("backend", backend.label()), ("class", class)];
+                answers.push((labels, number(n)));
+            }
+        }
+    }
+    let help = "Answers of the backends of pools, to requests of all their routes.";
+    families.counters(("reverse_proxy_pool_answers", help, None), answers)?;
     let gauges: [(&str, &str, Value); 4] = [
         ("reverse_proxy_backend_up", "Whether exchanges are sent to it.", |backend| {
             f64::from(u8::from(backend.is_available() && !backend.passive().is_out()))

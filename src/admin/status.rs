@@ -79,6 +79,8 @@ struct RouteStatus {
     name: String,
     prefix: String,
     hosts: Vec<String>,
+    /// That it shares with others; `null`: it has its backends for itself.
+    pool: Option<String>,
     algorithm: String,
     in_flight: usize,
     queued: usize,
@@ -189,8 +191,7 @@ fn of_route(route: &Route) -> RouteStatus {
     let (config, tally) = (route.config(), route.tally());
     let backends = route.backends();
     let mut answers = counts(tally.unserved.read());
-    for (class, count) in backends.iter().flat_map(|backend| backend.answers().read()).filter(|(_, n)| *n > 0)
-    {
+    for (class, count) in tally.served.read().filter(|(_, n)| *n > 0) {
         let sum = answers.entry(class).or_insert_with(|| Value::from(0));
         *sum = Value::from(sum.as_u64().unwrap_or(0) + count);
     }
@@ -198,6 +199,7 @@ fn of_route(route: &Route) -> RouteStatus {
         name: route.label().to_owned(),
         prefix: config.key.prefix.to_string(),
         hosts: config.key.hosts.iter().map(ToString::to_string).collect(),
+        pool: config.pool.clone(),
         algorithm: config.algorithm.to_string(),
         in_flight: route.in_flight(),
         queued: route.waiting(),

@@ -43,19 +43,15 @@ pub trait LoadBalancer: Debug + Send + Sync {
     fn pick(&self, request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard>;
 }
 
-/// The balancer of `route` over `backends`.
+/// The balancer of the pool of `route` over `backends`.
 #[must_use]
 pub fn balancer(route: &RouteConfig, backends: &[Arc<Backend>]) -> Box<dyn LoadBalancer> {
-    let algorithm: Box<dyn LoadBalancer> = match &route.algorithm {
+    match &route.algorithm {
         Algorithm::RoundRobin => Box::new(RoundRobin::new(backends)),
         Algorithm::LeastConnections => Box::new(LeastConnections::new(backends)),
         Algorithm::RandomTwoChoices => Box::new(RandomTwoChoices::new(backends)),
         Algorithm::WeightedRoundRobin => Box::new(WeightedRoundRobin::new(backends)),
         Algorithm::ConsistentHash(on) => Box::new(ConsistentHash::new(on.clone(), backends)),
-    };
-    match &route.sticky_cookie {
-        Some(cookie) => Box::new(StickyCookie::new(cookie, backends, algorithm)),
-        None => algorithm,
     }
 }
 

@@ -12,37 +12,43 @@ use crate::http::fields::Fields;
 /// Picks the backend that the client's cookie names while that one is eligible. For clients without such a cookie, and
 /// for those whose backend is not eligible, another algorithm picks, and `set_cookie` below tells the client whom it got.
 #[derive(Debug)]
-pub struct StickyCookie {
-    name: String,
-    /// In the order of their ids: a look-up does not go through all of them.
-    backends: Vec<Arc<Backend>>,
-    otherwise: Box<dyn LoadBalancer>,
+pub struct StickyCookie<'a> {
+    name: &'a str,
+    by_id: &'a [Arc<Backend>],
+    otherwise: &'a dyn LoadBalancer,
 }
 
-impl StickyCookie {
-    /// Puts the cookie before `otherwise`, which picks among the same `backends`.
+/// These backends in the order of their ids: a look-up does not go through all of them.
+#[must_use]
+pub fn by_id(backends: &[Arc<Backend>]) -> Vec<Arc<Backend>> {
+    let mut backends = backends.to_vec();
+    backends.sort_by_key(|backend| backend.id());
+    backends
+}
+
+impl<'a> StickyCookie<'a> {
+    /// Puts the cookie before `otherwise`, which picks among the same backends. The cookie is the route's, and they are the
+    /// pool's, which may be that of several routes.
     #[must_use]
     pub fn new(
-        config: &StickyCookieConfig,
-        backends: &[Arc<Backend>],
-        otherwise: Box<dyn LoadBalancer>,
+        config: &'a StickyCookieConfig,
+        by_id: &'a [Arc<Backend>],
+        otherwise: &'a dyn LoadBalancer,
     ) -> Self {
-        let mut backends = backends.to_vec();
-        backends.sort_by_key(|backend| backend.id());
-        Self { name: config.name.clone(), backends, otherwise }
+        Self { name: &config.name, by_id, otherwise }
     }
 
     fn find(&self, id: u64) -> Option<&Arc<Backend>> {
-        let place = self.backends.binary_search_by_key(&id, |backend| backend.id()).ok()?;
-        self.backends.get(place)
+        let place = self.by_id.binary_search_by_key(&id, |backend| backend.id()).ok()?;
+        self.by_id.get(place)
     }
 }
 
-impl LoadBalancer for StickyCookie {
+impl LoadBalancer for StickyCookie<'_> {
     fn pick(&self, request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
         // More than one when the client has cookies of this name for several paths: the one for this route comes first
         // (RFC 6265 §5.4), and those of other routes name none of these backends.
-        named(request.fields, &self.name)
+        named(request.fields, self.name)
             .filter_map(|id| self.find(id))
             .find(|backend| eligible(backend))
             .map(BackendGuard::new)
@@ -107,8 +113,8 @@ mod tests {
     #[test]
     fn the_cookie_decides_while_its_backend_is_eligible() {
         let backends = backends(3);
-        let balancer =
-            StickyCookie::new(&config(None), &backends, Box::new(LeastConnections::new(&backends)));
+        let (config, sorted, otherwise) = (config(None), by_id(&backends), LeastConnections::new(&backends));
+        let balancer = StickyCookie::new(&config, &sorted, &otherwise);
         let _busy: Vec<_> = (0..9).map(|_| BackendGuard::new(&backends[1])).collect();
         let fields = naming(&backends[1]);
         for _ in 0..10 {
@@ -128,7 +134,8 @@ mod tests {
     #[test]
     fn without_a_cookie_the_algorithm_decides() {
         let backends = backends(3);
-        let balancer = StickyCookie::new(&config(None), &backends, Box::new(RoundRobin::new(&backends)));
+        let (config, sorted, otherwise) = (config(None), by_id(&backends), RoundRobin::new(&backends));
+        let balancer = StickyCookie::new(&config, &sorted, &otherwise);
         assert_eq!(shares(&balancer, &backends, 30), [10, 10, 10]);
         let id = format!("{:016x}", backends[0].id());
         for worthless in [
@@ -150,7 +157,8 @@ mod tests {
     #[test]
     fn of_several_cookies_the_first_that_helps_counts() {
         let (ours, others) = (backends(3), backends(9).split_off(8));
-        let balancer = StickyCookie::new(&config(None), &ours, Box::new(RoundRobin::new(&ours)));
+        let (config, sorted, otherwise) = (config(None), by_id(&ours), RoundRobin::new(&ours));
+        let balancer = StickyCookie::new(&config, &sorted, &otherwise);
         let [first, second, other] =
             [&ours[2], &ours[1], &others[0]].map(|backend| format!("stick={:016x}", backend.id()));
         let fields = cookie(&format!("{other}; {first}; {second}"));

@@ -10,7 +10,7 @@ use super::certificate::CertificateConfig;
 use super::raw::{RawCertificate, RawFrontTls, RawListen, RawListenEntry, RawListenTable};
 use super::tls::read_ca;
 use super::values::Resolver;
-use super::{CaFile, Engine, ListenAddr, nonzero};
+use super::{CaFile, Engine, ListenAddr, ServerConfig, nonzero};
 
 /// An entry of `listen_addr`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,11 +21,13 @@ pub struct ListenConfig {
     pub tls: bool,
     /// Whoever comes in there is sent to the same place at `https://`.
     pub https_redirect: bool,
+    /// A PROXY header comes before all else there, and only from trusted proxies.
+    pub proxy_protocol: bool,
 }
 
 impl From<ListenAddr> for ListenConfig {
     fn from(addr: ListenAddr) -> Self {
-        Self { addr, tls: false, https_redirect: false }
+        Self { addr, tls: false, https_redirect: false, proxy_protocol: false }
     }
 }
 
@@ -96,9 +98,10 @@ impl Resolver<'_> {
     pub(super) fn listen_addrs(
         &mut self,
         raw: Option<Spanned<RawListen>>,
-        engine: Engine,
+        server: &ServerConfig,
     ) -> Vec<ListenConfig> {
         const KEY: &str = "listen_addr";
+        let engine = server.engine;
         let Some(raw) = raw else {
             self.missing(None, KEY, "an address to listen on, for example \"127.0.0.1:3000\"");
             return Vec::new();
@@ -119,11 +122,13 @@ impl Resolver<'_> {
         let mut addrs: Vec<ListenConfig> = Vec::new();
         for entry in entries {
             let span = entry.span();
-            let RawListenTable { addr: text, tls, https_redirect } = match entry.into_inner() {
+            let RawListenTable { addr: text, tls, https_redirect, proxy_protocol } = match entry.into_inner()
+            {
                 RawListenEntry::Addr(text) => RawListenTable {
                     addr: Some(Spanned::new(span.clone(), text)),
                     tls: None,
                     https_redirect: None,
+                    proxy_protocol: None,
                 },
                 RawListenEntry::Table(table) => table,
             };
@@ -133,6 +138,7 @@ impl Resolver<'_> {
                 continue;
             };
             let (tls, https_redirect) = (tls.unwrap_or_default(), https_redirect.unwrap_or_default());
+            let proxy_protocol = proxy_protocol.unwrap_or_default();
             match text.get_ref().parse::<ListenAddr>() {
                 // Port 0 is a different port each time.
                 Ok(addr)
@@ -148,8 +154,12 @@ impl Resolver<'_> {
                         "is a Unix socket, which takes engine = \"native\"; write ip:port, or change the engine",
                     );
                 }
-                Ok(_) if engine == Engine::TinyHttp && (tls || https_redirect) => {
-                    let what = if tls { "is for TLS" } else { "redirects" };
+                Ok(_) if engine == Engine::TinyHttp && (tls || https_redirect || proxy_protocol) => {
+                    let what = match (tls, https_redirect) {
+                        (true, _) => "is for TLS",
+                        (_, true) => "redirects",
+                        _ => "takes the PROXY protocol",
+                    };
                     let problem = format!(
                         "{what}, which takes engine = \"native\"; leave that out, or change the engine"
                     );
@@ -164,9 +174,14 @@ impl Resolver<'_> {
                     let problem = "is for TLS and redirects to TLS; leave out https_redirect there";
                     self.refuse_text(&text, KEY, problem);
                 }
+                Ok(_) if proxy_protocol && server.trusted_proxies.is_empty() => {
+                    let problem = "takes the PROXY protocol, which is taken from trusted_proxies alone, and there are none: \
+                                   expected them below the line [server]";
+                    self.refuse_text(&text, KEY, problem);
+                }
                 Ok(addr) => {
                     self.note(&format!("{KEY}[{}]", addrs.len()), &text.span());
-                    addrs.push(ListenConfig { addr, tls, https_redirect });
+                    addrs.push(ListenConfig { addr, tls, https_redirect, proxy_protocol });
                 }
                 Err(error) => self.refuse_text(&text, KEY, error),
             }

@@ -16,6 +16,7 @@ mod expect;
 mod front;
 mod listen;
 mod network;
+mod pool;
 mod raw;
 mod resolve;
 mod suggest;
@@ -68,6 +69,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// Limits of the front door.
     pub server: ServerConfig,
+    /// The names of the `[[backends]]` tables, in the order of the file.
+    pub pools: Vec<String>,
     /// At least one route; no two with the same prefix.
     pub routes: Vec<RouteConfig>,
     /// What is allowed and will hardly do what was meant, in the order of the file.
@@ -112,6 +115,28 @@ impl Config {
         let document = document::Document::new(text, origin);
         let (raw, errors) = document.read()?;
         resolve::resolve(raw, &document, errors)
+    }
+}
+
+impl Config {
+    /// Routes that stand for their pools: all that have their backends for themselves, and the first of each other pool.
+    pub fn of_each_pool(&self) -> impl Iterator<Item = (usize, &RouteConfig)> {
+        let is_first = |n: usize, route: &RouteConfig| {
+            let before = self.routes.iter().take(n);
+            route.pool.is_none() || before.into_iter().all(|other| other.pool != route.pool)
+        };
+        self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
+    }
+
+    /// The path of the key `name` of a route, in its own table or in that of its pool.
+    pub(crate) fn route_key(&self, n: usize, route: &RouteConfig, name: &str) -> String {
+        let table = if raw::is_of_pool(name) { self.pool_table(n, route) } else { format!("routes[{n}]") };
+        format!("{table}.{name}")
+    }
+
+    /// The table in which the keys about the backends of a route are: `routes[2]`, or `backends[0]`.
+    pub(crate) fn pool_table(&self, n: usize, route: &RouteConfig) -> String {
+        pool::place_of(n, route, &self.pools)
     }
 }
 
@@ -249,6 +274,8 @@ pub struct RouteConfig {
     pub key: RouteKey,
     /// What logs call it; absent: its hosts and prefix do.
     pub name: Option<String>,
+    /// The `[[backends]]` table its backends are from; absent = it has them for itself.
+    pub pool: Option<String>,
     /// At least one backend, no two alike.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
@@ -293,6 +320,9 @@ pub struct RouteConfig {
     pub tls: TlsConfig,
     /// For how long a browser asks at `https://` alone, once it has come in that way; absent = it is not told to.
     pub hsts: Option<u64>,
+    /// Connections to its backends begin with a PROXY header that says whose they are; so none carries the exchanges of more
+    /// than one client.
+    pub send_proxy: bool,
 }
 
 impl RouteConfig {
@@ -308,6 +338,7 @@ impl RouteConfig {
         Self {
             key: RouteKey { hosts: Vec::new(), prefix },
             name: None,
+            pool: None,
             backends,
             algorithm: Algorithm::RoundRobin,
             sticky_cookie: None,
@@ -331,12 +362,19 @@ impl RouteConfig {
             preserve_host: false,
             tls: TlsConfig::default(),
             hsts: None,
+            send_proxy: false,
         }
+    }
+
+    /// Idle connections kept per backend. One that says whose it is carries nobody else's exchanges.
+    pub(crate) fn kept_connections(&self) -> usize {
+        if self.send_proxy { 0 } else { self.keepalive_connections }
     }
 
     /// Whether connections to its backends are made and kept as with `other`.
     pub(crate) fn connects_like(&self, other: &Self) -> bool {
-        let connections = |route: &Self| (route.keepalive_connections, route.keepalive_idle);
+        let connections =
+            |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
         self.tls == other.tls && connections(self) == connections(other)
     }
 

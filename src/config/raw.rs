@@ -54,12 +54,13 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 13] = [
+pub(super) const TABLES: [&TableKeys; 14] = [
     &TOP,
     &SERVER,
     &LISTEN,
     &CERTIFICATE,
     &FRONT_TLS,
+    &POOL,
     &ROUTE,
     &HEALTH_CHECK,
     &TLS,
@@ -83,6 +84,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         "server",
         "access_log",
         "admin",
+        "backends",
         "routes",
         "expect",
     ],
@@ -93,6 +95,7 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("server", Nested::One(&SERVER)),
         ("access_log", Nested::One(&ACCESS_LOG)),
         ("admin", Nested::One(&ADMIN)),
+        ("backends", Nested::Many(&POOL)),
         ("routes", Nested::Many(&ROUTE)),
         ("expect", Nested::Many(&EXPECT)),
     ],
@@ -120,6 +123,8 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("tests", "expect"),
         ("certificate", "certificates"),
         ("certs", "certificates"),
+        ("pool", "backends"),
+        ("pools", "backends"),
     ],
     absent: &[
         ("ssl", WHERE_TLS_IS),
@@ -127,7 +132,6 @@ pub(super) static TOP: TableKeys = TableKeys {
         ("cert", WHERE_TLS_IS),
         ("key", WHERE_TLS_IS),
         ("path", PREFIXES_ARE_IN_ROUTES),
-        ("backends", BACKENDS_ARE_IN_ROUTES),
         ("backend", BACKENDS_ARE_IN_ROUTES),
         ("upstream", BACKENDS_ARE_IN_ROUTES),
         ("upstreams", BACKENDS_ARE_IN_ROUTES),
@@ -145,6 +149,12 @@ const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, 
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
 const NO_REWRITING: &str = "requests are passed on as they are: paths and fields are not rewritten";
+
+/// Whether a key of a route is about its backends, so that it is in the table of its pool if it has one.
+pub(super) fn is_of_pool(key: &str) -> bool {
+    // The name of a pool is another than that of a route.
+    key != "name" && POOL.keys.contains(&key)
+}
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -174,6 +184,9 @@ pub(super) struct RawConfig {
     /// Absent: there is no such listener.
     #[serde(default)]
     pub(super) admin: RawAdmin,
+    /// Backends that several routes share.
+    #[serde(default)]
+    pub(super) backends: Vec<Spanned<RawPool>>,
     /// At least one.
     #[serde(default)]
     pub(super) routes: Vec<Spanned<RawRoute>>,
@@ -185,7 +198,7 @@ pub(super) struct RawConfig {
 pub(super) static LISTEN: TableKeys = TableKeys {
     name: "an entry of listen_addr",
     expected: "a string or a list of strings, for example \"127.0.0.1:3000\"",
-    keys: &["addr", "tls", "https_redirect"],
+    keys: &["addr", "tls", "https_redirect", "proxy_protocol"],
     tables: &[],
     aliases: &[
         ("address", "addr"),
@@ -193,6 +206,8 @@ pub(super) static LISTEN: TableKeys = TableKeys {
         ("https", "tls"),
         ("redirect", "https_redirect"),
         ("redirect_to_https", "https_redirect"),
+        ("accept_proxy", "proxy_protocol"),
+        ("proxy", "proxy_protocol"),
     ],
     absent: &[("cert", WHERE_CERTIFICATES_ARE), ("key", WHERE_CERTIFICATES_ARE)],
 };
@@ -210,6 +225,8 @@ pub(super) struct RawListenTable {
     pub(super) tls: Option<bool>,
     /// Answer 308, to the same target at `https://`. Default: false.
     pub(super) https_redirect: Option<bool>,
+    /// Expect a PROXY header, of version 1 or 2, from `trusted_proxies` alone. Default: false.
+    pub(super) proxy_protocol: Option<bool>,
 }
 
 pub(super) static CERTIFICATE: TableKeys = TableKeys {
@@ -445,6 +462,72 @@ pub(super) struct RawAdmin {
     pub(super) ready_requires_backends: Option<bool>,
 }
 
+pub(super) static POOL: TableKeys = TableKeys {
+    name: "[[backends]]",
+    expected: "tables that each begin with the line [[backends]], in double brackets",
+    keys: &[
+        "name",
+        "addrs",
+        "balancing_algorithm",
+        "hash_on",
+        "health_check",
+        "max_in_flight_per_backend",
+        "max_fails",
+        "fail_timeout_secs",
+        "keepalive_connections",
+        "keepalive_idle_secs",
+        "resolve_secs",
+        "tls",
+        "send_proxy",
+    ],
+    tables: &[
+        ("addrs", Nested::Among(&BACKEND)),
+        ("health_check", Nested::One(&HEALTH_CHECK)),
+        ("tls", Nested::One(&TLS)),
+    ],
+    aliases: &[
+        ("label", "name"),
+        ("addr", "addrs"),
+        ("address", "addrs"),
+        ("addresses", "addrs"),
+        ("backend_addrs", "addrs"),
+        ("server", "addrs"),
+        ("servers", "addrs"),
+        ("targets", "addrs"),
+        ("balance", "balancing_algorithm"),
+        ("balancing", "balancing_algorithm"),
+        ("load_balancing", "balancing_algorithm"),
+        ("lb_policy", "balancing_algorithm"),
+        ("health", "health_check"),
+        ("healthcheck", "health_check"),
+        ("max_conns", "max_in_flight_per_backend"),
+        ("proxy_protocol", "send_proxy"),
+        ("send_proxy_v2", "send_proxy"),
+    ],
+    absent: &[],
+};
+
+/// One `[[backends]]`. Its keys say the same as those of a route with the same names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPool {
+    /// By which routes refer to it. Required.
+    pub(super) name: Option<Spanned<String>>,
+    /// As `backend_addrs` of a route. Required.
+    pub(super) addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
+    pub(super) balancing_algorithm: Option<Spanned<String>>,
+    pub(super) hash_on: Option<Spanned<String>>,
+    pub(super) health_check: Option<Spanned<RawHealthCheck>>,
+    pub(super) max_in_flight_per_backend: Option<Spanned<i128>>,
+    pub(super) max_fails: Option<Spanned<i128>>,
+    pub(super) fail_timeout_secs: Option<Spanned<Seconds>>,
+    pub(super) keepalive_connections: Option<Spanned<i128>>,
+    pub(super) keepalive_idle_secs: Option<Spanned<Seconds>>,
+    pub(super) resolve_secs: Option<Spanned<Seconds>>,
+    pub(super) tls: Option<Spanned<RawTls>>,
+    pub(super) send_proxy: Option<Spanned<bool>>,
+}
+
 pub(super) static ROUTE: TableKeys = TableKeys {
     name: "[[routes]]",
     expected: "tables that each begin with the line [[routes]], in double brackets",
@@ -452,6 +535,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "prefix",
         "hosts",
         "name",
+        "backends",
         "backend_addrs",
         "balancing_algorithm",
         "hash_on",
@@ -475,6 +559,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "preserve_host",
         "tls",
         "hsts_secs",
+        "send_proxy",
     ],
     tables: &[
         ("backend_addrs", Nested::Among(&BACKEND)),
@@ -495,7 +580,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("server_name", "hosts"),
         ("label", "name"),
         ("backend", "backend_addrs"),
-        ("backends", "backend_addrs"),
+        ("pool", "backends"),
         ("backend_address", "backend_addrs"),
         ("backend_addresses", "backend_addrs"),
         ("backend_servers", "backend_addrs"),
@@ -519,6 +604,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("healthcheck", "health_check"),
         ("sticky", "sticky_cookie"),
         ("max_conns", "max_in_flight_per_backend"),
+        ("proxy_protocol", "send_proxy"),
+        ("send_proxy_v2", "send_proxy"),
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
     ],
@@ -536,7 +623,9 @@ pub(super) struct RawRoute {
     pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     /// What logs call the route. Absent: its first host and its prefix.
     pub(super) name: Option<Spanned<String>>,
-    /// At least one. Required.
+    /// The name of the `[[backends]]` table its backends are in. Absent: they are in `backend_addrs`.
+    pub(super) backends: Option<Spanned<PoolName>>,
+    /// At least one. Required, unless there is `backends`.
     pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
     /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
     pub(super) balancing_algorithm: Option<Spanned<String>>,
@@ -582,6 +671,8 @@ pub(super) struct RawRoute {
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.
     pub(super) hsts_secs: Option<Spanned<i128>>,
+    /// Begin each connection to a backend with a PROXY header of version 2. Default: false.
+    pub(super) send_proxy: Option<Spanned<bool>>,
 }
 
 pub(super) static HEALTH_CHECK: TableKeys = TableKeys {
@@ -728,6 +819,30 @@ pub(super) struct RawExpect {
     pub(super) backend_target: Option<Spanned<String>>,
     /// Header fields the backend gets.
     pub(super) request_header: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
+/// The name of a `[[backends]]` table. People write addresses there who know another program.
+#[derive(Debug)]
+pub(super) struct PoolName(pub(super) String);
+
+impl<'de> Deserialize<'de> for PoolName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = PoolName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a [[backends]] table; addresses are named by backend_addrs")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<PoolName, E> {
+                Ok(PoolName(name.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Name)
+    }
 }
 
 /// An entry of `backend_addrs`.
@@ -902,6 +1017,7 @@ mod tests {
         assert_eq!(keys_of::<RawServer>(), SERVER.keys);
         assert_eq!(keys_of::<RawAccessLog>(), ACCESS_LOG.keys);
         assert_eq!(keys_of::<RawAdmin>(), ADMIN.keys);
+        assert_eq!(keys_of::<RawPool>(), POOL.keys);
         assert_eq!(keys_of::<RawRoute>(), ROUTE.keys);
         assert_eq!(keys_of::<RawHealthCheck>(), HEALTH_CHECK.keys);
         assert_eq!(keys_of::<RawTls>(), TLS.keys);

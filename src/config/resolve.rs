@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::document::Document;
+use super::pool::{self, PoolKeys};
 use super::raw::{RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
@@ -30,15 +31,18 @@ pub(super) fn resolve(
     let server = resolver.server(raw.server);
     let access_log = resolver.access_log(raw.access_log);
     let admin = resolver.admin(raw.admin);
-    let listen_addrs = resolver.listen_addrs(raw.listen_addr, server.engine);
+    let listen_addrs = resolver.listen_addrs(raw.listen_addr, &server);
     let front = resolver.front(raw.certificates, raw.tls, &listen_addrs, server.engine);
-    let routes = resolver.routes(raw.routes, &server);
-    resolver.refuse_circles(&listen_addrs, &routes);
+    let pools = resolver.pools(raw.backends, &server);
+    let routes = resolver.routes(raw.routes, &pools, &server);
+    let pools: Vec<String> = pools.into_iter().filter_map(|pool| pool.pool).collect();
+    resolver.refuse_circles(&listen_addrs, &pools, &routes);
     let expectations = resolver.expectations(raw.expect);
     if !resolver.errors.is_empty() {
         return Err(ConfigErrors::new(resolver.errors));
     }
     let mut config = Config {
+        pools,
         listen_addrs,
         listen_mode,
         drain_delay,
@@ -130,7 +134,12 @@ impl Resolver<'_> {
         }
     }
 
-    fn routes(&mut self, raw: Vec<Spanned<RawRoute>>, server: &ServerConfig) -> Vec<RouteConfig> {
+    fn routes(
+        &mut self,
+        raw: Vec<Spanned<RawRoute>>,
+        pools: &[RouteConfig],
+        server: &ServerConfig,
+    ) -> Vec<RouteConfig> {
         if raw.is_empty() {
             self.missing(None, "routes", "at least one [[routes]] table with prefix and backend_addrs");
         }
@@ -139,17 +148,20 @@ impl Resolver<'_> {
         for (n, raw) in raw.into_iter().enumerate() {
             let key = format!("routes[{n}]");
             let span = raw.span();
-            let raw = raw.into_inner();
+            let mut raw = raw.into_inner();
+            let of_pool = PoolKeys::of_route(&mut raw);
             let prefix_span = raw.prefix.as_ref().map_or(span.clone(), Spanned::span);
             let prefix = self.prefix(&key, &span, raw.prefix.as_ref());
             let hosts = raw.hosts.map(|hosts| self.hosts(&key, hosts)).unwrap_or_default();
             let is_new = prefix
                 .as_ref()
                 .is_some_and(|prefix| self.refuse_twice(n, &prefix_span, prefix, &hosts, &mut seen));
-            let backends_at = raw.backend_addrs.as_ref().map(Spanned::span);
             let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
-            let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
-            let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
+            let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), Vec::new(), server);
+            match raw.backends {
+                Some(name) => self.refer(&key, &name, &of_pool, pools, &mut route),
+                None => self.pool_keys(&key, &span, of_pool, server.engine, &mut route),
+            }
             route.key.hosts = hosts;
             let name_span = raw.name.as_ref().map_or(prefix_span, Spanned::span);
             route.name = raw.name.and_then(|name| self.name(&key, name));
@@ -163,13 +175,9 @@ impl Resolver<'_> {
             } else if is_new {
                 labels.insert(route.label(), (n, self.document.line(name_span.start)));
             }
-            self.algorithm(&key, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
             if let Some(raw) = raw.sticky_cookie {
                 route.sticky_cookie =
                     self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.key.prefix);
-            }
-            if let Some(raw) = raw.health_check {
-                route.health_check = self.health_check(&format!("{key}.health_check"), raw);
             }
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
@@ -189,41 +197,18 @@ impl Resolver<'_> {
             }
             self.whole(&key("retries"), raw.retries, 0..=100, &mut route.retries);
             self.count(&key("max_in_flight"), raw.max_in_flight, 1..=1_000_000, &mut route.max_in_flight);
-            if raw.max_in_flight_per_backend.is_some() {
-                let max = route.max_in_flight_per_backend.insert(std::num::NonZeroUsize::MAX);
-                self.count(
-                    &key("max_in_flight_per_backend"),
-                    raw.max_in_flight_per_backend,
-                    1..=1_000_000,
-                    max,
-                );
-            }
             self.timeout(&key("queue_timeout_secs"), raw.queue_timeout_secs, &mut route.queue_timeout);
             self.seconds(&key("hold_secs"), raw.hold_secs, &GRACE, &mut route.hold);
-            self.whole(&key("max_fails"), raw.max_fails, 0..=1000, &mut route.max_fails);
-            self.timeout(&key("fail_timeout_secs"), raw.fail_timeout_secs, &mut route.fail_timeout);
-            let kept = &mut route.keepalive_connections;
-            self.whole(&key("keepalive_connections"), raw.keepalive_connections, 0..=65_536, kept);
-            self.timeout(&key("keepalive_idle_secs"), raw.keepalive_idle_secs, &mut route.keepalive_idle);
-            self.timeout(&key("resolve_secs"), raw.resolve_secs, &mut route.resolve_interval);
             route.preserve_host = raw.preserve_host.unwrap_or(route.preserve_host);
-            if let Some(raw) = raw.tls {
-                route.tls = self.tls(&key("tls"), raw, &route.backends);
-            }
             if raw.hsts_secs.is_some() {
                 let hsts = route.hsts.insert(0);
                 self.whole(&key("hsts_secs"), raw.hsts_secs, 0..=3_153_600_000, hsts);
             }
-            if server.engine == Engine::TinyHttp {
-                let is_plain = |backend: &BackendConfig| matches!(backend.addr, BackendAddr::Tcp { .. });
-                if let Some(at) = backends_at.filter(|_| !route.backends.iter().all(is_plain)) {
-                    let problem = "https:// and Unix-domain backends take engine = \"native\"";
-                    self.refuse(&at, &key("backend_addrs"), problem.to_owned());
-                }
-                if let Some(at) = deadline_at {
-                    let problem = "takes engine = \"native\"; leave it out, or change the engine";
-                    self.refuse(&at, &key("deadline_secs"), problem.to_owned());
-                }
+            if server.engine == Engine::TinyHttp
+                && let Some(at) = deadline_at
+            {
+                let problem = "takes engine = \"native\"; leave it out, or change the engine";
+                self.refuse(&at, &key("deadline_secs"), problem.to_owned());
             }
             routes.push(route);
         }
@@ -251,8 +236,8 @@ impl Resolver<'_> {
         hosts
     }
 
-    /// What a route is called. It stands in log lines and in names of threads.
-    fn name(&mut self, route: &str, text: Spanned<String>) -> Option<String> {
+    /// What a route or a pool is called. It stands in log lines and in names of threads.
+    pub(super) fn name(&mut self, route: &str, text: Spanned<String>) -> Option<String> {
         let name = text.get_ref();
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_word) {
@@ -290,8 +275,15 @@ impl Resolver<'_> {
     }
 
     /// A backend that is the proxy itself: each request would come back.
-    fn refuse_circles(&mut self, own: &[ListenConfig], routes: &[RouteConfig]) {
+    fn refuse_circles(&mut self, own: &[ListenConfig], pools: &[String], routes: &[RouteConfig]) {
         for (n, route) in routes.iter().enumerate() {
+            let key = match &route.pool {
+                Some(name) if routes.iter().take(n).any(|other| other.pool.as_ref() == Some(name)) => {
+                    continue;
+                }
+                Some(_) => format!("{}.addrs", pool::place_of(n, route, pools)),
+                None => format!("routes[{n}].backend_addrs"),
+            };
             for (m, backend) in route.backends.iter().enumerate() {
                 let is_https = matches!(backend.addr, BackendAddr::Https { .. });
                 let is_it =
@@ -301,8 +293,8 @@ impl Resolver<'_> {
                         "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
                         backend.addr
                     );
-                    let span = self.places.get(&format!("routes[{n}].backend_addrs[{m}]")).cloned();
-                    self.refuse(&span.unwrap_or_default(), &format!("routes[{n}].backend_addrs"), problem);
+                    let span = self.places.get(&format!("{key}[{m}]")).cloned();
+                    self.refuse(&span.unwrap_or_default(), &key, problem);
                 }
             }
         }
@@ -318,7 +310,7 @@ impl Resolver<'_> {
         Prefix::parse(text.get_ref()).map_err(|error| self.refuse_text(text, &key, error)).ok()
     }
 
-    fn backends(
+    pub(super) fn backends(
         &mut self,
         key: &str,
         route: &Range<usize>,
@@ -378,7 +370,11 @@ impl Resolver<'_> {
         backends
     }
 
-    fn health_check(&mut self, key: &str, raw: Spanned<RawHealthCheck>) -> Option<HealthCheckConfig> {
+    pub(super) fn health_check(
+        &mut self,
+        key: &str,
+        raw: Spanned<RawHealthCheck>,
+    ) -> Option<HealthCheckConfig> {
         let span = raw.span();
         let raw = raw.into_inner();
         let path_key = format!("{key}.path");

@@ -144,11 +144,13 @@ mod tests {
 
     #[test]
     fn about_keys_that_are_none() {
-        use crate::config::raw::{HEALTH_CHECK, ROUTE, SERVER, TLS, TOP};
+        use crate::config::raw::{HEALTH_CHECK, POOL, ROUTE, SERVER, TLS, TOP};
         for (known, name, expected) in [
             (&ROUTE, "backend", "did you mean backend_addrs?"),
-            (&ROUTE, "backends", "did you mean backend_addrs?"),
-            (&ROUTE, "bakends", "did you mean backend_addrs?"),
+            (&ROUTE, "bakends", "did you mean backends?"),
+            (&ROUTE, "pool", "did you mean backends?"),
+            (&TOP, "pools", "did you mean backends?"),
+            (&POOL, "backend_addrs", "did you mean addrs?"),
             (&ROUTE, "backend_adrs", "did you mean backend_addrs?"),
             (&ROUTE, "backend_adresses", "did you mean backend_addrs?"),
             (&ROUTE, "upstreams", "did you mean backend_addrs?"),
@@ -190,7 +192,7 @@ mod tests {
         );
         for (known, name, words) in [
             (&TOP, "ssl", "tls = true"),
-            (&TOP, "backends", "below the line [[routes]]"),
+            (&TOP, "upstream", "below the line [[routes]]"),
             (&TOP, "path", "prefix, below the line [[routes]]"),
             (&SERVER, "tls", "tls = true"),
             (&ROUTE, "rewrite", "not rewritten"),

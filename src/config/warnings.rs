@@ -32,7 +32,16 @@ pub(super) fn find(
         warnings.prefix(&route);
         warnings.limits(&route);
         warnings.times(&route);
-        warnings.without_use(&route);
+    }
+    for (n, route) in config.of_each_pool() {
+        warnings.without_use(&Written { route, key: config.pool_table(n, route) });
+    }
+    for (n, name) in config.pools.iter().enumerate() {
+        if config.routes.iter().all(|route| route.pool.as_ref() != Some(name)) {
+            let problem =
+                format!("\"{name}\" is a pool that no route refers to; write backends = \"{name}\" in one");
+            warnings.warn(&format!("backends[{n}].name"), problem);
+        }
     }
     warnings.found.sort_by_key(ConfigError::line);
     warnings.found
@@ -54,6 +63,11 @@ struct Written<'a> {
 impl Written<'_> {
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.key)
+    }
+
+    /// What the addresses of backends are called.
+    fn addrs(&self) -> &'static str {
+        if self.route.pool.is_some() { "addrs" } else { "backend_addrs" }
     }
 }
 
@@ -159,6 +173,10 @@ impl Warnings<'_> {
 
     fn times(&mut self, written: &Written<'_>) {
         let route = written.route;
+        if route.max_in_flight_per_backend.is_none() {
+            let problem = "has no use without max_in_flight_per_backend; leave it out";
+            self.warn(&written.key("queue_timeout_secs"), problem);
+        }
         if let Some(deadline) = route.deadline {
             if deadline < route.response_timeout {
                 // Warned about even where the time-out is a default: the deadline says nothing about a backend, so that
@@ -187,6 +205,10 @@ impl Warnings<'_> {
                 }
             }
         }
+    }
+
+    fn without_use(&mut self, written: &Written<'_>) {
+        let route = written.route;
         if let Some(check) = route.health_check.as_ref().filter(|check| check.timeout > check.interval) {
             let problem = format!(
                 "{} is longer than interval_secs, {}: while a probe hangs, the next ones are left out; lower this or \
@@ -196,26 +218,26 @@ impl Warnings<'_> {
             );
             self.warn(&written.key("health_check.timeout_secs"), problem);
         }
-    }
-
-    fn without_use(&mut self, written: &Written<'_>) {
-        let route = written.route;
         let mut useless = |name: &str, reason: &str| {
             self.warn(&written.key(name), format!("has no use {reason}; leave it out"));
         };
-        if route.max_in_flight_per_backend.is_none() {
-            useless("queue_timeout_secs", "without max_in_flight_per_backend");
+        if route.send_proxy {
+            useless(
+                "keepalive_connections",
+                "with send_proxy = true, where no connection is for two clients",
+            );
+            useless("keepalive_idle_secs", "with send_proxy = true, where no connection is for two clients");
         }
         if route.max_fails == 0 {
             useless("fail_timeout_secs", "with max_fails = 0");
         }
-        if route.keepalive_connections == 0 {
+        if route.keepalive_connections == 0 && !route.send_proxy {
             useless("keepalive_idle_secs", "with keepalive_connections = 0");
         }
         let is_name =
             |addr: &BackendAddr| addr.host_port().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
         if !route.backends.iter().any(|backend| is_name(&backend.addr)) {
-            useless("resolve_secs", "without a host name in backend_addrs");
+            useless("resolve_secs", &format!("without a host name in {}", written.addrs()));
         }
         if route.tls.insecure_skip_verify {
             useless("tls.ca", "with insecure_skip_verify = true");
@@ -223,7 +245,7 @@ impl Warnings<'_> {
         if route.algorithm == Algorithm::RoundRobin && route.backends.len() > 1 {
             for n in 0..route.backends.len() {
                 self.warn(
-                    &written.key(&format!("backend_addrs[{n}].weight")),
+                    &written.key(&format!("{}[{n}].weight", written.addrs())),
                     "has no use with balancing_algorithm = \"round_robin\"; take \"weighted_round_robin\", or leave \
                      it out",
                 );

@@ -32,6 +32,8 @@ impl Classes {
 pub struct Tally {
     /// Answers that no backend had a part in.
     pub unserved: Classes,
+    /// Those of its backends to its requests.
+    pub served: Classes,
     /// From the request to the head of the answer.
     pub first_byte: Histogram,
     /// From the request to the end of the answer; tunnels are not in it.
@@ -67,7 +69,11 @@ pub struct Ended {
 impl Tally {
     /// Counts an exchange. `served`: the answers of the backend that had it last.
     pub fn count(&self, ended: &Ended, served: Option<&Classes>) {
-        served.unwrap_or(&self.unserved).count(ended.status);
+        if let Some(served) = served {
+            served.count(ended.status);
+        }
+        let own = if served.is_some() { &self.served } else { &self.unserved };
+        own.count(ended.status);
         if let Some(counter) = ended.cause.and_then(|cause| self.causes.get(cause.index())) {
             counter.fetch_add(1, Ordering::Relaxed);
         }

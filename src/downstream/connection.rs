@@ -12,6 +12,7 @@ use super::listener::Entrance;
 use crate::error::Cause;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, scan};
 use crate::http::headers::forwarded_for;
+use crate::net::proxy_protocol::{self, Ends, Fault, Found};
 use crate::net::stream::Stream;
 use crate::net::tls::{self, Session};
 use crate::net::unsent::Unsent;
@@ -50,6 +51,8 @@ pub(crate) struct Limits {
 /// What a connection without an exchange is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// The PROXY header.
+    ProxyHeader { since: Instant },
     /// TLS to be agreed upon.
     Handshake { since: Instant },
     /// The first byte of a request.
@@ -71,6 +74,8 @@ pub(crate) enum Step {
     Request(Box<RequestHead>),
     /// What came is no request: answer so and close.
     Refuse(Cause),
+    /// There will be no PROXY header: close without a word.
+    NoProxyHeader(Fault),
     /// There will be no TLS; the client has been told what can be told.
     HandshakeFailed,
     /// The client is gone, or has nothing more to say.
@@ -81,7 +86,10 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stream: Stream,
-    address: IpAddr,
+    /// Whose it is: who has connected, or whom the PROXY header names.
+    peer: SocketAddr,
+    /// Where the client has connected to, if the PROXY header says so.
+    destination: Option<SocketAddr>,
     forwarded_for: HeaderValue,
     /// By where it came in.
     entrance: Entrance,
@@ -105,17 +113,19 @@ impl Connection {
         session: Option<Session>,
         now: Instant,
     ) -> Self {
-        let address = peer.ip().to_canonical();
+        let peer = proxy_protocol::canonical(peer);
         let phase = match &session {
+            _ if entrance.proxy_protocol => Phase::ProxyHeader { since: now },
             Some(_) => Phase::Handshake { since: now },
             None => Phase::Idle { since: now },
         };
         Self {
             stream: Stream::established(socket, session),
-            address,
+            peer,
+            destination: None,
             entrance,
             server_name: None,
-            forwarded_for: forwarded_for(address),
+            forwarded_for: forwarded_for(peer.ip()),
             input: Vec::new(),
             unsent: Unsent::default(),
             scanned: 0,
@@ -125,12 +135,22 @@ impl Connection {
     }
 
     pub(crate) fn address(&self) -> IpAddr {
-        self.address
+        self.peer.ip()
+    }
+
+    /// Both ends of it, as the client sees them; `None`: it is not one of TCP.
+    pub(crate) fn ends(&self) -> Option<Ends> {
+        if self.peer.ip().is_unspecified() {
+            return None;
+        }
+        let own = || self.stream.socket().local_addr().ok()?.as_socket();
+        let destination = self.destination.or_else(own).map(proxy_protocol::canonical)?;
+        Some(Ends { source: self.peer, destination })
     }
 
     /// Whose it is, for the log.
     pub(crate) fn who(&self) -> &str {
-        if self.address.is_unspecified() { "unix" } else { self.forwarded_for.to_str().unwrap_or_default() }
+        if self.peer.ip().is_unspecified() { "unix" } else { self.forwarded_for.to_str().unwrap_or_default() }
     }
 
     pub(crate) fn forwarded_for(&self) -> &HeaderValue {
@@ -149,7 +169,11 @@ impl Connection {
 
     /// TLS is still to be agreed upon.
     pub(crate) fn is_in_handshake(&self) -> bool {
-        matches!(self.phase, Phase::Handshake { .. })
+        match self.phase {
+            Phase::Handshake { .. } => true,
+            Phase::ProxyHeader { .. } => !self.stream.is_plain(),
+            Phase::Idle { .. } | Phase::Head { .. } | Phase::Linger { .. } => false,
+        }
     }
 
     /// The client has not been given all that was sent to it.
@@ -184,6 +208,11 @@ impl Connection {
         now: Instant,
         budget: &mut usize,
     ) -> Step {
+        if let Phase::ProxyHeader { since } = self.phase
+            && let Some(step) = self.receive_proxy_header(scratch, since, now, budget)
+        {
+            return step;
+        }
         if let Phase::Handshake { .. } = self.phase {
             match self.stream.handshake() {
                 Ok(true) => {
@@ -224,6 +253,50 @@ impl Connection {
             if let Some(step) = self.find_head(limits, now) {
                 return step;
             }
+        }
+    }
+
+    /// Reads until the PROXY header is here; what follows it belongs to TLS, or is a request.
+    fn receive_proxy_header(
+        &mut self,
+        scratch: &mut [u8],
+        since: Instant,
+        now: Instant,
+        budget: &mut usize,
+    ) -> Option<Step> {
+        loop {
+            match proxy_protocol::find(&self.input) {
+                Found::Part => {}
+                Found::Whole { len, ends } => {
+                    if let Some(Ends { source, destination }) = ends {
+                        self.peer = source;
+                        self.forwarded_for = forwarded_for(source.ip());
+                        self.destination = Some(destination);
+                    }
+                    self.consume(len);
+                    self.phase = if self.stream.is_plain() {
+                        Phase::Idle { since: now }
+                    } else {
+                        self.stream.give_to_tls(std::mem::take(&mut self.input));
+                        Phase::Handshake { since }
+                    };
+                    return None;
+                }
+                Found::Bad(fault) => return Some(Step::NoProxyHeader(fault)),
+            }
+            if *budget == 0 {
+                return Some(Step::Again);
+            }
+            let n = match self.stream.read_before_tls(scratch) {
+                // Some look in this way whether the port is open.
+                Ok(0) if self.input.is_empty() => return Some(Step::Close),
+                Ok(0) => return Some(Step::NoProxyHeader(Fault::Cut)),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(Step::Wait),
+                Err(_) => return Some(Step::Close),
+            };
+            *budget = budget.saturating_sub(n);
+            self.input.extend_from_slice(scratch.get(..n).unwrap_or_default());
         }
     }
 
@@ -314,6 +387,8 @@ impl Connection {
     /// When it has waited long enough.
     pub(crate) fn due(&self, limits: &Limits, is_draining: bool) -> Instant {
         match self.phase {
+            Phase::ProxyHeader { since } if is_draining => since + limits.header_timeout.min(DRAIN_GRACE),
+            Phase::ProxyHeader { since } => since + limits.header_timeout,
             Phase::Handshake { since } if is_draining => {
                 since + limits.handshake_timeout.min(HANDSHAKE_DRAIN_GRACE)
             }
@@ -329,6 +404,7 @@ impl Connection {
     /// What becomes of it when it is due.
     pub(crate) fn expire(&self) -> Step {
         match self.phase {
+            Phase::ProxyHeader { .. } => Step::NoProxyHeader(Fault::Late),
             Phase::Handshake { .. } | Phase::Idle { .. } | Phase::Linger { .. } => Step::Close,
             Phase::Head { .. } => Step::Refuse(Cause::HEAD_TIMEOUT),
         }

@@ -27,13 +27,15 @@ pub(crate) struct Entrance {
     pub port: Option<u16>,
     pub tls: bool,
     pub https_redirect: bool,
+    /// A PROXY header comes before all else.
+    pub proxy_protocol: bool,
 }
 
 impl Entrance {
     /// Of a listener with the address `addr`, as `config` has it.
     pub(crate) fn new(addr: &ListenAddr, config: &ListenConfig) -> Self {
-        let &ListenConfig { tls, https_redirect, .. } = config;
-        Self { port: addr.tcp().map(|addr| addr.port()), tls, https_redirect }
+        let &ListenConfig { tls, https_redirect, proxy_protocol, .. } = config;
+        Self { port: addr.tcp().map(|addr| addr.port()), tls, https_redirect, proxy_protocol }
     }
 }
 

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::{Due, Exchange, Failed, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
+use crate::net::proxy_protocol;
 use crate::upstream::{fault, shortage};
 
 /// A Unix-domain socket whose backlog is full is tried again after so long; nothing else tells when it is not any more.
@@ -18,11 +19,13 @@ pub(super) struct Connect {
     /// When the connection has to stand. Known from the first step on.
     until: Option<Instant>,
     is_connected: bool,
+    /// What of the PROXY header has not left yet.
+    preface: Vec<u8>,
 }
 
 impl Connect {
     pub(super) fn new() -> Self {
-        Self { until: None, is_connected: false }
+        Self { until: None, is_connected: false, preface: Vec::new() }
     }
 }
 
@@ -53,14 +56,28 @@ impl Exchange {
                 Err(error) => return self.not_connected(&error),
             }
         }
-        let (Stage::Connect(connect), Some(backend)) = (&mut self.stage, &mut self.backend) else {
+        let (Stage::Connect(connect), Some(backend), Some(guard)) =
+            (&mut self.stage, &mut self.backend, &self.guard)
+        else {
             return Next::Failed(Cause::Internal);
         };
         if !connect.is_connected {
             match backend.stream.connected() {
                 None => return Next::Wait(due),
-                Some(Ok(())) => connect.is_connected = true,
+                Some(Ok(())) => {
+                    connect.is_connected = true;
+                    if guard.upstream().sends_proxy() {
+                        connect.preface = proxy_protocol::header(client.ends());
+                    }
+                }
                 Some(Err(error)) => return self.not_connected(&error),
+            }
+        }
+        while !connect.preface.is_empty() {
+            match backend.stream.write_before_tls(&connect.preface) {
+                Ok(n) => drop(connect.preface.drain(..n.min(connect.preface.len()))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait(due),
+                Err(error) => return self.not_connected(&error),
             }
         }
         match backend.stream.handshake() {

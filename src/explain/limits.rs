@@ -57,7 +57,8 @@ impl Setting {
 /// Collects settings of one table.
 struct Table<'a> {
     written: &'a Written,
-    path: String,
+    /// The path of a key.
+    path: Box<dyn Fn(&str) -> String + 'a>,
     settings: Vec<Setting>,
 }
 
@@ -69,7 +70,7 @@ impl Table<'_> {
         unit: &'static str,
         note: Option<&'static str>,
     ) {
-        let key = format!("{}.{name}", self.path);
+        let key = (self.path)(name);
         let source = match self.written.line(&key) {
             Some(line) => Source::Written { key, line },
             None => Source::Default { note },
@@ -108,7 +109,11 @@ pub(super) fn that_apply(
 
 fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Vec<Setting> {
     let server = &config.server;
-    let mut table = Table { written: &config.written, path: "server".to_owned(), settings: Vec::new() };
+    let mut table = Table {
+        written: &config.written,
+        path: Box::new(|name| format!("server.{name}")),
+        settings: Vec::new(),
+    };
     table.whole("max_header_bytes", server.max_header_bytes.get() as u64, "bytes");
     table.whole("max_headers", server.max_headers.get() as u64, "fields");
     table.time("header_timeout_secs", server.header_timeout);
@@ -134,7 +139,11 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
 }
 
 fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) -> Vec<Setting> {
-    let mut table = Table { written: &config.written, path: format!("routes[{n}]"), settings: Vec::new() };
+    let mut table = Table {
+        written: &config.written,
+        path: Box::new(move |name| config.route_key(n, route, name)),
+        settings: Vec::new(),
+    };
     if head.framing.has_body() {
         table.add("max_body_bytes", route.max_body_bytes.map(Value::Whole), "bytes", None);
     }
@@ -159,9 +168,12 @@ fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) 
     if route.max_fails > 0 {
         table.time("fail_timeout_secs", route.fail_timeout);
     }
-    table.whole("keepalive_connections", route.keepalive_connections as u64, "connections");
-    if route.keepalive_connections > 0 {
-        table.time("keepalive_idle_secs", route.keepalive_idle);
+    // With send_proxy none are kept.
+    if !route.send_proxy {
+        table.whole("keepalive_connections", route.keepalive_connections as u64, "connections");
+        if route.keepalive_connections > 0 {
+            table.time("keepalive_idle_secs", route.keepalive_idle);
+        }
     }
     if route.backends.iter().any(|backend| is_name(&backend.addr)) {
         table.time("resolve_secs", route.resolve_interval);

@@ -101,9 +101,15 @@ struct Taken {
     line: Option<usize>,
     prefix: String,
     hosts: Vec<String>,
+    /// The pool its backends are in, if it is not the only one that has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
     algorithm: String,
     hash_on: Option<String>,
     sticky_cookie: Option<String>,
+    /// Connections to its backends begin with a PROXY header.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    send_proxy: bool,
     backends: Vec<BackendOf>,
     health_check: Option<HealthCheck>,
 }
@@ -226,6 +232,8 @@ fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
         hosts: route.key.hosts.iter().map(ToString::to_string).collect(),
         algorithm: route.algorithm.to_string(),
         hash_on,
+        pool: route.pool.clone(),
+        send_proxy: route.send_proxy,
         sticky_cookie: route.sticky_cookie.as_ref().map(|cookie| cookie.name.clone()),
         backends: backends
             .map(|backend| BackendOf { address: backend.addr.to_string(), weight: backend.weight.get() })

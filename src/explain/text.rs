@@ -72,13 +72,17 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
     let hosts = if route.hosts.is_empty() { "any".to_owned() } else { route.hosts.join(", ") };
     writeln!(out, "  hosts {hosts}, prefix {}", route.prefix)?;
     let hash_on = route.hash_on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
-    writeln!(out, "  backends, chosen by {}{hash_on}:", route.algorithm)?;
+    let pool = route.pool.as_ref().map(|pool| format!(" of the pool {pool}")).unwrap_or_default();
+    writeln!(out, "  backends{pool}, chosen by {}{hash_on}:", route.algorithm)?;
     let widest = route.backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
     for backend in &route.backends {
         writeln!(out, "    {:widest$}  weight {}", backend.address, backend.weight)?;
     }
     if let Some(cookie) = &route.sticky_cookie {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
+    }
+    if route.send_proxy {
+        writeln!(out, "  each connection begins with a PROXY header, and none is kept for another exchange")?;
     }
     match &route.health_check {
         None => writeln!(out, "  no health check"),

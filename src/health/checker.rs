@@ -1,4 +1,4 @@
-//! [`HealthChecker`]: the thread of one route that begins a round of probes every interval.
+//! [`HealthChecker`]: the thread of one pool that begins a round of probes every interval.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::client;
 use super::probe::{Probe, Prober};
 use super::target::{Target, thread_name};
-use crate::route::Route;
+use crate::route::Pool;
 use crate::stop::StopToken;
 
 /// What probes that are under way when the checker is told to stop get to finish.
 const STOP_GRACE: Duration = Duration::from_millis(100);
 
-/// Probes the backends of one route side by side, at once and then every interval, on short-lived threads. A probe
+/// Probes the backends of one pool side by side, at once and then every interval, on short-lived threads. A probe
 /// that hangs delays nobody: each thread sets the health of its backend as soon as it knows it, and a backend whose
 /// last probe is still under way is left out of the round.
 #[derive(Debug)]
@@ -29,30 +29,30 @@ pub struct HealthChecker {
 }
 
 impl HealthChecker {
-    /// Starts the thread `health PREFIX`, which runs until it is told to stop. It ends at once then: it waits for the end of
+    /// Starts the thread `health POOL`, which runs until it is told to stop. It ends at once then: it waits for the end of
     /// an interval not at all, and at most 100 ms for probes under way. Those that take longer end by themselves, within
     /// their time-out, and change nothing any more.
     ///
-    /// `None` if the route has no health check.
+    /// `None` if it has no health check.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(route: Arc<Route>) -> io::Result<Option<RunningChecker>> {
+    pub fn start(pool: Arc<Pool>) -> io::Result<Option<RunningChecker>> {
         Self::start_with(
-            route,
+            pool,
             Box::new(|backend, check| client::probe(backend.upstream(), &check.path, check.timeout)),
         )
     }
 
-    fn start_with(route: Arc<Route>, probe: Probe) -> io::Result<Option<RunningChecker>> {
-        let Some(check) = route.config().health_check.clone() else {
+    fn start_with(pool: Arc<Pool>, probe: Probe) -> io::Result<Option<RunningChecker>> {
+        let Some(check) = pool.config().health_check.clone() else {
             return Ok(None);
         };
-        let name = thread_name("health", route.label());
+        let name = thread_name("health", pool.label());
         let (alive, ended) = mpsc::channel();
         let stop = StopToken::new();
         let checker = Self {
-            prober: Arc::new(Prober { route, check, probe, stop: stop.clone() }),
+            prober: Arc::new(Prober { pool, check, probe, stop: stop.clone() }),
             targets: Vec::new(),
             alive,
             ended,
@@ -85,7 +85,7 @@ impl HealthChecker {
 
     /// Takes in backends that are new, and lets go of those that are gone and not being probed.
     fn follow_addresses(&mut self) {
-        let backends = self.prober.route.backends();
+        let backends = self.prober.pool.backends();
         self.targets.retain(|target| {
             target.running.as_ref().is_some_and(|probe| !probe.is_finished())
                 || backends.iter().any(|backend| Arc::ptr_eq(backend, &target.backend))
@@ -111,7 +111,7 @@ impl HealthChecker {
             }
         }
         if left > 0 {
-            log::debug!("stopped with probes under way route={} probes={left}", prober.route_label());
+            log::debug!("stopped with probes under way {} probes={left}", prober.owner());
         }
     }
 }
@@ -229,7 +229,7 @@ mod tests {
     /// A checker on a stage. Ends it when dropped.
     struct Running {
         stage: Arc<Stage>,
-        route: Arc<Route>,
+        route: Arc<Pool>,
         checker: Option<RunningChecker>,
     }
 
@@ -238,7 +238,7 @@ mod tests {
         for (port, &script) in (0..).zip(scripts) {
             stage.set(port, script);
         }
-        let route = Route::for_tests(scripts.len().try_into().unwrap(), |config| {
+        let route = Pool::for_tests(scripts.len().try_into().unwrap(), |config| {
             config.health_check = Some(HealthCheckConfig {
                 path: "/ping".into(),
                 interval,
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn begins_with_what_is_known_of_a_backend() {
-        let route = Route::for_tests(1, |_| ());
+        let route = Pool::for_tests(1, |_| ());
         route.backends()[0].set_healthy(false);
         let check = HealthCheckConfig {
             path: "/ping".into(),
@@ -391,7 +391,7 @@ mod tests {
         };
         let backends = route.backends();
         let config = crate::config::RouteConfig { health_check: Some(check), ..route.config().clone() };
-        let route = Arc::new(Route::with_line(config, backends, Arc::default()));
+        let route = Arc::new(Pool::with_line(config, backends, Arc::default()));
         let probe: Probe = Box::new(|_, _| Ok(StatusCode::OK));
         let _checker = HealthChecker::start_with(Arc::clone(&route), probe).unwrap().unwrap();
         let begin = Instant::now();
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn without_a_health_check_there_is_no_thread() {
-        let started = HealthChecker::start(Route::for_tests(1, |_| ()));
+        let started = HealthChecker::start(Pool::for_tests(1, |_| ()));
         assert!(started.unwrap().is_none());
     }
 

@@ -11,6 +11,7 @@ use crate::error::Cause;
 use crate::http::chunked::LAST_CHUNK;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead, ResponseScan, scan};
 use crate::net::poller::Event;
+use crate::net::proxy_protocol;
 use crate::net::stream::Stream;
 use crate::upstream::address::Upstream;
 use crate::upstream::{fault, shortage};
@@ -93,11 +94,29 @@ fn connect(upstream: &Upstream, deadline: Instant) -> io::Result<Stream> {
             None => wait(&mut stream, PollFlags::OUT, deadline)?,
         }
     }
+    if upstream.sends_proxy() {
+        // The probe is the proxy's own: there is nobody on whose behalf it is made.
+        write_before_tls(&mut stream, &proxy_protocol::header(None), deadline)?;
+    }
     while !stream.handshake()? {
         let flags = if stream.has_unsent() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         wait(&mut stream, flags, deadline)?;
     }
     Ok(stream)
+}
+
+fn write_before_tls(stream: &mut Stream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match stream.write_before_tls(rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(stream, PollFlags::OUT, deadline)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn ask(stream: &mut Stream, request: &[u8], deadline: Instant) -> Result<StatusCode, Fault> {

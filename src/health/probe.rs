@@ -12,7 +12,7 @@ use crate::balance::backend::LastProbe;
 use crate::config::HealthCheckConfig;
 use crate::health::client::ProbeError;
 use crate::logging::panics::panic_message;
-use crate::route::Route;
+use crate::route::Pool;
 use crate::stop::StopToken;
 
 /// One probe of one backend: the status of the answer, or why there is none. Ends after about
@@ -20,17 +20,18 @@ use crate::stop::StopToken;
 pub(super) type Probe =
     Box<dyn Fn(&Backend, &HealthCheckConfig) -> Result<StatusCode, ProbeError> + Send + Sync>;
 
-/// What the probes of a route have in common.
+/// What the probes of a pool have in common.
 pub(super) struct Prober {
-    pub(super) route: Arc<Route>,
+    pub(super) pool: Arc<Pool>,
     pub(super) check: HealthCheckConfig,
     pub(super) probe: Probe,
     pub(super) stop: StopToken,
 }
 
 impl Prober {
-    pub(super) fn route_label(&self) -> &str {
-        self.route.label()
+    /// Whose backends it asks, as logs have it.
+    pub(super) fn owner(&self) -> &str {
+        self.pool.owner()
     }
 
     /// Probes `backend` and sets its health accordingly. Runs on the thread of the probe.
@@ -39,8 +40,8 @@ impl Prober {
             Ok(Ok(status)) => Ok(status),
             Ok(Err(ProbeError::Failed(reason))) => Err(reason),
             Ok(Err(ProbeError::NotAsked(reason))) => {
-                let (route, addr) = (self.route_label(), backend.label());
-                log::debug!("not probed route={route} backend={addr} reason={reason:?}");
+                let (owner, addr) = (self.owner(), backend.label());
+                log::debug!("not probed {owner} backend={addr} reason={reason:?}");
                 return streak;
             }
             Err(panic) => Err(format!("the probe panicked: {}", panic_message(&*panic))),
@@ -49,27 +50,27 @@ impl Prober {
             // The backend may by now belong to another configuration, with another health check.
             return streak;
         }
-        let (route, addr) = (self.route_label(), backend.label());
+        let (owner, addr) = (self.owner(), backend.label());
         let verdict = verdict(outcome);
         let word = verdict.as_ref().map_or_else(Clone::clone, |status| describe(*status));
         backend.set_last_probe(LastProbe { at: SystemTime::now(), is_good: verdict.is_ok(), word });
         match verdict {
             Ok(status) => {
-                self.route.note_success(backend);
+                self.pool.note_success(backend);
                 if streak.record(true) == Some(Transition::Recovered) {
                     backend.set_healthy(true);
                     let reason = describe(status);
-                    log::info!("backend healthy again route={route} backend={addr} reason={reason:?}");
-                    self.route.health_changed();
+                    log::info!("backend healthy again {owner} backend={addr} reason={reason:?}");
+                    self.pool.health_changed();
                 }
             }
             Err(reason) => {
                 if streak.record(false) == Some(Transition::Failed) {
                     backend.set_healthy(false);
-                    log::warn!("backend unhealthy route={route} backend={addr} reason={reason:?}");
-                    self.route.health_changed();
+                    log::warn!("backend unhealthy {owner} backend={addr} reason={reason:?}");
+                    self.pool.health_changed();
                 } else {
-                    log::debug!("probe failed route={route} backend={addr} reason={reason:?}");
+                    log::debug!("probe failed {owner} backend={addr} reason={reason:?}");
                 }
             }
         }
@@ -80,7 +81,7 @@ impl Prober {
 impl std::fmt::Debug for Prober {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prober")
-            .field("route", &self.route_label())
+            .field("owner", &self.owner())
             .field("check", &self.check)
             .finish_non_exhaustive()
     }

@@ -49,8 +49,8 @@ impl Target {
                 Err(panic) => {
                     log_sparingly!(
                         error,
-                        "probe thread panicked route={} backend={} reason={:?}",
-                        prober.route_label(),
+                        "probe thread panicked {} backend={} reason={:?}",
+                        prober.owner(),
                         self.backend.label(),
                         panic_message(&*panic),
                     );
@@ -71,8 +71,8 @@ impl Target {
                 log_sparingly!(
                     warn,
                     "cannot start a probe: raise the limit of threads of this user or service (ulimit -u, TasksMax) \
-                 route={} backend={} reason={:?}",
-                    prober.route_label(),
+                 {} backend={} reason={:?}",
+                    prober.owner(),
                     self.backend.label(),
                     error.to_string(),
                 );

@@ -4,6 +4,7 @@
 pub(crate) mod deadlines;
 pub(crate) mod pipe;
 pub(crate) mod poller;
+pub(crate) mod proxy_protocol;
 pub(crate) mod shown;
 pub(crate) mod slab;
 pub(crate) mod stream;

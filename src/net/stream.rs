@@ -23,6 +23,8 @@ const EMPTY: usize = 64;
 pub(crate) struct Stream {
     socket: Socket,
     session: Option<Box<Session>>,
+    /// What was read past TLS and belongs to it: it is taken before the socket is asked.
+    early: Vec<u8>,
     may_read: bool,
     may_write: bool,
     hung_up: bool,
@@ -49,6 +51,7 @@ impl Stream {
         Self {
             socket,
             session,
+            early: Vec::new(),
             may_read: false,
             may_write: false,
             hung_up: false,
@@ -98,7 +101,9 @@ impl Stream {
 
     /// Something may be there to read: bytes, the end, or an error.
     pub(crate) fn may_read(&mut self) -> bool {
-        self.may_read || self.session.as_mut().is_some_and(|session| session.has_input())
+        self.may_read
+            || !self.early.is_empty()
+            || self.session.as_mut().is_some_and(|session| session.has_input())
     }
 
     /// There is no TLS: what comes from the socket is what the other side sends.
@@ -119,10 +124,10 @@ impl Stream {
 
     /// Goes on with the TLS handshake; whether it is through, or there is none to make.
     pub(crate) fn handshake(&mut self) -> io::Result<bool> {
-        let Self { socket, session, may_read, may_write, hung_up, moved, .. } = self;
+        let Self { socket, session, early, may_read, may_write, hung_up, moved, .. } = self;
         let Some(session) = session else { return Ok(true) };
         session.handshake(
-            |buf| recv_from(socket, buf, may_read, *hung_up),
+            |buf| recv_early(early, buf).unwrap_or_else(|| recv_from(socket, buf, may_read, *hung_up)),
             |buf| send_to(socket, buf, may_write, moved, false),
         )
     }
@@ -130,11 +135,13 @@ impl Stream {
     /// Reads into `buf`. `WouldBlock` when nothing is there. 0 at the end of the stream; with TLS, an end that nobody
     /// announced is `UnexpectedEof`.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Self { socket, session, may_read, hung_up, .. } = self;
+        let Self { socket, session, early, may_read, hung_up, .. } = self;
         for _ in 0..EMPTY {
             let read = match session {
                 None => recv_from(socket, buf, may_read, *hung_up),
-                Some(session) => session.recv(buf, |buf| recv_from(socket, buf, may_read, *hung_up)),
+                Some(session) => session.recv(buf, |buf| {
+                    recv_early(early, buf).unwrap_or_else(|| recv_from(socket, buf, may_read, *hung_up))
+                }),
             };
             match read {
                 // A part of a TLS record, which is no byte yet; or a signal.
@@ -143,6 +150,21 @@ impl Stream {
             }
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "too many records without a byte in them"))
+    }
+
+    /// [`read`](Self::read) of what comes before TLS.
+    pub(crate) fn read_before_tls(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        recv_from(&self.socket, buf, &mut self.may_read, self.hung_up)
+    }
+
+    /// Gives TLS what came behind that.
+    pub(crate) fn give_to_tls(&mut self, bytes: Vec<u8>) {
+        self.early = bytes;
+    }
+
+    /// [`write`](Self::write) of what comes before TLS. More follows at once.
+    pub(crate) fn write_before_tls(&mut self, buf: &[u8]) -> io::Result<usize> {
+        send_to(&self.socket, buf, &mut self.may_write, &mut self.moved, true)
     }
 
     /// Takes what can be taken of `buf`; `WouldBlock` when that is nothing. `more`: the rest follows at once, so the
@@ -285,6 +307,23 @@ impl Drop for Stream {
 
 fn is_would_block<T>(result: &io::Result<T>) -> bool {
     matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Some of `early`, if there is any.
+fn recv_early(early: &mut Vec<u8>, buf: &mut [u8]) -> Option<io::Result<usize>> {
+    if early.is_empty() {
+        return None;
+    }
+    let n = buf.len().min(early.len());
+    if let (Some(to), Some(from)) = (buf.get_mut(..n), early.get(..n)) {
+        to.copy_from_slice(from);
+    }
+    if n == early.len() {
+        *early = Vec::new();
+    } else {
+        early.drain(..n);
+    }
+    Some(Ok(n))
 }
 
 fn recv_from(socket: &Socket, buf: &mut [u8], may_read: &mut bool, hung_up: bool) -> io::Result<usize> {

@@ -1,14 +1,14 @@
-//! What exchanges and probes say about a route's backends: which of them is taken out, and when the log is told. The
+//! What exchanges and probes say about the backends of a pool: which of them is taken out, and when the log is told. The
 //! counts of one backend are in [`balance::passive`](crate::balance::passive), the probes in [`crate::health`].
 
 use std::sync::Arc;
 
-use super::{Route, lock};
+use super::pool::{Pool, lock};
 use crate::balance::Backend;
 use crate::balance::backend::now_millis;
 use crate::error::{Blame, Cause};
 
-impl Route {
+impl Pool {
     /// Whether probes and operators leave any backend.
     #[must_use]
     pub fn has_healthy(&self) -> bool {
@@ -29,12 +29,12 @@ impl Route {
         if backend.passive().succeeded() {
             self.line.call_all();
             backend.note_change();
-            let (route, label) = (self.label(), backend.label());
+            let (owner, label) = (self.owner(), backend.label());
             // Who reads that it went can read that it came back.
             if backend.told_out(false) {
-                log::info!("backend answers again route={route} backend={label}");
+                log::info!("backend answers again {owner} backend={label}");
             } else {
-                log::debug!("backend answers again route={route} backend={label}");
+                log::debug!("backend answers again {owner} backend={label}");
             }
         }
     }
@@ -51,9 +51,9 @@ impl Route {
                 | Cause::TlsFailed(_)
                 | Cause::BackendClosed
         );
-        let (route, label) = (self.label(), backend.label());
+        let (owner, label) = (self.owner(), backend.label());
         if cause.blame() == Blame::Upstream {
-            log::debug!("backend failed route={route} backend={label} cause={cause}");
+            log::debug!("backend failed {owner} backend={label} cause={cause}");
         }
         let now = now_millis();
         if !counts || !backend.passive().failed(&self.passive, now) {
@@ -85,16 +85,16 @@ impl Route {
         let fails = self.passive.max_fails;
         if backend.may_log(now) {
             backend.told_out(backend.passive().is_out());
-            log::warn!("{what} route={route} backend={label} cause={cause} consecutive_failures={fails}");
+            log::warn!("{what} {owner} backend={label} cause={cause} consecutive_failures={fails}");
         } else {
-            log::debug!("{what} route={route} backend={label} cause={cause}");
+            log::debug!("{what} {owner} backend={label} cause={cause}");
         }
     }
 
-    /// This route serves from now on, in place of one that had other health checks maybe: without probes nobody would bring
+    /// This pool serves from now on, in place of one that had other health checks maybe: without probes nobody would bring
     /// a backend back that they, or failures until the next probe, had taken out.
     pub(crate) fn take_over(&self) {
-        if self.config.health_check.is_none() {
+        if self.config().health_check.is_none() {
             for backend in &self.group.load().backends {
                 backend.set_healthy(true);
                 backend.passive().end_wait_for_probe(&self.passive, now_millis());
@@ -113,7 +113,7 @@ impl Route {
         };
         self.line.call_all();
         if none_left {
-            log::warn!("no healthy backend left route={}", self.label());
+            log::warn!("no healthy backend left {}", self.owner());
         }
         none_left
     }
@@ -123,6 +123,7 @@ impl Route {
 mod tests {
     use super::*;
     use crate::balance::PickRequest;
+    use crate::route::Route;
 
     fn fail(route: &Route, backend: &Backend, times: usize) {
         for _ in 0..times {

@@ -1,7 +1,8 @@
-//! [`Route`]: a prefix, its backends, and how many exchanges it carries. Here is what it consists of and how it is
-//! made; each of its jobs has a file:
+//! [`Route`]: a prefix, the pool its backends are in, and how many exchanges it carries. Here is what it consists of and
+//! how it is made; each of its jobs has a file:
 //!
 //! - `guard.rs` counts its exchanges, up to its limit.
+//! - `pool.rs` has its backends, alone or together with other routes.
 //! - `pick.rs` finds a backend for one of them.
 //! - `health.rs` takes in what exchanges and probes say about the backends.
 //! - `names.rs` makes the backends from their entries, and follows names to other addresses.
@@ -10,104 +11,55 @@ mod guard;
 mod health;
 mod names;
 mod pick;
+pub mod pool;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
-
-use crate::balance::line::Line;
-use crate::balance::passive::PassivePolicy;
-use crate::balance::{Backend, LoadBalancer, balancer};
+use crate::balance::Backend;
 use crate::config::RouteConfig;
 use crate::counters::tally::Tally;
+use crate::error::Cause;
 
 pub use guard::RouteGuard;
 pub use pick::Pick;
+pub use pool::Pool;
 
 /// One `[[routes]]` table at work.
 #[derive(Debug)]
 pub struct Route {
     config: RouteConfig,
     label: String,
-    passive: PassivePolicy,
-    /// Swapped as a whole when a name has got other addresses; an exchange keeps the one it picked from.
-    group: ArcSwap<Group>,
-    /// Where exchanges wait while all backends are full.
-    line: Arc<Line>,
+    /// Its backends.
+    pool: Arc<Pool>,
     /// Written by [`enter`](Self::enter) and the drop of [`RouteGuard`] alone. It guards no other data, and that it
     /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`. After a reload the route
     /// before it and the one after it have the same.
     in_flight: Arc<AtomicUsize>,
     /// What became of its exchanges; the same after a reload.
     tally: Arc<Tally>,
-    /// Whether the log was last told that a healthy backend is left. Taken by the probes of this route alone, after
-    /// they set a backend's health, never on the request path. A lock because looking at all backends and noting
-    /// what was seen must be one step: else the older of two sights could be the one that stays.
-    known_healthy: Mutex<bool>,
-    /// Held while failures take a backend out: of two that fail at the same moment, one has to stay.
-    taking_out: Mutex<()>,
-}
-
-/// The backends of a route, and who chooses among them.
-#[derive(Debug)]
-struct Group {
-    backends: Vec<Arc<Backend>>,
-    balancer: Box<dyn LoadBalancer>,
 }
 
 impl Route {
-    /// A route that carries nothing yet, in front of `backends`, which have the same `line`.
-    pub(crate) fn with_line(config: RouteConfig, backends: Vec<Arc<Backend>>, line: Arc<Line>) -> Self {
-        let passive = PassivePolicy {
-            max_fails: config.max_fails,
-            fail_timeout: config.fail_timeout,
-            probed: config.health_check.is_some(),
-        };
-        let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
-        let balancer = balancer(&config, &backends);
-        Self {
-            label: config.label(),
-            config,
-            passive,
-            group: ArcSwap::from_pointee(Group { backends, balancer }),
-            line,
-            in_flight: Arc::default(),
-            tally: Arc::default(),
-            known_healthy,
-            taking_out: Mutex::default(),
-        }
+    /// A route that carries nothing yet, to the backends in `pool`.
+    #[must_use]
+    pub fn new(config: RouteConfig, pool: Arc<Pool>) -> Self {
+        Self { label: config.label(), config, pool, in_flight: Arc::default(), tally: Arc::default() }
     }
 
-    /// A route whose backends are made from its configuration. Names have no address yet: [`Upkeep`](crate::upkeep::Upkeep)
-    /// has them looked up.
+    /// A route with a pool of its own.
     ///
     /// # Errors
     /// An address can't be used.
     pub fn build(config: &RouteConfig) -> io::Result<Self> {
-        let route = Self::with_line(config.clone(), Vec::new(), Arc::default());
-        let backends = route.known_backends()?;
-        let balancer = balancer(config, &backends);
-        *lock(&route.known_healthy) = !backends.is_empty();
-        route.group.store(Arc::new(Group { backends, balancer }));
-        Ok(route)
+        Ok(Self::new(config.clone(), Arc::new(Pool::build(config)?)))
     }
 
-    /// What becomes of a route when its table has changed: backends that stay keep their health, what they carry, and, where
-    /// nothing about their connections has changed, the connections that are kept; so do the addresses of names.
-    ///
-    /// # Errors
-    /// An address can't be used.
-    pub(crate) fn successor(&self, config: &RouteConfig) -> io::Result<Self> {
-        let empty = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
+    /// What becomes of a route when its table, or its pool, has changed.
+    pub(crate) fn successor(&self, config: &RouteConfig, pool: Arc<Pool>) -> Self {
         let (in_flight, tally) = (Arc::clone(&self.in_flight), Arc::clone(&self.tally));
-        let route = Self { in_flight, tally, ..empty };
-        let backends = route.backends_after(self)?;
-        let balancer = balancer(config, &backends);
-        *lock(&route.known_healthy) = *lock(&self.known_healthy);
-        route.group.store(Arc::new(Group { backends, balancer }));
-        Ok(route)
+        Self { in_flight, tally, ..Self::new(config.clone(), pool) }
     }
 
     /// Its table in the configuration.
@@ -128,28 +80,48 @@ impl Route {
         &self.tally
     }
 
+    /// Where its backends are.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// Its backends now, in the order of the configuration.
     #[must_use]
     pub fn backends(&self) -> Vec<Arc<Backend>> {
-        self.group.load().backends.clone()
+        self.pool.backends()
+    }
+
+    /// Whether probes and operators leave any backend.
+    #[must_use]
+    pub fn has_healthy(&self) -> bool {
+        self.pool.has_healthy()
+    }
+
+    /// An exchange on `backend` went well.
+    pub(crate) fn note_success(&self, backend: &Backend) {
+        self.pool.note_success(backend);
+    }
+
+    /// An exchange on `backend` failed, and `cause` says why.
+    pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
+        self.pool.note_failure(backend, cause);
+    }
+
+    /// Whether the backend with this id is there, and neither probes nor exchanges have taken it out.
+    pub(crate) fn can_use(&self, id: u64) -> bool {
+        self.pool.can_use(id)
+    }
+
+    /// Somebody has changed the health of a backend: see [`Pool::health_changed`].
+    pub(crate) fn health_changed(&self) -> bool {
+        self.pool.health_changed()
     }
 
     /// A route with backends on ports 0, 1, 2 …
     #[cfg(test)]
     pub(crate) fn for_tests(backends: u16, change: impl FnOnce(&mut RouteConfig)) -> Arc<Self> {
-        let line = Arc::new(Line::default());
-        use std::num::NonZeroUsize;
-        let backends: Vec<_> =
-            (0..backends).map(|port| Arc::new(Backend::in_line_for_tests(port, Arc::clone(&line)))).collect();
-        let entries = backends.iter().map(|backend| backend.config().clone()).collect();
-        let server = crate::config::ServerConfig::default();
-        let mut config = RouteConfig::new(crate::routing::Prefix::for_tests("/api"), entries, &server);
-        config.max_in_flight = NonZeroUsize::MAX;
-        change(&mut config);
-        Arc::new(Self::with_line(config, backends, line))
+        let pool = Pool::for_tests(backends, change);
+        Arc::new(Self::new(pool.config().clone(), pool))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

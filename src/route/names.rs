@@ -1,20 +1,20 @@
-//! From the entries of a route's configuration to its backends: addresses at once, names when they have been looked up.
+//! From the entries of a pool's configuration to its backends: addresses at once, names when they have been looked up.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Group, Route};
-use crate::balance::{Backend, balancer};
+use super::pool::{Group, Pool};
+use crate::balance::Backend;
 use crate::config::BackendConfig;
 use crate::logging::sparingly::log_sparingly;
 use crate::upstream::address::Upstream;
 use crate::upstream::names;
 
-impl Route {
+impl Pool {
     /// The entries that are names, whose addresses may change.
     pub(crate) fn names(&self) -> impl Iterator<Item = &BackendConfig> {
-        self.config.backends.iter().filter(|entry| names::is_name(&entry.addr))
+        self.config().backends.iter().filter(|entry| names::is_name(&entry.addr))
     }
 
     /// Takes in what looking up a name has found. An address that stays keeps its backend with its health and counts; a
@@ -27,16 +27,16 @@ impl Route {
     ) {
         let before = self.backends();
         let known: Vec<_> = before.iter().filter(|backend| backend.config() == entry).collect();
-        let (addr, route) = (&entry.addr, self.label());
+        let (addr, owner) = (&entry.addr, self.owner());
         let found = match found {
             Ok(found) => found,
             Err(error) => {
                 if !known.is_empty() {
-                    log::debug!("kept the addresses of backend={addr} route={route}: {error}");
+                    log::debug!("kept the addresses of backend={addr} {owner}: {error}");
                 } else if is_first {
-                    log::warn!("no address for backend={addr} route={route}: {error}");
+                    log::warn!("no address for backend={addr} {owner}: {error}");
                 } else {
-                    log::debug!("still no address for backend={addr} route={route}: {error}");
+                    log::debug!("still no address for backend={addr} {owner}: {error}");
                 }
                 return;
             }
@@ -50,7 +50,7 @@ impl Route {
                     Err(error) => {
                         log_sparingly!(
                             warn,
-                            "backends stay as they are route={route} backend={addr} reason={:?}",
+                            "backends stay as they are {owner} backend={addr} reason={:?}",
                             error.to_string()
                         );
                         return;
@@ -63,11 +63,11 @@ impl Route {
         }
         let what = if is_first { "addresses found" } else { "addresses changed" };
         let labels = of_entry.iter().map(|backend| backend.label()).collect::<Vec<_>>().join(",");
-        log::info!("{what} route={route} backends={labels}");
+        log::info!("{what} {owner} backends={labels}");
         let mut after = Vec::new();
         let mut others = before.iter().filter(|backend| backend.config() != entry).peekable();
         // Both are in the order of the file.
-        for each in &self.config.backends {
+        for each in &self.config().backends {
             if each == entry {
                 after.append(&mut of_entry);
             }
@@ -75,15 +75,14 @@ impl Route {
                 after.push(Arc::clone(backend));
             }
         }
-        let balancer = balancer(&self.config, &after);
-        self.group.store(Arc::new(Group { backends: after, balancer }));
+        self.group.store(Arc::new(Group::new(self.config(), after)));
         self.health_changed();
     }
 
     /// The backends whose addresses are in the file. What else is in the file is checked.
     pub(super) fn known_backends(&self) -> io::Result<Vec<Arc<Backend>>> {
         let mut backends = Vec::new();
-        for entry in &self.config.backends {
+        for entry in &self.config().backends {
             for resolved in self.known_addresses(entry)? {
                 backends.push(self.new_backend(entry, resolved)?);
             }
@@ -95,18 +94,18 @@ impl Route {
     fn known_addresses(&self, entry: &BackendConfig) -> io::Result<Vec<Option<SocketAddr>>> {
         if names::is_name(&entry.addr) {
             // What is wrong with it whatever its address: no CA certificates, for one.
-            Upstream::new(&entry.addr, None, &self.config)?;
+            Upstream::new(&entry.addr, None, self.config())?;
             return Ok(Vec::new());
         }
         names::addresses(&entry.addr, &|_: &str, _: u16| Err(io::ErrorKind::NotFound.into()))
     }
 
-    /// The backends of a route that comes after `before`: those of it that are still in the file, and what is new there.
+    /// The backends of a pool that comes after `before`: those of it that are still in the file, and what is new there.
     pub(super) fn backends_after(&self, before: &Self) -> io::Result<Vec<Arc<Backend>>> {
         let known = before.backends();
-        let connects_alike = self.config.connects_like(&before.config);
+        let connects_alike = self.config().connects_like(before.config());
         let mut backends = Vec::new();
-        for entry in &self.config.backends {
+        for entry in &self.config().backends {
             let mut of_entry = known.iter().filter(|backend| backend.config().addr == entry.addr).peekable();
             if of_entry.peek().is_none() {
                 for resolved in self.known_addresses(entry)? {
@@ -117,7 +116,7 @@ impl Route {
                 let upstream = if connects_alike {
                     None
                 } else {
-                    Some(Upstream::new(&entry.addr, backend.resolved(), &self.config)?)
+                    Some(Upstream::new(&entry.addr, backend.resolved(), self.config())?)
                 };
                 backends.push(Arc::new(backend.successor(entry.clone(), upstream)));
             }
@@ -126,7 +125,7 @@ impl Route {
     }
 
     fn new_backend(&self, entry: &BackendConfig, resolved: Option<SocketAddr>) -> io::Result<Arc<Backend>> {
-        let upstream = Upstream::new(&entry.addr, resolved, &self.config)?;
+        let upstream = Upstream::new(&entry.addr, resolved, self.config())?;
         Ok(Arc::new(Backend::new(entry.clone(), resolved, upstream, Arc::clone(&self.line))))
     }
 }
@@ -136,11 +135,12 @@ mod tests {
     use super::*;
     use crate::balance::PickRequest;
     use crate::error::Cause;
+    use crate::route::Route;
     use crate::upstream::names::Lookup;
 
-    fn look_up(route: &Route, lookup: Lookup<'_>) {
-        for entry in route.names() {
-            route.take_in_addresses(entry, names::addresses(&entry.addr, lookup), true);
+    fn look_up(pool: &Pool, lookup: Lookup<'_>) {
+        for entry in pool.names() {
+            pool.take_in_addresses(entry, names::addresses(&entry.addr, lookup), true);
         }
     }
 
@@ -155,14 +155,14 @@ mod tests {
         };
         let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();
         assert_eq!(route.find_backend(&PickRequest::ANYONE, &[], None).err(), Some(Cause::NameNotResolved));
-        look_up(&route, &addresses(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"]));
+        look_up(route.pool(), &addresses(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.1:80", "app.test:80/10.0.0.2:80"]);
         let kept = Arc::clone(&route.backends()[1]);
         kept.set_healthy(false);
-        look_up(&route, &addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
+        look_up(route.pool(), &addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.2:80", "app.test:80/10.0.0.3:80"]);
         assert!(Arc::ptr_eq(&kept, &route.backends()[0]), "its health and counts go with it");
-        look_up(&route, &|_, _| Err(io::ErrorKind::TimedOut.into()));
+        look_up(route.pool(), &|_, _| Err(io::ErrorKind::TimedOut.into()));
         assert_eq!(labels().len(), 2, "a resolver that fails changes nothing");
     }
 
@@ -174,11 +174,11 @@ mod tests {
             .into();
         let route = Route::build(&config).unwrap();
         let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();
-        let name = |number: usize| route.names().nth(number).unwrap();
+        let name = |number: usize| route.pool().names().nth(number).unwrap();
         assert_eq!(labels(), ["10.0.0.9:80"]);
-        route.take_in_addresses(name(1), Ok(vec![Some("10.0.0.2:80".parse().unwrap())]), true);
+        route.pool().take_in_addresses(name(1), Ok(vec![Some("10.0.0.2:80".parse().unwrap())]), true);
         assert_eq!(labels(), ["10.0.0.9:80", "a.test:80/10.0.0.2:80"]);
-        route.take_in_addresses(name(0), Ok(vec![Some("10.0.0.1:80".parse().unwrap())]), true);
+        route.pool().take_in_addresses(name(0), Ok(vec![Some("10.0.0.1:80".parse().unwrap())]), true);
         assert_eq!(labels(), ["b.test:80/10.0.0.1:80", "10.0.0.9:80", "a.test:80/10.0.0.2:80"]);
     }
 }

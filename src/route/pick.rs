@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::{Group, Route};
+use super::Route;
 use crate::balance::backend::now_millis;
 use crate::balance::line::{Turn, Wake};
-use crate::balance::{Backend, BackendGuard, PickRequest};
+use crate::balance::{Backend, BackendGuard, LoadBalancer, PickRequest, StickyCookie};
 use crate::error::Cause;
 
 /// A balancer that was overtaken asks again so many times before the backends count as busy.
@@ -80,23 +80,27 @@ impl Route {
 
     /// A place in the line, for who has found no backend and waits for one.
     pub(crate) fn join_line(&self, wake: Box<dyn Wake>) -> Turn {
-        self.line.join(wake)
+        self.pool.line.join(wake)
     }
 
     /// Exchanges that wait for a backend.
     pub(crate) fn waiting(&self) -> usize {
-        self.line.waiting()
+        self.pool.line.waiting()
     }
 
     /// Why there is no backend at all.
     pub(crate) fn nobody(&self) -> Cause {
-        if self.group.load().backends.is_empty() { Cause::NameNotResolved } else { Cause::NoHealthyBackend }
+        if self.pool.group.load().backends.is_empty() {
+            Cause::NameNotResolved
+        } else {
+            Cause::NoHealthyBackend
+        }
     }
 
     /// In how long a backend that failures have taken out may be asked again, the soonest of them. Nobody is called then.
     pub(crate) fn next_trial(&self) -> Option<Duration> {
         let now = now_millis();
-        let group = self.group.load();
+        let group = self.pool.group.load();
         let next = group.backends.iter().filter_map(|backend| backend.passive().returns_in(now)).min()?;
         Some(Duration::from_millis(next.max(1)))
     }
@@ -114,7 +118,10 @@ impl Route {
     /// Picks a backend that is not among `tried`, and counts the exchange on it.
     #[must_use]
     pub fn pick(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
-        let group = self.group.load();
+        let group = self.pool.group.load();
+        let sticky = self.config.sticky_cookie.as_ref();
+        let sticky = sticky.map(|cookie| StickyCookie::new(cookie, &group.by_id, &*group.balancer));
+        let balancer = sticky.as_ref().map_or(&*group.balancer, |sticky| sticky as &dyn LoadBalancer);
         let limit = self.config.max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
         let untried =
             |backend: &Backend| !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend));
@@ -127,36 +134,34 @@ impl Route {
 
         // One request at a time asks a backend that is out whether it is back.
         let room = |backend: &Backend| if backend.passive().is_out() { limit.min(1) } else { limit };
-        if let Some(guard) = group.pick(request, &|backend| in_order(backend) || on_trial(backend), &room) {
+        if let Some(guard) = pick(balancer, request, &|backend| in_order(backend) || on_trial(backend), &room)
+        {
             return Pick::Backend(guard);
         }
         if group.backends.iter().any(|backend| in_order(backend)) {
             return Pick::Busy;
         }
         // Better to ask one that has failed lately than to ask nobody.
-        if let Some(guard) = group.pick(request, &healthy, &|_| limit) {
+        if let Some(guard) = pick(balancer, request, &healthy, &|_| limit) {
             return Pick::Backend(guard);
         }
         if group.backends.iter().any(|backend| healthy(backend)) { Pick::Busy } else { Pick::None }
     }
 }
 
-impl Group {
-    /// Picks one of those that `may_use` allows and that carry fewer exchanges than their `room`.
-    fn pick(
-        &self,
-        request: &PickRequest<'_>,
-        may_use: &dyn Fn(&Backend) -> bool,
-        room: &dyn Fn(&Backend) -> usize,
-    ) -> Option<BackendGuard> {
-        // Between the look and the count others may have taken the last place.
-        (0..PICK_TRIES)
-            .map_while(|_| {
-                self.balancer
-                    .pick(request, &|backend| may_use(backend) && backend.in_flight() < room(backend))
-            })
-            .find(|guard| guard.in_flight() <= room(guard))
-    }
+/// Picks one of those that `may_use` allows and that carry fewer exchanges than their `room`.
+fn pick(
+    balancer: &dyn LoadBalancer,
+    request: &PickRequest<'_>,
+    may_use: &dyn Fn(&Backend) -> bool,
+    room: &dyn Fn(&Backend) -> usize,
+) -> Option<BackendGuard> {
+    // Between the look and the count others may have taken the last place.
+    (0..PICK_TRIES)
+        .map_while(|_| {
+            balancer.pick(request, &|backend| may_use(backend) && backend.in_flight() < room(backend))
+        })
+        .find(|guard| guard.in_flight() <= room(guard))
 }
 
 #[cfg(test)]
@@ -261,12 +266,12 @@ mod tests {
                     !Arc::ptr_eq(guard.backend(), &tried[0])
                 });
                 // First in line.
-                while route.line.waiting() < 1 {
+                while route.waiting() < 1 {
                     thread::yield_now();
                 }
                 let any =
                     scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], Some(deadline)).map(drop));
-                while route.line.waiting() < 2 {
+                while route.waiting() < 2 {
                     thread::yield_now();
                 }
                 let started = Instant::now();
@@ -295,7 +300,7 @@ mod tests {
             let started = Instant::now();
             thread::scope(|scope| {
                 let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap());
-                while route.line.waiting() == 0 {
+                while route.waiting() == 0 {
                     thread::yield_now();
                 }
                 back();
@@ -343,7 +348,7 @@ mod tests {
         backend.set_healthy(false);
         thread::scope(|scope| {
             let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).is_ok());
-            while route.line.waiting() == 0 {
+            while route.waiting() == 0 {
                 thread::yield_now();
             }
             backend.set_healthy(true);

@@ -30,6 +30,8 @@ pub struct Upstream {
     host: HeaderValue,
     /// Tells the idle connections of one backend from those of others.
     id: usize,
+    /// Connections to it begin with a PROXY header.
+    send_proxy: bool,
     max_idle: usize,
     max_idle_age: Duration,
     /// Idle connections that all workers keep together. A bound and nothing else: `Relaxed`.
@@ -89,7 +91,8 @@ impl Upstream {
             tls,
             host: host_of(addr)?,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            max_idle: route.keepalive_connections,
+            send_proxy: route.send_proxy,
+            max_idle: route.kept_connections(),
             max_idle_age: route.keepalive_idle,
             idle: Arc::default(),
         })
@@ -103,6 +106,11 @@ impl Upstream {
 
     pub(crate) fn id(&self) -> usize {
         self.id
+    }
+
+    /// Whether connections to it begin with a PROXY header.
+    pub(crate) fn sends_proxy(&self) -> bool {
+        self.send_proxy
     }
 
     /// How long an idle connection is kept.
@@ -165,6 +173,7 @@ impl Upstream {
             tls: None,
             host: HeaderValue::from_static("127.0.0.1:1"),
             id: 0,
+            send_proxy: false,
             max_idle: 0,
             max_idle_age: Duration::ZERO,
             idle: Arc::default(),

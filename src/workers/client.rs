@@ -130,10 +130,10 @@ impl Client {
             if cx.now < due {
                 return Some(Outcome::Wait(due));
             }
-            if self.connection.is_in_handshake() {
+            step = self.connection.expire();
+            if self.connection.is_in_handshake() && matches!(step, Step::Close) {
                 cx.gateway.counters.handshakes_failed.fetch_add(1, Ordering::Relaxed);
             }
-            step = self.connection.expire();
         }
         match step {
             Step::Wait | Step::Again => return Some(Outcome::Again),
@@ -145,6 +145,11 @@ impl Client {
             Step::Refuse(cause) => {
                 self.handshake = None;
                 self.refuse(cause, cx);
+            }
+            Step::NoProxyHeader(fault) => {
+                cx.gateway.counters.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
+                log::debug!("closed client={} reason=\"{fault}\"", self.connection.who());
+                return Some(Outcome::Close);
             }
             Step::HandshakeFailed => {
                 self.handshake = None;

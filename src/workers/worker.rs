@@ -17,6 +17,7 @@ use super::turns;
 use crate::access_log::Lines;
 use crate::downstream::connection::Connection;
 use crate::exchange::context::{Buffers, Context, TURN};
+use crate::exchange::decision::is_trusted;
 use crate::exchange::gateway::{Gateway, Place, Places};
 use crate::logging::sparingly::log_sparingly;
 use crate::net::deadlines::Deadlines;
@@ -249,6 +250,17 @@ impl Worker {
 
     fn admit(&mut self, accepted: Accepted, now: Instant) {
         let Accepted { socket, peer, entrance, place, load } = accepted;
+        if entrance.proxy_protocol && !is_trusted(peer.ip().to_canonical(), &self.snapshot.trusted) {
+            // Whoever may say whose connection it is may say that it is anybody's.
+            self.gateway.counters.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
+            log_sparingly!(
+                warn,
+                "a connection was closed: it came in where the PROXY protocol is spoken, from none of trusted_proxies \
+                 client={}",
+                peer.ip().to_canonical()
+            );
+            return;
+        }
         let (session, handshake) = if entrance.tls {
             let Some((session, handshake)) = self.begin_handshake() else { return };
             (Some(session), Some(handshake))

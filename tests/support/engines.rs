@@ -155,6 +155,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ("loops", "requests of tiny_http are carried by the same code, and loops need ports of their own"),
     ("passed_on", "tiny_http keeps the sockets to itself, so every byte goes through a buffer"),
     ("pool", "tiny_http has a thread for each connection before the pool, and cannot close one"),
+    ("proxy_protocol", "tiny_http reads from its sockets itself, and from the first byte on"),
     ("slow_clients", "tiny_http has no deadline of any kind"),
     (
         "strict",

@@ -46,8 +46,7 @@ impl Builder {
         self
     }
 
-    /// Tables between those of the top level and `[server]`: `[[certificates]]`, `[tls]`.
-    #[cfg(feature = "tls")]
+    /// Tables between those of the top level and `[server]`: `[[certificates]]`, `[tls]`, `[[backends]]`.
     pub fn front(mut self, tables: &str) -> Self {
         self.front.push_str(tables);
         self.front.push('\n');
@@ -85,13 +84,18 @@ impl Builder {
         self.route_to(prefix, &format!("[{}]", entries.join(", ")), keys)
     }
 
-    fn route_to(mut self, prefix: &str, backends: &str, keys: &str) -> Self {
-        write!(
-            self.routes,
-            "\n[[routes]]\nprefix = {prefix:?}\nbackend_addrs = {backends}\n{}\n",
-            keys.trim()
-        )
-        .expect("write to a string");
+    /// A route to the backends of a pool, which is one of the tables of [`front`](Self::front).
+    pub fn route_to_pool(self, prefix: &str, pool: &str, keys: &str) -> Self {
+        self.route_with(prefix, &format!("backends = {pool:?}"), keys)
+    }
+
+    fn route_to(self, prefix: &str, backends: &str, keys: &str) -> Self {
+        self.route_with(prefix, &format!("backend_addrs = {backends}"), keys)
+    }
+
+    fn route_with(mut self, prefix: &str, backends: &str, keys: &str) -> Self {
+        write!(self.routes, "\n[[routes]]\nprefix = {prefix:?}\n{backends}\n{}\n", keys.trim())
+            .expect("write to a string");
         for (key, value) in ROUTE_DEFAULTS {
             if !keys.contains(key) {
                 writeln!(self.routes, "{key} = {value}").expect("write to a string");

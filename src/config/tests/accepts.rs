@@ -39,6 +39,7 @@ balancing_algorithm = "least_connections"
     assert_eq!(
         config,
         Config {
+            pools: Vec::new(),
             listen_addrs: vec![listen("127.0.0.1:3000")],
             listen_mode: None,
             access_log: None,
@@ -103,6 +104,7 @@ keepalive_idle_secs = 12
 resolve_secs = 13
 preserve_host = true
 hsts_secs = 300
+send_proxy = true
 [routes.health_check]
 path = "/p?q=1"
 interval_secs = 0.5
@@ -148,6 +150,7 @@ health_check = { path = "/", interval_secs = 0.5 }
             prefix: Prefix::parse("/a").unwrap(),
         },
         name: Some("shop".to_owned()),
+        pool: None,
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
@@ -180,6 +183,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         resolve_interval: secs(13),
         preserve_host: true,
         hsts: Some(300),
+        send_proxy: true,
         tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::super::*;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", target_os = "linux"))]
 use super::accepted;
 use super::refused;
 
@@ -197,4 +197,35 @@ fn tls_is_for_the_native_engine() {
     let errors = refused(&text);
     assert_eq!(errors.len(), 3, "{errors:?}");
     assert!(errors.iter().all(|error| error.contains("takes engine = \"native\"")), "{errors:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn proxy_headers_are_taken_from_somebody() {
+    let listen = "listen_addr = { addr = \"127.0.0.1:0\", proxy_protocol = true }";
+    let trusting = format!("{listen}\n[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{ROUTE}");
+    assert!(accepted(&trusting).listen_addrs[0].proxy_protocol);
+    let errors = refused(&format!("{listen}\n{ROUTE}"));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with(":1: listen_addr: \"127.0.0.1:0\" takes the PROXY protocol, which"),
+        "{errors:?}"
+    );
+    assert!(errors[0].contains("trusted_proxies"), "{errors:?}");
+}
+
+#[test]
+#[cfg(feature = "classic")]
+fn the_proxy_protocol_takes_the_native_engine() {
+    let listen = "listen_addr = { addr = \"127.0.0.1:0\", proxy_protocol = true }";
+    let server = "[server]\nengine = \"tiny_http\"\ntrusted_proxies = [\"10.0.0.0/8\"]";
+    let errors = refused(&format!("{listen}\n{server}\n{ROUTE}send_proxy = true\n"));
+    assert_eq!(
+        errors,
+        [
+            ":1: listen_addr: \"127.0.0.1:0\" takes the PROXY protocol, which takes engine = \"native\"; leave that out, or \
+             change the engine",
+            ":8: routes[0].send_proxy: takes engine = \"native\"; leave it out, or change the engine"
+        ]
+    );
 }

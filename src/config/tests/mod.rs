@@ -5,6 +5,7 @@ mod balancing;
 mod front;
 #[path = "../../../tests/support/golden.rs"]
 mod golden;
+mod pools;
 mod readme;
 mod refuses;
 mod schema;

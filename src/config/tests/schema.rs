@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::super::STATUSES;
-use super::super::raw::{EXPECT, Nested, ROUTE, TABLES, TOP, TableKeys};
+use super::super::raw::{EXPECT, Nested, POOL, ROUTE, TABLES, TOP, TableKeys};
 use super::Config;
 use super::readme::{Row, heading, rows};
 use super::{accepted, golden, readme, shipped};
@@ -228,6 +228,12 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
             return format!(
                 "listen_addr = \"127.0.0.1:0\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n{name}\n\
                  request = \"GET http://h/\"\n{line}\n"
+            );
+        }
+        name if name == POOL.name => {
+            return format!(
+                "listen_addr = \"127.0.0.1:0\"\n{name}\nname = \"app\"\naddrs = [\"a:1\"]\n{line}\n\
+                 [[routes]]\nprefix = \"/\"\nbackends = \"app\"\n"
             );
         }
         name if name.starts_with('[') && name != ROUTE.name => {

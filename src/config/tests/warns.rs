@@ -139,6 +139,11 @@ fn keys_without_use_beside_others() {
             "with keepalive_connections = 0",
         ),
         ("resolve_secs = 1", "resolve_secs", "without a host name in backend_addrs"),
+        (
+            "keepalive_connections = 9\nsend_proxy = true",
+            "keepalive_connections",
+            "with send_proxy = true, where no connection is for two clients",
+        ),
     ] {
         expect(&with_route(keys), &[&format!(":5: routes[0].{key}: has no use {reason}; leave it out")]);
     }

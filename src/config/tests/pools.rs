@@ -1,0 +1,152 @@
+//! `[[backends]]`, and routes that refer to them.
+
+use super::{accepted, refused};
+
+/// Line 1 listens, line 2 begins a pool, which `more` ends on line 5, line 6 begins a route.
+fn with_pool(more: &str, route: &str) -> String {
+    format!(
+        "listen_addr = \"127.0.0.1:80\"\n[[backends]]\nname = \"app\"\naddrs = [\"a:1\", \"127.0.0.1:2\"]\n{more}\n\
+         [[routes]]\nprefix = \"/a\"\nbackends = \"app\"\n{route}\n\
+         [[routes]]\nprefix = \"/b\"\nbackends = \"app\"\n"
+    )
+}
+
+#[test]
+fn routes_take_all_that_is_the_pools() {
+    let config = accepted(&with_pool("max_fails = 7", "retries = 3\nname = \"shop\""));
+    assert_eq!(config.pools, ["app"]);
+    let [a, b] = &config.routes[..] else { panic!("two routes") };
+    for route in [a, b] {
+        assert_eq!(route.pool.as_deref(), Some("app"));
+        assert_eq!((route.backends.len(), route.max_fails), (2, 7));
+    }
+    assert_eq!((a.retries, b.retries), (3, 1), "what is the route's stays so");
+    assert_eq!((a.label(), b.label()), ("shop".to_owned(), "/b".to_owned()));
+    assert!(a.has_pool_of(b));
+    let alone =
+        accepted("listen_addr = \"127.0.0.1:80\"\n[[routes]]\nprefix = \"/a\"\nbackend_addrs = [\"a:1\"]\n");
+    assert!(!a.has_pool_of(&alone.routes[0]));
+    assert_eq!(config.of_each_pool().map(|(n, _)| n).collect::<Vec<_>>(), [0]);
+    assert_eq!(config.route_key(1, b, "max_fails"), "backends[0].max_fails");
+    assert_eq!(config.route_key(1, b, "retries"), "routes[1].retries");
+    assert_eq!(alone.route_key(0, &alone.routes[0], "max_fails"), "routes[0].max_fails");
+}
+
+#[test]
+fn what_does_not_fit() {
+    for (more, route, error) in [
+        (
+            "",
+            "backend_addrs = [\"b:1\"]",
+            ":9: routes[0].backend_addrs: stands beside backends; expected one of them",
+        ),
+        (
+            "",
+            "max_fails = 1",
+            ":9: routes[0].max_fails: is a matter of the pool; expected it below [[backends]], beside name = \"app\"",
+        ),
+        (
+            "",
+            "tls = {}",
+            ":9: routes[0].tls: is a matter of the pool; expected it below [[backends]], beside name = \"app\"",
+        ),
+        ("max_fails = -1", "", ":5: backends[0].max_fails: found -1; expected a whole number from 0 to 1000"),
+        (
+            "hash_on = \"client_address\"",
+            "",
+            ":5: backends[0].hash_on: has a meaning only with balancing_algorithm = \"consistent_hash\"; this route has \
+             \"round_robin\"",
+        ),
+    ] {
+        assert_eq!(refused(&with_pool(more, route)), [error], "{more} {route}");
+    }
+}
+
+#[test]
+fn names_lead_somewhere() {
+    let text = with_pool("", "");
+    let slip = text.replacen("backends = \"app\"", "backends = \"ap\"", 1);
+    assert_eq!(
+        refused(&slip),
+        [":8: routes[0].backends: \"ap\" is not a pool; expected \"app\"; did you mean \"app\"?"]
+    );
+    let without = "listen_addr = \"127.0.0.1:80\"\n[[routes]]\nprefix = \"/\"\nbackends = \"app\"\n";
+    assert_eq!(
+        refused(without),
+        [
+            ":4: routes[0].backends: \"app\" is the name of no pool, and there are none; expected a table [[backends]] with \
+             this name, or backend_addrs here"
+        ]
+    );
+    let addresses = without.replace("\"app\"", "[\"127.0.0.1:1\"]");
+    assert_eq!(
+        refused(&addresses),
+        [
+            ":4: routes[0].backends: found [\"127.0.0.1:1\"]; expected the name of a [[backends]] table; addresses are named \
+             by backend_addrs"
+        ]
+    );
+    let twice = text.replacen("[[routes]]", "[[backends]]\nname = \"app\"\naddrs = [\"b:1\"]\n[[routes]]", 1);
+    assert_eq!(
+        refused(&twice),
+        [
+            ":7: backends[1].name: \"app\" is the name of another already, on line 3; expected a different one for each"
+        ]
+    );
+    let nameless = text.replacen("name = \"app\"\n", "", 1);
+    let errors = refused(&nameless);
+    assert!(
+        errors[0].starts_with(":2: backends[0].name: missing; expected what routes refer to it by"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn the_proxy_itself_is_in_no_pool() {
+    let errors = refused(&with_pool("", "").replace("127.0.0.1:2", "127.0.0.1:80"));
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert!(error.starts_with(":4: backends[0].addrs: ") && error.contains("in circles"), "{error}");
+}
+
+#[test]
+fn what_is_of_no_use_is_warned_about() {
+    let warned = |text: &str| -> Vec<String> {
+        accepted(text).warnings.iter().map(|warning| warning.to_string().replace("test.toml", "")).collect()
+    };
+    assert_eq!(warned(&with_pool("", "")), Vec::<String>::new());
+    let weights = with_pool("max_fails = 0\nfail_timeout_secs = 1", "")
+        .replace("\"a:1\"", "{ addr = \"127.0.0.1:1\", weight = 2 }")
+        .replace("max_fails", "resolve_secs = 1\nmax_fails");
+    let warnings = warned(&weights);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[0].contains("backends[0].addrs[0].weight: has no use with"), "{warnings:?}");
+    assert!(
+        warnings[1].contains("backends[0].resolve_secs: has no use without a host name in addrs"),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[2].contains("backends[0].fail_timeout_secs: has no use with max_fails = 0"),
+        "{warnings:?}"
+    );
+    let unused = "[[backends]]\nname = \"old\"\naddrs = [\"b:1\"]\n[[routes]]";
+    let warnings = warned(&with_pool("", "").replacen("[[routes]]", unused, 1));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("backends[1].name: \"old\" is a pool that no route refers to"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn an_explanation_names_the_pool_and_its_lines() {
+    let config = accepted(&with_pool("max_fails = 7", "retries = 3"));
+    let question = crate::explain::Question::new("GET http://shop.example/b", None).unwrap();
+    let text = crate::explain::explain(&config, &question).text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    for part in
+        ["backends of the pool app, chosen by round_robin:", "max_fails 7 backends[0].max_fails, line 5"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
