@@ -42,6 +42,8 @@ pub enum Cause {
     WriteTimeout,
     /// No route's prefix matches.
     NoRoute,
+    /// The route's `allow` and `deny` do not let the client in.
+    ClientDenied,
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -87,7 +89,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 25;
+    pub(crate) const COUNT: usize = 26;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -116,6 +118,7 @@ impl Cause {
         "internal_error",
         "tls_failed",
         "shutdown",
+        "client_denied",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -146,6 +149,7 @@ impl Cause {
             Self::Internal => 22,
             Self::TlsFailed(_) => 23,
             Self::Shutdown => 24,
+            Self::ClientDenied => 25,
         }
     }
 
@@ -160,6 +164,7 @@ impl Cause {
             Self::ClientLeft => "client_left",
             Self::WriteTimeout => "write_timeout",
             Self::NoRoute => "no_route",
+            Self::ClientDenied => "client_denied",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -192,6 +197,7 @@ impl Cause {
             Self::ClientLeft => "the request ended before it was complete",
             Self::WriteTimeout => "the answer was not read in time",
             Self::NoRoute => "nothing is served under this path",
+            Self::ClientDenied => "this path is not for clients of your network",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
             Self::RouteFull => "too many requests for this path are in progress at the moment",
@@ -223,6 +229,7 @@ impl Cause {
             Self::BadBody | Self::ClientLeft => 400,
             Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::NoRoute => 404,
+            Self::ClientDenied => 403,
             Self::NoHealthyBackend
             | Self::Overloaded
             | Self::RouteFull
@@ -249,7 +256,7 @@ impl Cause {
             Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
                 "http_request_error"
             }
-            Self::BodyTooLarge => "http_request_denied",
+            Self::BodyTooLarge | Self::ClientDenied => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
             Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
@@ -282,6 +289,7 @@ impl Cause {
             | Self::ClientLeft
             | Self::WriteTimeout => Blame::Downstream,
             Self::NoRoute
+            | Self::ClientDenied
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -346,6 +354,7 @@ mod tests {
         Cause::Internal,
         Cause::TlsFailed(TlsFault::Certificate),
         Cause::Shutdown,
+        Cause::ClientDenied,
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

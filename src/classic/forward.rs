@@ -1,6 +1,7 @@
 //! One request on its way: a route, a backend, a try with ureq and perhaps another, and the answer.
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -20,7 +21,7 @@ use crate::config::Engine;
 use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::client_address::client_address;
-use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
+use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
 use crate::exchange::refusal::OwnAnswer;
@@ -139,12 +140,14 @@ impl<'a> Forward<'a> {
     /// Forwards the request and its answer. The status of that.
     pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
         let routes = &self.snapshot.routes;
-        let route = Arc::clone(route_of(self.head, &self.gateway.via, routes, |route| route.config())?);
+        let route = Arc::clone(route_of(self.head, &self.gateway.via, routes)?);
         self.route = Some(Arc::clone(&route));
+        let address = client_address(client.address(), &self.head.fields, &self.snapshot.trusted);
+        admit(self.head, address, route.config())?;
         client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
-        let response = self.try_backends(&route, client)?;
+        let response = self.try_backends(&route, address, client)?;
         let status = self.answer(response, &route, client)?;
         if let Some(guard) = &self.guard {
             route.note_success(guard);
@@ -153,9 +156,13 @@ impl<'a> Forward<'a> {
     }
 
     /// Tries backends as long as another try is safe, allowed and in time.
-    fn try_backends(&mut self, route: &Route, client: &mut Client) -> Result<Response<Body>, Cause> {
+    fn try_backends(
+        &mut self,
+        route: &Route,
+        address: IpAddr,
+        client: &mut Client,
+    ) -> Result<Response<Body>, Cause> {
         let config = route.config();
-        let address = client_address(client.address(), &self.head.fields, &self.snapshot.trusted);
         let request = PickRequest { client: address, fields: &self.head.fields };
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut suspects: Vec<Arc<Backend>> = Vec::new();

@@ -13,7 +13,7 @@ use super::values::Resolver;
 
 /// The statuses an expectation can name: those that the head of a request alone decides. Whatever depends on a backend, on
 /// a body or on time is not among them.
-pub const STATUSES: [u16; 13] = [200, 308, 400, 404, 405, 413, 414, 417, 421, 431, 501, 505, 508];
+pub const STATUSES: [u16; 14] = [200, 308, 400, 403, 404, 405, 413, 414, 417, 421, 431, 501, 505, 508];
 
 /// One `[[expect]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]

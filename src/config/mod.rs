@@ -18,6 +18,7 @@ mod listen;
 mod network;
 mod raw;
 mod resolve;
+mod rules;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::routing::{Prefix, RouteKey};
+use crate::rules::Rules;
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
@@ -289,6 +291,8 @@ pub struct RouteConfig {
     pub resolve_interval: Duration,
     /// Send the client's `Host` instead of the backend's address.
     pub preserve_host: bool,
+    /// What it does beside passing requests on.
+    pub rules: Rules,
     /// How backends at `https://` are verified.
     pub tls: TlsConfig,
     /// For how long a browser asks at `https://` alone, once it has come in that way; absent = it is not told to.
@@ -329,6 +333,7 @@ impl RouteConfig {
             keepalive_idle: Duration::from_secs(4),
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
+            rules: Rules::default(),
             tls: TlsConfig::default(),
             hsts: None,
         }

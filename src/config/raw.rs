@@ -473,6 +473,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "keepalive_idle_secs",
         "resolve_secs",
         "preserve_host",
+        "allow",
+        "deny",
         "tls",
         "hsts_secs",
     ],
@@ -521,6 +523,11 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("max_conns", "max_in_flight_per_backend"),
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
+        ("whitelist", "allow"),
+        ("allow_from", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
     ],
     absent: &[("rewrite", NO_REWRITING), ("strip_prefix", NO_REWRITING), ("headers", NO_REWRITING)],
 };
@@ -578,6 +585,11 @@ pub(super) struct RawRoute {
     pub(super) resolve_secs: Option<Spanned<Seconds>>,
     /// Send the client's `Host` instead of the backend's address.
     pub(super) preserve_host: Option<bool>,
+    /// Networks of clients that are let in, `unix:` for those of Unix-domain sockets; everybody else is answered 403. Absent:
+    /// everybody.
+    pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Networks of clients that are answered 403, even if they are in `allow`. Absent: none.
+    pub(super) deny: Option<Spanned<Vec<Spanned<String>>>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.

@@ -10,8 +10,8 @@ use super::document::Document;
 use super::raw::{RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
-    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
-    ListenConfig, RouteConfig, ServerConfig, Written, warnings,
+    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, ListenConfig,
+    RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
 
@@ -106,16 +106,7 @@ impl Resolver<'_> {
             &mut server.min_answer_rate,
         );
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
-        for text in raw.trusted_proxies {
-            if text.get_ref() == "unix:" {
-                server.trusted_proxies.push(IpNetwork::UNIX_CLIENTS);
-                continue;
-            }
-            match text.get_ref().parse::<IpNetwork>() {
-                Ok(network) => server.trusted_proxies.push(network),
-                Err(error) => self.refuse_text(&text, "server.trusted_proxies", error),
-            }
-        }
+        server.trusted_proxies = self.networks("server.trusted_proxies", raw.trusted_proxies);
         server
     }
 
@@ -171,6 +162,7 @@ impl Resolver<'_> {
             if let Some(raw) = raw.health_check {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
             }
+            route.rules.access = self.access(&key, raw.allow, raw.deny);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
             self.timeout(

@@ -12,20 +12,26 @@ use crate::http::head::RequestHead;
 use crate::http::headers::{Rewrite, has_passed};
 use crate::routing::RouteTable;
 
-/// The route of a request, unless it has passed the proxy called `via` before, or its body is longer than the route takes.
+/// The route of a request, unless it has passed the proxy called `via` before.
 pub(crate) fn route_of<'a, T>(
     head: &RequestHead,
     via: &str,
     routes: &'a RouteTable<T>,
-    config_of: impl Fn(&T) -> &RouteConfig,
 ) -> Result<&'a T, Cause> {
     if has_passed(&head.fields, via) {
         return Err(Cause::LoopDetected);
     }
-    let route = routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)?;
-    match (head.framing, config_of(route).max_body_bytes) {
+    routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)
+}
+
+/// Whether its route takes a request of this client. Who may not come is told nothing else.
+pub(crate) fn admit(head: &RequestHead, client: IpAddr, route: &RouteConfig) -> Result<(), Cause> {
+    if route.rules.access.as_ref().is_some_and(|access| !access.lets_in(client)) {
+        return Err(Cause::ClientDenied);
+    }
+    match (head.framing, route.max_body_bytes) {
         (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
-        _ => Ok(route),
+        _ => Ok(()),
     }
 }
 

@@ -326,14 +326,18 @@ impl Exchange {
             return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
         let routes = &self.snapshot.routes;
-        let route = match decision::route_of(&self.head, &cx.gateway.via, routes, |route| route.config()) {
+        let route = match decision::route_of(&self.head, &cx.gateway.via, routes) {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };
+        let admitted = decision::admit(&self.head, self.client, route.config());
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = route.has_healthy();
         self.route = Some((route, None));
+        if let Err(cause) = admitted {
+            return Next::Failed(cause);
+        }
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
             if client.unsent.send(&mut client.stream, CONTINUE).is_err() {

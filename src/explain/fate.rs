@@ -5,7 +5,8 @@ use http::HeaderValue;
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
 use crate::error::Cause;
 use crate::exchange::at_the_door::is_challenge;
-use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
+use crate::exchange::client_address::client_address;
+use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of};
 use crate::exchange::gateway::Places;
 use crate::exchange::last_hop;
 use crate::http::fields::trim_ows;
@@ -71,15 +72,25 @@ pub(super) enum Decided<'c> {
     /// The proxy itself answers what was asked.
     Answered(OwnAnswer),
     Refused(Cause),
+    /// The route that it found does not take it.
+    RefusedBy(usize, &'c RouteConfig, Cause),
 }
 
-impl Decided<'_> {
+impl<'c> Decided<'c> {
+    /// The route that was found, whatever it made of the request.
+    pub(super) fn route(&self) -> Option<(usize, &'c RouteConfig)> {
+        match self {
+            Self::Route(n, route) | Self::RefusedBy(n, route, _) => Some((*n, route)),
+            Self::Answered(_) | Self::Refused(_) => None,
+        }
+    }
+
     /// Whether it came so far that routes were looked at.
     pub(super) fn looked_at_routes(&self) -> bool {
         match self {
-            Self::Route(..) => true,
+            Self::Route(..) | Self::RefusedBy(..) => true,
             Self::Answered(_) => false,
-            Self::Refused(cause) => matches!(cause, Cause::NoRoute | Cause::BodyTooLarge),
+            Self::Refused(cause) => *cause == Cause::NoRoute,
         }
     }
 }
@@ -117,8 +128,12 @@ impl<'c> Fates<'c> {
         } else if last_hop::ends_here(&head) {
             Decided::Answered(ENDS_HERE)
         } else {
-            match route_of(&head, VIA, &self.routes, |(_, route)| route) {
-                Ok((n, route)) => Decided::Route(*n, route),
+            let client = client_address(question.from, &head.fields, &self.config.server.trusted_proxies);
+            match route_of(&head, VIA, &self.routes) {
+                Ok((n, route)) => match admit(&head, client, route) {
+                    Ok(()) => Decided::Route(*n, route),
+                    Err(cause) => Decided::RefusedBy(*n, route, cause),
+                },
                 Err(cause) => Decided::Refused(cause),
             }
         };
@@ -138,17 +153,6 @@ impl<'c> Fates<'c> {
 
     fn is_challenge(&self, head: &RequestHead) -> bool {
         self.config.front.acme_challenge_dir.is_some() && is_challenge(head)
-    }
-
-    /// The route that would have the request, were it not too large.
-    pub(super) fn find(&self, head: &RequestHead, decided: &Decided<'c>) -> Option<(usize, &'c RouteConfig)> {
-        match decided {
-            Decided::Route(n, route) => Some((*n, route)),
-            Decided::Refused(Cause::BodyTooLarge) => {
-                self.routes.find(head.host.as_bytes(), head.target.routing_path()).copied()
-            }
-            _ => None,
-        }
     }
 
     /// What this backend of the route gets of the request that is asked about, which has this head. `None`: the backend's address

@@ -10,6 +10,7 @@
 //! - `fate.rs`: what becomes of it.
 //! - `lost.rs`: why other routes do not take it.
 //! - `fields.rs`: what changes between what came and what the backend gets.
+//! - `rules.rs`: what the route does beside passing requests on, in the order in which it does.
 //! - `limits.rs`: each limit and time-out that applies, and where it is from.
 //! - `text.rs`, `json.rs`: all that for people and for programs.
 //! - `expect.rs`: the `[[expect]]` tables.
@@ -24,6 +25,7 @@ mod json;
 mod limits;
 mod lost;
 mod request;
+mod rules;
 mod text;
 
 use std::net::IpAddr;
@@ -38,6 +40,7 @@ use crate::http::head::RequestHead;
 use fate::{Decided, Fates};
 use fields::FieldChange;
 use limits::Setting;
+use rules::Rule;
 
 pub use expect::check;
 pub use request::{BadQuestion, Question};
@@ -106,6 +109,8 @@ struct Taken {
     sticky_cookie: Option<String>,
     backends: Vec<BackendOf>,
     health_check: Option<HealthCheck>,
+    /// In the order in which they are applied.
+    rules: Vec<Rule>,
 }
 
 /// A backend as configured. Which one is chosen depends on the moment.
@@ -172,12 +177,12 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     let outcome = match fate.decided {
         Decided::Route(..) => Outcome::PassedOn,
         Decided::Answered(answer) => Outcome::Answered { status: answer.status, why: answer.why },
-        Decided::Refused(cause) => {
+        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
             Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
         }
     };
-    // Of a request that is refused for its length too, the route is of interest.
-    let found = head.and_then(|head| fates.find(head, &fate.decided));
+    // Of a request that is refused by its route too, that is of interest.
+    let found = fate.decided.route();
     let to_backend = match (&fate.decided, head, found) {
         (Decided::Route(..), Some(head), Some((_, route))) => to_backend(&fates, head, route, question),
         _ => None,
@@ -237,6 +242,7 @@ fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
             healthy_threshold: check.healthy_threshold.get(),
             unhealthy_threshold: check.unhealthy_threshold.get(),
         }),
+        rules: rules::of(config, n, route),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::fields::{Change, FieldChange};
 use super::limits::{Setting, Source};
+use super::rules::Rule;
 use super::{Asked, Explanation, NotTaken, Outcome, Taken, ToBackend};
 
 /// A few paragraphs. Everything that a terminal could take for an order is escaped.
@@ -81,7 +82,7 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
     }
     match &route.health_check {
-        None => writeln!(out, "  no health check"),
+        None => writeln!(out, "  no health check")?,
         Some(check) => writeln!(
             out,
             "  health check GET {} every {} s, time-out {} s, healthy after {}, unhealthy after {}",
@@ -90,8 +91,21 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
             check.timeout_secs,
             check.healthy_threshold,
             check.unhealthy_threshold
-        ),
+        )?,
     }
+    write_rules(out, &route.rules)
+}
+
+fn write_rules(out: &mut String, rules: &[Rule]) -> std::fmt::Result {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  rules, in this order:")?;
+    let widest = rules.iter().map(|rule| rule.stage.len()).max().unwrap_or_default();
+    for Rule { stage, says, key, line } in rules {
+        writeln!(out, "    {stage:widest$}  {says}   ({})", place(key, *line))?;
+    }
+    Ok(())
 }
 
 fn write_not_taken(out: &mut String, routes: &[NotTaken]) -> std::fmt::Result {

@@ -3,6 +3,7 @@
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
+use crate::rules::{Access, Rules};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -102,6 +103,8 @@ keepalive_connections = 0
 keepalive_idle_secs = 12
 resolve_secs = 13
 preserve_host = true
+allow = ["10.0.0.0/8", "unix:"]
+deny = ["10.0.0.1"]
 hsts_secs = 300
 [routes.health_check]
 path = "/p?q=1"
@@ -179,6 +182,12 @@ health_check = { path = "/", interval_secs = 0.5 }
         keepalive_idle: secs(12),
         resolve_interval: secs(13),
         preserve_host: true,
+        rules: Rules {
+            access: Some(Access {
+                allow: Some(vec!["10.0.0.0/8".parse().unwrap(), IpNetwork::UNIX_CLIENTS]),
+                deny: vec!["10.0.0.1/32".parse().unwrap()],
+            }),
+        },
         hsts: Some(300),
         tls: TlsConfig::default(),
     };

@@ -7,6 +7,7 @@ mod front;
 mod golden;
 mod readme;
 mod refuses;
+mod rules;
 mod schema;
 mod shipped;
 mod warns;

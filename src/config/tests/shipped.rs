@@ -64,6 +64,8 @@ fn defaults_are_as_documented() {
         "deadline_secs",
         "max_body_bytes",
         "max_in_flight_per_backend",
+        "allow",
+        "deny",
         "hsts_secs",
     ];
     assert_eq!(examples, expected);
