@@ -3,7 +3,8 @@
 use reverse_proxy::error::Cause;
 
 use crate::support::engines::on_both_engines;
-use crate::support::{Engine, Origin, TestProxy, get, send_once};
+use crate::support::process::TempDir;
+use crate::support::{Client, Engine, Origin, TestProxy, get, send_once};
 
 fn who_may_come(engine: Engine) {
     let origin = Origin::echo();
@@ -34,4 +35,92 @@ fn who_may_come(engine: Engine) {
     assert_eq!(origin.requests(), 2);
 }
 
-on_both_engines!(who_may_come);
+fn redirects(engine: Engine) {
+    let origin = Origin::echo();
+    let proxy = TestProxy::builder(engine)
+        .server("trusted_proxies = [\"127.0.0.1\"]")
+        .answering_route("/", "redirect = { to = \"https://{host}{target}\" }")
+        .answering_route("/old", "redirect = { to = \"/new{query}\", status = 303 }")
+        .answering_route(
+            "/same",
+            "redirect = { to = \"{scheme}://www.{host}/{client_ip}\" }\ndeny = [\"192.0.2.1\"]",
+        )
+        .route("/app", &[origin.addr()], "")
+        .start();
+    let mut client = Client::connect(proxy.addr());
+    for (target, status, location) in [
+        ("/a%2F?b={c}", 308, "https://proxy.test/a%2F?b={c}"),
+        ("/old/x?y", 303, "/new?y"),
+        ("/old", 303, "/new"),
+        ("/same", 308, "http://www.proxy.test/127.0.0.1"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            client.send(format!("{method} {target} HTTP/1.1\r\nHost: proxy.test:81\r\n\r\n"));
+            let response = client.response_to(method).expect(status);
+            assert_eq!(response.fields().one("location").as_deref(), Some(location));
+            assert_eq!(response.fields().one("content-length").as_deref(), Some("0"));
+            assert!(response.fields().has("date") && response.fields().has("x-request-id"));
+        }
+    }
+    // Behind a proxy that is trusted.
+    let with =
+        |fields: &str| send_once(proxy.addr(), format!("GET /same HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n"));
+    let response = with("X-Forwarded-For: 192.0.2.2\r\nX-Forwarded-Proto: https").expect(308);
+    assert_eq!(response.fields().one("location").as_deref(), Some("https://www.h/192.0.2.2"));
+    with("X-Forwarded-For: 192.0.2.1").expect_failure(403, "client_denied");
+    send_once(proxy.addr(), "GET / HTTP/1.0\r\n\r\n").expect_failure(400, "bad_host");
+    // A client cannot choose where to.
+    let response = send_once(proxy.addr(), "GET //evil.test/ HTTP/1.1\r\nHost: h\r\n\r\n").expect(308);
+    assert_eq!(response.fields().one("location").as_deref(), Some("https://h//evil.test/"));
+    get(proxy.addr(), "/app").expect(200);
+    assert_eq!(origin.requests(), 1);
+}
+
+fn responses(engine: Engine) {
+    let directory = TempDir::new();
+    let file = directory.file("page.html", "<p>{host}</p>");
+    let html = format!(
+        "respond = {{ status = 503, file = {:?}, content_type = \"text/html\" }}",
+        file.display().to_string()
+    );
+    let mut builder = TestProxy::builder(engine)
+        .answering_route("/", "respond = { body = \"hello\", headers = { X-A = \"{request_id} {{}}\" } }")
+        .answering_route("/page", &html)
+        .answering_route("/none", "respond = { status = 204 }");
+    let mut proxy = builder.clone().start();
+    let mut client = Client::connect(proxy.addr());
+    let request = |method: &str, target: &str| {
+        format!("{method} {target} HTTP/1.1\r\nHost: proxy.test\r\nX-Request-Id: some-id\r\n\r\n")
+    };
+    for (method, body) in [("GET", "hello"), ("HEAD", ""), ("GET", "hello"), ("DELETE", "hello")] {
+        client.send(request(method, "/"));
+        let response = client.response_to(method).expect(200);
+        assert_eq!(response.text(), body);
+        for (name, value) in [
+            ("content-length", "5"),
+            ("content-type", "text/plain; charset=utf-8"),
+            ("x-a", "some-id {}"),
+            ("x-request-id", "some-id"),
+        ] {
+            assert_eq!(response.fields().one(name).as_deref(), Some(value), "{name}");
+        }
+    }
+    client.send(request("GET", "/page/x"));
+    let response = client.response().expect(503);
+    assert_eq!(response.text(), "<p>{host}</p>");
+    assert_eq!(response.fields().one("content-type").as_deref(), Some("text/html"));
+    client.send(request("GET", "/none"));
+    let response = client.response().expect(204);
+    assert!(!response.fields().has("content-length") && !response.fields().has("content-type"));
+    // A body that is not read ends with the connection, and not as the next request.
+    client.send("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 5\r\n\r\nGET /");
+    assert_eq!(client.response_to("POST").expect(200).text(), "hello");
+    // The file is read again on a reload.
+    std::fs::write(&file, "new").expect("write");
+    assert_eq!(get(proxy.addr(), "/page").text(), "<p>{host}</p>");
+    builder = builder.server("max_headers = 50");
+    proxy.reload(&builder).expect("a reload");
+    assert_eq!(get(proxy.addr(), "/page").text(), "new");
+}
+
+on_both_engines!(who_may_come, redirects, responses);

@@ -20,8 +20,9 @@ use crate::balance::{Backend, BackendGuard, PickRequest};
 use crate::config::Engine;
 use crate::counters::tally::Ended;
 use crate::error::Cause;
+use crate::exchange::answer_here;
 use crate::exchange::client_address::client_address;
-use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of};
+use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
 use crate::exchange::refusal::OwnAnswer;
@@ -34,6 +35,7 @@ use crate::http::request_id::RequestId;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
 use crate::route::Route;
+use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::shortage;
 
@@ -144,6 +146,19 @@ impl<'a> Forward<'a> {
         self.route = Some(Arc::clone(&route));
         let address = client_address(client.address(), &self.head.fields, &self.snapshot.trusted);
         admit(self.head, address, route.config())?;
+        if let Some(rule) = &route.config().rules.answer {
+            let facts = Facts {
+                head: self.head,
+                route: route.config(),
+                client: address,
+                scheme: scheme(self.head, client.address(), &self.snapshot.trusted, false),
+                request_id: self.record.id.as_bytes(),
+            };
+            answer_here::check(rule, &facts)?;
+            let answer = answer_here::answer(rule, &facts, &self.record.id, self.head.keep_alive);
+            self.answer_itself(&answer, client);
+            return Ok(StatusCode::from_u16(rule.status()).unwrap_or_default());
+        }
         client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
         let _guard = route.enter().ok_or(Cause::RouteFull)?;

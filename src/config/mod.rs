@@ -44,7 +44,7 @@ pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use certificate::CertificateConfig;
 pub(crate) use certificate::Stamps;
 pub use error::{ConfigError, ConfigErrors};
-pub use expect::{Expectation, Expected, STATUSES, client_from};
+pub use expect::{Expectation, Expected, client_from};
 pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use network::IpNetworkError;
@@ -251,7 +251,7 @@ pub struct RouteConfig {
     pub key: RouteKey,
     /// What logs call it; absent: its hosts and prefix do.
     pub name: Option<String>,
-    /// At least one backend, no two alike.
+    /// At least one backend, no two alike; none, if the route answers itself.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,

@@ -54,7 +54,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 13] = [
+pub(super) const TABLES: [&TableKeys; 15] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -65,6 +65,8 @@ pub(super) const TABLES: [&TableKeys; 13] = [
     &TLS,
     &BACKEND,
     &STICKY_COOKIE,
+    &REDIRECT,
+    &RESPOND,
     &ACCESS_LOG,
     &ADMIN,
     &EXPECT,
@@ -475,6 +477,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "preserve_host",
         "allow",
         "deny",
+        "redirect",
+        "respond",
         "tls",
         "hsts_secs",
     ],
@@ -482,6 +486,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("backend_addrs", Nested::Among(&BACKEND)),
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
+        ("redirect", Nested::One(&REDIRECT)),
+        ("respond", Nested::One(&RESPOND)),
         ("tls", Nested::One(&TLS)),
     ],
     aliases: &[
@@ -523,6 +529,9 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("max_conns", "max_in_flight_per_backend"),
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
+        ("redirect_to", "redirect"),
+        ("return", "respond"),
+        ("response", "respond"),
         ("whitelist", "allow"),
         ("allow_from", "allow"),
         ("allowlist", "allow"),
@@ -543,7 +552,7 @@ pub(super) struct RawRoute {
     pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     /// What logs call the route. Absent: its first host and its prefix.
     pub(super) name: Option<Spanned<String>>,
-    /// At least one. Required.
+    /// At least one. Required, unless the route answers itself.
     pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
     /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
     pub(super) balancing_algorithm: Option<Spanned<String>>,
@@ -590,6 +599,10 @@ pub(super) struct RawRoute {
     pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
     /// Networks of clients that are answered 403, even if they are in `allow`. Absent: none.
     pub(super) deny: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Every request is sent somewhere else; there are no backends then.
+    pub(super) redirect: Option<Spanned<RawRedirect>>,
+    /// Every request gets the same answer; there are no backends then.
+    pub(super) respond: Option<Spanned<RawRespond>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.
@@ -645,6 +658,61 @@ pub(super) struct RawStickyCookie {
     pub(super) name: Option<Spanned<String>>,
     /// How long a client keeps it. Absent: until it is closed.
     pub(super) max_age_secs: Option<Spanned<i128>>,
+}
+
+pub(super) static REDIRECT: TableKeys = TableKeys {
+    name: "redirect",
+    expected: "a table, for example { to = \"https://{host}{target}\" }",
+    keys: &["to", "status"],
+    tables: &[],
+    aliases: &[("url", "to"), ("location", "to"), ("target", "to"), ("code", "status")],
+    absent: &[(
+        "permanent",
+        "whether it is for good is said by status: 308 (or 301) is, 307 (or 302) is not",
+    )],
+};
+
+/// `redirect` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedirect {
+    /// A URL or a path, with placeholders. Required.
+    pub(super) to: Option<Spanned<String>>,
+    /// 301, 302, 303, 307 or 308. Default: 308.
+    pub(super) status: Option<Spanned<i128>>,
+}
+
+pub(super) static RESPOND: TableKeys = TableKeys {
+    name: "respond",
+    expected: "a table, for example { status = 200, body = \"hello\" }",
+    keys: &["status", "body", "file", "content_type", "headers"],
+    tables: &[],
+    aliases: &[
+        ("code", "status"),
+        ("content", "body"),
+        ("text", "body"),
+        ("path", "file"),
+        ("mime_type", "content_type"),
+        ("type", "content_type"),
+        ("header", "headers"),
+    ],
+    absent: &[],
+};
+
+/// `respond` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRespond {
+    /// Default: 200.
+    pub(super) status: Option<Spanned<i128>>,
+    /// The content. Absent, as `file` is: none.
+    pub(super) body: Option<Spanned<String>>,
+    /// A file with the content, of 1 MiB at most, read when the configuration is.
+    pub(super) file: Option<Spanned<String>>,
+    /// Default: `text/plain; charset=utf-8`.
+    pub(super) content_type: Option<Spanned<String>>,
+    /// Further header fields, with placeholders.
+    pub(super) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
 }
 
 pub(super) static TLS: TableKeys = TableKeys {
@@ -919,6 +987,8 @@ mod tests {
         assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
         assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
+        assert_eq!(keys_of::<RawRedirect>(), REDIRECT.keys);
+        assert_eq!(keys_of::<RawRespond>(), RESPOND.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

@@ -139,7 +139,23 @@ impl Resolver<'_> {
                 .is_some_and(|prefix| self.refuse_twice(n, &prefix_span, prefix, &hosts, &mut seen));
             let backends_at = raw.backend_addrs.as_ref().map(Spanned::span);
             let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
-            let backends = self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs);
+            let of_backends = [
+                ("backend_addrs", raw.backend_addrs.as_ref().map(Spanned::span)),
+                ("sticky_cookie", raw.sticky_cookie.as_ref().map(Spanned::span)),
+                ("health_check", raw.health_check.as_ref().map(Spanned::span)),
+                ("tls", raw.tls.as_ref().map(Spanned::span)),
+            ];
+            // One that was refused for its type was written all the same.
+            let is_refused = |name| self.errors.iter().any(|error| error.key() == format!("{key}.{name}"));
+            let is_answered = raw.redirect.is_some()
+                || raw.respond.is_some()
+                || is_refused("redirect")
+                || is_refused("respond");
+            let backends = if is_answered && raw.backend_addrs.is_none() {
+                Vec::new()
+            } else {
+                self.backends(&format!("{key}.backend_addrs"), &span, raw.backend_addrs)
+            };
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), backends, server);
             route.key.hosts = hosts;
             let name_span = raw.name.as_ref().map_or(prefix_span, Spanned::span);
@@ -163,6 +179,7 @@ impl Resolver<'_> {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
+            route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
             self.timeout(

@@ -9,7 +9,7 @@ use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
 use crate::http::framing::BodyFraming;
 use crate::http::head::RequestHead;
-use crate::http::headers::{Rewrite, has_passed};
+use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed};
 use crate::routing::RouteTable;
 
 /// The route of a request, unless it has passed the proxy called `via` before.
@@ -73,6 +73,17 @@ impl<'a> Outgoing<'a> {
             via: self.via,
             request_id: self.request_id,
         }
+    }
+}
+
+/// `https` or `http`: how the client speaks, as far as proxies in between that are trusted tell.
+pub(crate) fn scheme(head: &RequestHead, peer: IpAddr, trusted: &[IpNetwork], secured: bool) -> &'static str {
+    let told = head.fields.get(&FORWARDED_PROTO).filter(|_| is_trusted(peer, trusted));
+    match told.map(HeaderValue::as_bytes) {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ if secured => "https",
+        _ => "http",
     }
 }
 

@@ -12,6 +12,7 @@
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
+pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
 mod await_head;
 pub(crate) mod client_address;
@@ -41,6 +42,7 @@ use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
+use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
 use client_address::client_address;
@@ -338,6 +340,9 @@ impl Exchange {
         if let Err(cause) = admitted {
             return Next::Failed(cause);
         }
+        if let Some(next) = self.answer_here(client, keep_alive) {
+            return next;
+        }
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
             if client.unsent.send(&mut client.stream, CONTINUE).is_err() {
@@ -345,6 +350,27 @@ impl Exchange {
             }
         }
         Next::Stage(Stage::Collect)
+    }
+
+    /// What a route answers that asks no backend.
+    fn answer_here(&self, client: &Connection, keep_alive: bool) -> Option<Next> {
+        let (route, _) = self.route.as_ref()?;
+        let rule = route.config().rules.answer.as_ref()?;
+        let (peer, secured) = (client.address(), client.entrance().tls);
+        let facts = Facts {
+            head: &self.head,
+            route: route.config(),
+            client: self.client,
+            scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
+            request_id: self.record.id.as_bytes(),
+        };
+        Some(match answer_here::check(rule, &facts) {
+            Ok(()) => {
+                let answer = answer_here::answer(rule, &facts, &self.record.id, keep_alive);
+                Next::Answer(rule.status(), answer)
+            }
+            Err(cause) => Next::Failed(cause),
+        })
     }
 
     /// Takes in the beginning of the body.

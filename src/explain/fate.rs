@@ -4,9 +4,10 @@ use http::HeaderValue;
 
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
 use crate::error::Cause;
+use crate::exchange::answer_here;
 use crate::exchange::at_the_door::is_challenge;
 use crate::exchange::client_address::client_address;
-use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of};
+use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Places;
 use crate::exchange::last_hop;
 use crate::http::fields::trim_ows;
@@ -15,6 +16,7 @@ use crate::http::headers::forwarded_for;
 use crate::http::request_id::RequestId;
 use crate::http::request_out::write_request;
 use crate::routing::RouteTable;
+use crate::rules::{Answer, Facts};
 use crate::snapshot::head_limits;
 use crate::upstream::address::host_of;
 
@@ -71,6 +73,8 @@ pub(super) enum Decided<'c> {
     Route(usize, &'c RouteConfig),
     /// The proxy itself answers what was asked.
     Answered(OwnAnswer),
+    /// The route answers itself.
+    AnsweredBy(usize, &'c RouteConfig, &'c Answer),
     Refused(Cause),
     /// The route that it found does not take it.
     RefusedBy(usize, &'c RouteConfig, Cause),
@@ -80,7 +84,9 @@ impl<'c> Decided<'c> {
     /// The route that was found, whatever it made of the request.
     pub(super) fn route(&self) -> Option<(usize, &'c RouteConfig)> {
         match self {
-            Self::Route(n, route) | Self::RefusedBy(n, route, _) => Some((*n, route)),
+            Self::Route(n, route) | Self::AnsweredBy(n, route, _) | Self::RefusedBy(n, route, _) => {
+                Some((*n, route))
+            }
             Self::Answered(_) | Self::Refused(_) => None,
         }
     }
@@ -88,7 +94,7 @@ impl<'c> Decided<'c> {
     /// Whether it came so far that routes were looked at.
     pub(super) fn looked_at_routes(&self) -> bool {
         match self {
-            Self::Route(..) | Self::RefusedBy(..) => true,
+            Self::Route(..) | Self::AnsweredBy(..) | Self::RefusedBy(..) => true,
             Self::Answered(_) => false,
             Self::Refused(cause) => *cause == Cause::NoRoute,
         }
@@ -128,16 +134,49 @@ impl<'c> Fates<'c> {
         } else if last_hop::ends_here(&head) {
             Decided::Answered(ENDS_HERE)
         } else {
-            let client = client_address(question.from, &head.fields, &self.config.server.trusted_proxies);
             match route_of(&head, VIA, &self.routes) {
-                Ok((n, route)) => match admit(&head, client, route) {
-                    Ok(()) => Decided::Route(*n, route),
-                    Err(cause) => Decided::RefusedBy(*n, route, cause),
-                },
+                Ok((n, route)) => self.of_route(*n, route, &head, question),
                 Err(cause) => Decided::Refused(cause),
             }
         };
         Fate { head: Some(head), decided }
+    }
+
+    /// What its route makes of it.
+    fn of_route(
+        &self,
+        n: usize,
+        route: &'c RouteConfig,
+        head: &RequestHead,
+        question: &Question,
+    ) -> Decided<'c> {
+        let facts = self.facts(route, head, question);
+        let taken = admit(head, facts.client, route).and_then(|()| match &route.rules.answer {
+            Some(answer) => answer_here::check(answer, &facts).map(|()| Some(answer)),
+            None => Ok(None),
+        });
+        match taken {
+            Ok(Some(answer)) => Decided::AnsweredBy(n, route, answer),
+            Ok(None) => Decided::Route(n, route),
+            Err(cause) => Decided::RefusedBy(n, route, cause),
+        }
+    }
+
+    /// What placeholders stand for.
+    pub(super) fn facts<'a>(
+        &self,
+        route: &'a RouteConfig,
+        head: &'a RequestHead,
+        question: &Question,
+    ) -> Facts<'a> {
+        let trusted = &self.config.server.trusted_proxies;
+        Facts {
+            head,
+            route,
+            client: client_address(question.from, &head.fields, trusted),
+            scheme: scheme(head, question.from, trusted, self.door(question).secured),
+            request_id: NEW_ID.as_bytes(),
+        }
     }
 
     /// The first listener that speaks what the URL says: TLS for `https`.

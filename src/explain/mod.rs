@@ -37,6 +37,7 @@ use crate::config::{Algorithm, Config, ConfigErrors, HashOn, RouteConfig};
 use crate::exchange::client_address::client_address;
 use crate::exchange::decision::is_trusted;
 use crate::http::head::RequestHead;
+use crate::rules::Answer;
 use fate::{Decided, Fates};
 use fields::FieldChange;
 use limits::Setting;
@@ -177,6 +178,9 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     let outcome = match fate.decided {
         Decided::Route(..) => Outcome::PassedOn,
         Decided::Answered(answer) => Outcome::Answered { status: answer.status, why: answer.why },
+        Decided::AnsweredBy(_, _, answer) => {
+            Outcome::Answered { status: answer.status(), why: of_rule(answer) }
+        }
         Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
             Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
         }
@@ -190,10 +194,19 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     Explanation {
         request: asked(config, question, head),
         outcome,
-        route: found.map(|(n, route)| taken(config, n, route)),
+        route: head.zip(found).map(|(head, (n, route))| {
+            taken(config, n, route, rules::of(config, n, route, &fates.facts(route, head, question)))
+        }),
         not_taken: head.map(|head| not_taken(config, &fate.decided, head, found)).unwrap_or_default(),
         to_backend,
         limits: limits::that_apply(config, head, found),
+    }
+}
+
+fn of_rule(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Redirect { .. } => "by redirect of its route",
+        Answer::Respond { .. } => "by respond of its route",
     }
 }
 
@@ -215,7 +228,7 @@ fn who(address: IpAddr) -> String {
     if address.is_unspecified() { "unix:".to_owned() } else { address.to_string() }
 }
 
-fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
+fn taken(config: &Config, n: usize, route: &RouteConfig, rules: Vec<Rule>) -> Taken {
     let hash_on = match &route.algorithm {
         Algorithm::ConsistentHash(HashOn::ClientAddress) => Some("client_address".to_owned()),
         Algorithm::ConsistentHash(HashOn::Header(name)) => Some(format!("header:{name}")),
@@ -242,7 +255,7 @@ fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
             healthy_threshold: check.healthy_threshold.get(),
             unhealthy_threshold: check.unhealthy_threshold.get(),
         }),
-        rules: rules::of(config, n, route),
+        rules,
     }
 }
 

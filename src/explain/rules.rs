@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
+use crate::rules::{Answer, Facts};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -14,8 +16,8 @@ pub(super) struct Rule {
     pub(super) line: Option<usize>,
 }
 
-/// Those of the `n`th route.
-pub(super) fn of(config: &Config, n: usize, route: &RouteConfig) -> Vec<Rule> {
+/// Those of the `n`th route, with what a request fills in.
+pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'_>) -> Vec<Rule> {
     let mut found = Vec::new();
     let mut add = |stage, name: &str, says: String| {
         let key = format!("routes[{n}].{name}");
@@ -28,6 +30,13 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig) -> Vec<Rule> {
         if let Some(allow) = &access.allow {
             add("who may come", "allow", format!("only {}", networks(allow)));
         }
+    }
+    if let Some(answer) = &route.rules.answer {
+        let what = match answer {
+            Answer::Redirect { to, .. } => format!("to {}", readable(&to.fill(facts))),
+            Answer::Respond { content, .. } => format!("with {} bytes", content.len()),
+        };
+        add("answer here", answer.key(), format!("{} {what}", answer.status()));
     }
     found
 }

@@ -73,7 +73,9 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
     let hosts = if route.hosts.is_empty() { "any".to_owned() } else { route.hosts.join(", ") };
     writeln!(out, "  hosts {hosts}, prefix {}", route.prefix)?;
     let hash_on = route.hash_on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
-    writeln!(out, "  backends, chosen by {}{hash_on}:", route.algorithm)?;
+    if !route.backends.is_empty() {
+        writeln!(out, "  backends, chosen by {}{hash_on}:", route.algorithm)?;
+    }
     let widest = route.backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
     for backend in &route.backends {
         writeln!(out, "    {:widest$}  weight {}", backend.address, backend.weight)?;
@@ -82,6 +84,7 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
     }
     match &route.health_check {
+        None if route.backends.is_empty() => {}
         None => writeln!(out, "  no health check")?,
         Some(check) => writeln!(
             out,

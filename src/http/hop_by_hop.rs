@@ -100,7 +100,7 @@ fn is_hop_by_hop_name(name: &str) -> bool {
 
 /// Fields that the backend relies on: a client that names them in `Connection` could otherwise take away what the
 /// proxies before this one said about it.
-pub(super) fn is_protected(name: &HeaderName) -> bool {
+pub(crate) fn is_protected(name: &HeaderName) -> bool {
     is_protected_name(name.as_str())
 }
 

@@ -187,6 +187,7 @@ health_check = { path = "/", interval_secs = 0.5 }
                 allow: Some(vec!["10.0.0.0/8".parse().unwrap(), IpNetwork::UNIX_CLIENTS]),
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
+            answer: None,
         },
         hsts: Some(300),
         tls: TlsConfig::default(),

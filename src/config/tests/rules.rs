@@ -67,3 +67,174 @@ fn networks() {
     assert_eq!(expect("unix:", "route = \"/\""), Ok(()));
     assert!(expect("192.0.2.1", "route = \"/\"").unwrap_err().contains("client_denied"));
 }
+
+/// A file with one route that has no backends; `key` is on line 3.
+fn without_backends(key: &str) -> String {
+    format!("listen_addr = \"127.0.0.1:0\"\n[[routes]]\n{key}\nprefix = \"/\"\n")
+}
+
+#[test]
+fn answers() {
+    const NOWHERE: &str = "leads nowhere for certain; expected a URL with a host or a path, for example \
+                           \"https://{host}{target}\" or \"/new{target}\"";
+    for (key, problem) in [
+        (
+            "redirect = { status = 301 }",
+            "redirect.to: missing; expected where to, for example to = \"https://{host}{target}\"".to_owned(),
+        ),
+        (
+            "redirect = { to = \"https://h/\", status = 304 }",
+            "redirect.status: found 304; expected one of 301, 302, 303, 307, 308".to_owned(),
+        ),
+        ("redirect = { to = \"h\" }", format!("redirect.to: \"h\" {NOWHERE}")),
+        ("redirect = { to = \"\" }", format!("redirect.to: \"\" {NOWHERE}")),
+        ("redirect = { to = \"{target}\" }", format!("redirect.to: \"{{target}}\" {NOWHERE}")),
+        ("redirect = { to = \"/{path}\" }", format!("redirect.to: \"/{{path}}\" {NOWHERE}")),
+        ("redirect = { to = \"//h{path}\" }", format!("redirect.to: \"//h{{path}}\" {NOWHERE}")),
+        ("redirect = { to = \"https://{path}\" }", format!("redirect.to: \"https://{{path}}\" {NOWHERE}")),
+        ("redirect = { to = \"https:///x\" }", format!("redirect.to: \"https:///x\" {NOWHERE}")),
+        ("redirect = { to = \"{scheme}:{path}\" }", format!("redirect.to: \"{{scheme}}:{{path}}\" {NOWHERE}")),
+        (
+            "redirect = { to = \"/a b\" }",
+            "redirect.to: \"/a b\" has characters no URL can have; expected them percent-encoded".to_owned(),
+        ),
+        (
+            "redirect = { to = \"/a{colour}\" }",
+            "redirect.to: \"/a{colour}\" has the placeholder {colour}; expected {host}, {target}, {path}, {query}, \
+             {scheme}, {client_ip}, {request_id}, or {{ and }} for braces"
+                .to_owned(),
+        ),
+        (
+            "redirect = { to = \"/a{path\" }",
+            "redirect.to: \"/a{path\" has a brace without the other; write {{ or }} for one that is no placeholder's"
+                .to_owned(),
+        ),
+        (
+            "redirect = \"/a\"",
+            "redirect: found \"/a\"; expected a table, for example { to = \"https://{host}{target}\" }".to_owned(),
+        ),
+        (
+            "respond = { status = 101 }",
+            "respond.status: found 101; expected a whole number from 200 to 599".to_owned(),
+        ),
+        (
+            "respond = { body = \"a\", file = \"b\" }",
+            "respond.file: is beside body, and an answer has one content; leave one of them out".to_owned(),
+        ),
+        (
+            "respond = { status = 204, body = \"a\" }",
+            "respond.body: an answer of status 204 has no content; leave this out".to_owned(),
+        ),
+        (
+            "respond = { file = \"/dev/null\" }",
+            "respond.file: \"/dev/null\" is no file; expected the path of a plain one".to_owned(),
+        ),
+        (
+            "respond = { content_type = \"text/html\" }",
+            "respond.content_type: is that of a content, and there is none; expected body or file beside it".to_owned(),
+        ),
+        (
+            "respond = { body = \"a\", content_type = \"html\" }",
+            "respond.content_type: \"html\" is no type of a content; expected one, for example \"text/html; \
+             charset=utf-8\""
+                .to_owned(),
+        ),
+        (
+            "respond = { headers = { \"a b\" = \"\" } }",
+            "respond.headers: \"a b\" is no name of a header field".to_owned(),
+        ),
+        (
+            "respond = { headers = { Content-Type = \"text/html\" } }",
+            "respond.headers: Content-Type is said by content_type, beside headers".to_owned(),
+        ),
+        (
+            "respond = { headers = { Content-Length = \"1\" } }",
+            "respond.headers: \"Content-Length\" is about one connection, or about how a message is sent; the proxy alone \
+             decides about it"
+                .to_owned(),
+        ),
+        (
+            "respond = { headers = { X-Request-Id = \"1\" } }",
+            "respond.headers: \"X-Request-Id\" is a field that the proxy itself answers for".to_owned(),
+        ),
+        (
+            "respond = { headers = { X-A = \"a\\r\\nX-B: b\" } }",
+            "respond.headers: \"a\\r\\nX-B: b\" is no value of a header field; expected visible characters of ASCII, with \
+             spaces between them"
+                .to_owned(),
+        ),
+    ] {
+        if !cfg!(unix) && key.contains("/dev/null") {
+            continue;
+        }
+        assert_eq!(refused(&without_backends(key)), [format!(":3: routes[0].{problem}")], "{key}");
+    }
+    let large = format!("respond = {{ body = \"{}\" }}", "x".repeat((1 << 20) + 1));
+    assert!(refused(&without_backends(&large))[0].contains("respond.body: is larger than 1 MiB"));
+    let file = std::env::temp_dir().join(format!("reverse-proxy-respond-{}", std::process::id()));
+    let from_file = without_backends(&format!("respond = {{ file = {:?} }}", file.display().to_string()));
+    assert!(refused(&from_file)[0].contains("cannot be read: "));
+    std::fs::write(&file, vec![b'x'; 1 << 20]).unwrap();
+    assert_eq!(accepted(&from_file).routes[0].backends, []);
+    std::fs::write(&file, vec![b'x'; (1 << 20) + 1]).unwrap();
+    assert!(refused(&from_file)[0].contains("is larger than 1 MiB"));
+    std::fs::remove_file(&file).unwrap();
+    for to in ["/", "/new", "/new{target}", "/{query}", "/a/{path}", "http://h", "{scheme}://{host}{path}"] {
+        accepted(&without_backends(&format!("redirect = {{ to = {to:?} }}")));
+    }
+}
+
+#[test]
+fn answers_have_no_backends() {
+    let problem = |key: &str| {
+        format!(
+            "routes[0].{key}: is beside redirect, which answers every request of the route: no backend is ever asked; leave \
+             one of them out"
+        )
+    };
+    assert_eq!(
+        refused(&with_route(
+            "redirect = { to = \"/x\" }\nhealth_check = { path = \"/\", interval_secs = 1 }"
+        )),
+        [format!(":4: {}", problem("backend_addrs")), format!(":6: {}", problem("health_check"))]
+    );
+    assert_eq!(
+        refused(&without_backends("redirect = { to = \"/x\" }\nrespond = {}")),
+        [":4: routes[0].respond: is beside redirect, and a request has one answer; leave one of them out"]
+    );
+    let warnings = accepted(&without_backends("retries = 1\nrespond = {}")).warnings;
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["f.toml:3: routes[0].retries: has no use beside respond: no backend is ever asked; leave it out"]
+    );
+}
+
+#[test]
+fn answers_are_explained_and_expected() {
+    let rules = "redirect = { to = \"{scheme}://new.{host}{target}\" }\nallow = [\"10.0.0.0/8\"]";
+    let explained = |request: &str, from: &str| {
+        let question = Question::new(request, from.parse().ok()).unwrap();
+        explain::explain(&accepted(&without_backends(rules)), &question).text()
+    };
+    has_lines(
+        &explained("GET http://h:81/a?b", "10.0.0.1"),
+        &[
+            "Answered by the proxy itself: 308, by redirect of its route",
+            "    who may come  only 10.0.0.0/8   (routes[0].allow, line 4)",
+            "    answer here   308 to http://new.h/a?b   (routes[0].redirect, line 3)",
+        ],
+    );
+    assert!(explained("GET http://h/a", "192.0.2.1").contains("Refused: 403 client_denied"));
+    let expect = |rules: &str, request: &str, expected: &str| {
+        let expectation = format!("[[expect]]\nrequest = {request:?}\n{expected}\n");
+        let text = format!("{}{expectation}", without_backends(rules));
+        explain::check(&accepted(&text)).map_err(|errors| errors.to_string())
+    };
+    let redirect = "redirect = { to = \"https://{host}/\", status = 307 }";
+    assert_eq!(expect(redirect, "GET http://h/", "status = 307"), Ok(()));
+    assert_eq!(expect(redirect, "GET / HTTP/1.0", "status = 400"), Ok(()));
+    assert_eq!(expect("respond = { status = 503 }", "GET http://h/", "status = 503"), Ok(()));
+    let wrong = expect(redirect, "GET http://h/", "route = \"/\"").unwrap_err();
+    assert!(wrong.contains("but route \"/\" itself answers \"GET http://h/\" with 307"), "{wrong}");
+}
