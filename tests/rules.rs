@@ -4,7 +4,7 @@ use reverse_proxy::error::Cause;
 
 use crate::support::engines::on_both_engines;
 use crate::support::process::TempDir;
-use crate::support::{Client, Engine, Origin, TestProxy, get, send_once};
+use crate::support::{Client, Echo, Engine, Origin, ScriptedBackend, TestProxy, get, send_once};
 
 fn who_may_come(engine: Engine) {
     let origin = Origin::echo();
@@ -123,4 +123,63 @@ fn responses(engine: Engine) {
     assert_eq!(get(proxy.addr(), "/page").text(), "new");
 }
 
-on_both_engines!(who_may_come, redirects, responses);
+fn another_path(engine: Engine) {
+    let origin = Origin::echo();
+    let backend = [origin.addr()];
+    let proxy = TestProxy::builder(engine)
+        .server("trusted_proxies = [\"127.0.0.2\"]")
+        .route("/api", &backend, "strip_prefix = true")
+        .route("/old", &backend, "replace_prefix = \"/v2\"")
+        .route("/", &backend, "")
+        .start();
+    for (target, sent, prefix) in [
+        ("/api/a%2Fb/%41?c=%2e", "/a%2Fb/%41?c=%2e", Some("/api")),
+        ("/api", "/", Some("/api")),
+        ("/api?q", "/?q", Some("/api")),
+        ("/%61pi/x/", "/x/", Some("/api")),
+        ("/x/../api//y", "//y", Some("/api")),
+        ("/old", "/v2", Some("/old")),
+        ("/old/x?y", "/v2/x?y", Some("/old")),
+        ("/apis/x", "/apis/x", None),
+    ] {
+        let echo = Echo::parse(&get(proxy.addr(), target).expect(200).body);
+        assert_eq!((echo.target.as_str(), echo.fields.one("x-forwarded-prefix").as_deref()), (sent, prefix));
+    }
+    // What anybody says of it is not believed, where it is the proxy's word.
+    let with = |target: &str| {
+        let fields = "Host: h\r\nConnection: x-forwarded-prefix\r\nX-Forwarded-Prefix: /evil";
+        let response = send_once(proxy.addr(), format!("GET {target} HTTP/1.1\r\n{fields}\r\n\r\n"));
+        Echo::parse(&response.expect(200).body).fields.all("x-forwarded-prefix")
+    };
+    assert_eq!(with("/api/x"), ["/api"]);
+    assert_eq!(with("/x"), ["/evil"]);
+}
+
+/// Paths of the backend, as the client knows them.
+fn what_the_backend_says_of_paths(engine: Engine) {
+    let backend = ScriptedBackend::answering(
+        "HTTP/1.1 302 Found\r\nLocation: /v2/there?x#y\r\nContent-Location: /elsewhere\r\n\
+         Set-Cookie: a=b; Path=/v2/x; HttpOnly\r\nSet-Cookie: c=d; path=/v2\r\nContent-Length: 0\r\n\r\n",
+    );
+    let own = backend.addr();
+    let absolute = ScriptedBackend::per_request(move |conn, request| {
+        let host = request.fields.one("host").expect("a host");
+        let location = format!("Location: http://{host}/x");
+        conn.send_head(&["HTTP/1.1 201 Created", &location, "Content-Length: 0"])
+    });
+    let proxy = TestProxy::builder(engine)
+        .route("/api", &[own], "replace_prefix = \"/v2\"")
+        .route("/own", &[absolute.addr()], "strip_prefix = true")
+        .route("/kept", &[absolute.addr()], "strip_prefix = true\npreserve_host = true")
+        .start();
+    let response = get(proxy.addr(), "/api/here").expect(302);
+    let of = |name: &str| response.fields().all(name);
+    assert_eq!(of("location"), ["/api/there?x#y"]);
+    assert_eq!(of("content-location"), ["/elsewhere"]);
+    assert_eq!(of("set-cookie"), ["a=b; Path=/api/x; HttpOnly", "c=d; Path=/api"]);
+    let location = |target: &str| get(proxy.addr(), target).expect(201).fields().one("location");
+    assert_eq!(location("/own/y").as_deref(), Some("/own/x"));
+    assert_eq!(location("/kept/y").as_deref(), Some("http://proxy.test/kept/x"));
+}
+
+on_both_engines!(who_may_come, redirects, responses, another_path, what_the_backend_says_of_paths);

@@ -1,5 +1,6 @@
 //! One request on its way: a route, a backend, a try with ureq and perhaps another, and the answer.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::answer_here;
 use crate::exchange::client_address::client_address;
-use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of, scheme};
+use crate::exchange::decision::{Outgoing, admit, amend_answer, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
 use crate::exchange::refusal::OwnAnswer;
@@ -261,7 +262,10 @@ impl<'a> Forward<'a> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = addr.to_string().parse().ok();
-        uri.path_and_query = Some(self.head.target.path_and_query().clone());
+        uri.path_and_query = match outgoing.target(self.head) {
+            Cow::Borrowed(_) => Some(self.head.target.path_and_query().clone()),
+            Cow::Owned(target) => target.parse().ok(),
+        };
         // Of these three parts a URI is complete; another would be refused.
         let uri = Uri::from_parts(uri).unwrap_or_default();
         let mut request = Request::builder().method(self.head.method.clone()).uri(uri);
@@ -304,13 +308,16 @@ impl<'a> Forward<'a> {
         let fields: Fields =
             parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let head = ResponseHead::build(version, parts.status, reason, fields, &self.head.method);
-        let head = head.map_err(|error| match error {
+        let mut head = head.map_err(|error| match error {
             ResponseError::Malformed(_) => Cause::BadResponse,
             ResponseError::TooLarge => Cause::ResponseHeadTooLarge,
         })?;
         if head.status.is_informational() {
             // A switch of protocols that nobody has asked for.
             return Err(Cause::BadResponse);
+        }
+        if let Some(guard) = &self.guard {
+            amend_answer(&mut head.fields, self.head, route.config(), guard.upstream().host());
         }
         let to = match head.framing {
             ResponseFraming::None => Delimited::NoBody,

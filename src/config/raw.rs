@@ -146,7 +146,8 @@ const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below
 const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
-const NO_REWRITING: &str = "requests are passed on as they are: paths and fields are not rewritten";
+const NO_REWRITING: &str =
+    "of paths, the prefix can be changed, by strip_prefix and replace_prefix; all else is passed on as it is";
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -479,6 +480,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "deny",
         "redirect",
         "respond",
+        "strip_prefix",
+        "replace_prefix",
         "tls",
         "hsts_secs",
     ],
@@ -530,6 +533,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
         ("redirect_to", "redirect"),
+        ("rewrite_prefix", "replace_prefix"),
+        ("prefix_rewrite", "replace_prefix"),
         ("return", "respond"),
         ("response", "respond"),
         ("whitelist", "allow"),
@@ -538,7 +543,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("blacklist", "deny"),
         ("denylist", "deny"),
     ],
-    absent: &[("rewrite", NO_REWRITING), ("strip_prefix", NO_REWRITING), ("headers", NO_REWRITING)],
+    absent: &[("rewrite", NO_REWRITING), ("headers", NO_REWRITING)],
 };
 
 /// One `[[routes]]`.
@@ -603,6 +608,10 @@ pub(super) struct RawRoute {
     pub(super) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.
     pub(super) respond: Option<Spanned<RawRespond>>,
+    /// Backends get the path without the prefix. Default: false.
+    pub(super) strip_prefix: Option<Spanned<bool>>,
+    /// What backends get in place of the prefix. Absent: the prefix stays.
+    pub(super) replace_prefix: Option<Spanned<String>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.

@@ -143,6 +143,8 @@ impl Resolver<'_> {
                 ("backend_addrs", raw.backend_addrs.as_ref().map(Spanned::span)),
                 ("sticky_cookie", raw.sticky_cookie.as_ref().map(Spanned::span)),
                 ("health_check", raw.health_check.as_ref().map(Spanned::span)),
+                ("strip_prefix", raw.strip_prefix.as_ref().map(Spanned::span)),
+                ("replace_prefix", raw.replace_prefix.as_ref().map(Spanned::span)),
                 ("tls", raw.tls.as_ref().map(Spanned::span)),
             ];
             // One that was refused for its type was written all the same.
@@ -179,6 +181,7 @@ impl Resolver<'_> {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
+            route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);

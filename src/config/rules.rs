@@ -12,9 +12,10 @@ use toml::Spanned;
 use super::IpNetwork;
 use super::raw::{RawRedirect, RawRespond};
 use super::values::Resolver;
+use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, Placeholder, Template};
+use crate::rules::{Access, Answer, PathRewrite, Placeholder, Template};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -64,7 +65,7 @@ const LARGEST_CONTENT: u64 = 1 << 20;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Keys that have no meaning where no backend is asked, and where they are.
-pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 4];
+pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 6];
 
 impl Resolver<'_> {
     /// `redirect` and `respond` of the route at `route`.
@@ -94,6 +95,45 @@ impl Resolver<'_> {
         let redirect = redirect.and_then(|raw| self.redirect(&format!("{route}.redirect"), raw));
         let respond = respond.and_then(|raw| self.respond(&format!("{route}.respond"), raw));
         redirect.or(respond)
+    }
+
+    /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.
+    pub(super) fn rewrite(
+        &mut self,
+        route: &str,
+        outside: &Prefix,
+        strip: Option<Spanned<bool>>,
+        replace: Option<Spanned<String>>,
+    ) -> Option<PathRewrite> {
+        let (strip_key, replace_key) = (format!("{route}.strip_prefix"), format!("{route}.replace_prefix"));
+        let strips = strip.as_ref().is_some_and(|strip| *strip.get_ref());
+        if let Some(strip) = strip {
+            self.note(&strip_key, &strip.span());
+            if strips && *outside == Prefix::root() {
+                let problem = "there is nothing to strip: the prefix is \"/\"; leave it out";
+                self.refuse(&strip.span(), &strip_key, problem.to_owned());
+            }
+        }
+        let Some(text) = replace else {
+            return strips.then(|| PathRewrite::new(outside, &Prefix::root()));
+        };
+        self.note(&replace_key, &text.span());
+        if strips {
+            let problem = "is beside strip_prefix = true, and a prefix is either stripped or replaced; leave one of them out";
+            self.refuse(&text.span(), &replace_key, problem.to_owned());
+        }
+        match Prefix::parse(text.get_ref()) {
+            Ok(inside) if inside.as_str().parse::<http::uri::PathAndQuery>().is_err() => {
+                let problem = "has characters no request target can have; expected them percent-encoded";
+                self.refuse_text(&text, &replace_key, problem);
+                None
+            }
+            Ok(inside) => Some(PathRewrite::new(outside, &inside)),
+            Err(error) => {
+                self.refuse_text(&text, &replace_key, error);
+                None
+            }
+        }
     }
 
     fn redirect(&mut self, key: &str, raw: Spanned<RawRedirect>) -> Option<Answer> {
@@ -167,7 +207,7 @@ impl Resolver<'_> {
             }
             match HeaderValue::from_str(text.get_ref()) {
                 Ok(value) if text.get_ref().contains('/') && text.get_ref().is_ascii() => {
-                    content_type = Some(value)
+                    content_type = Some(value);
                 }
                 _ => {
                     let problem =

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::context::Context;
+use super::decision::amend_answer;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
 use crate::balance::sticky_cookie::set_cookie;
@@ -77,7 +78,7 @@ impl Exchange {
             backend.scanned = 0;
             let rest = if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
             let bytes = Bytes::from(std::mem::replace(&mut backend.input, rest));
-            let head = match ResponseHead::parse(&bytes, &self.head.method) {
+            let mut head = match ResponseHead::parse(&bytes, &self.head.method) {
                 Ok(head) => head,
                 Err(error) => return Some(self.bad_response(error)),
             };
@@ -90,6 +91,9 @@ impl Exchange {
             }
             if !head.status.is_informational() {
                 self.permit = None;
+                if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+                    amend_answer(&mut head.fields, &self.head, route.config(), guard.upstream().host());
+                }
                 return Some(self.begin_relay(&head, client, cx));
             }
             self.interim += 1;

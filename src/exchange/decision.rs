@@ -1,16 +1,26 @@
 //! What the head of a request alone decides, for both engines and for [`explain`](crate::explain) alike: no socket, no
 //! clock and no backend are needed for it, so that what is explained is what happens.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::HeaderValue;
 
 use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
+use crate::http::fields::Fields;
 use crate::http::framing::BodyFraming;
-use crate::http::head::RequestHead;
+use crate::http::head::{HeadError, RequestHead};
 use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed};
+use crate::http::target::MAX_LEN;
 use crate::routing::RouteTable;
+use crate::rules::PathRewrite;
+
+const TOO_LONG: HeadError = HeadError::new(
+    414,
+    "uri_too_long",
+    "request target longer than 65,534 bytes with the prefix of the backend",
+);
 
 /// The route of a request, unless it has passed the proxy called `via` before.
 pub(crate) fn route_of<'a, T>(
@@ -28,6 +38,12 @@ pub(crate) fn route_of<'a, T>(
 pub(crate) fn admit(head: &RequestHead, client: IpAddr, route: &RouteConfig) -> Result<(), Cause> {
     if route.rules.access.as_ref().is_some_and(|access| !access.lets_in(client)) {
         return Err(Cause::ClientDenied);
+    }
+    if let Some(rewrite) = &route.rules.rewrite {
+        let target = head.target.as_str();
+        if target.len() + rewrite.growth() > MAX_LEN && rewrite.to_backend(target).len() > MAX_LEN {
+            return Err(Cause::Head(TOO_LONG));
+        }
     }
     match (head.framing, route.max_body_bytes) {
         (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
@@ -60,19 +76,43 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
+    /// The target that the backend gets.
+    pub(crate) fn target(&self, head: &'a RequestHead) -> Cow<'a, str> {
+        let target = head.target.as_str();
+        self.route.rules.rewrite.as_ref().map_or(Cow::Borrowed(target), |rewrite| rewrite.to_backend(target))
+    }
+
     /// How the fields of `head` change on the way.
     pub(crate) fn rewrite(&self, head: &'a RequestHead) -> Rewrite<'a> {
-        let keeps_host = self.route.preserve_host && !head.host.is_empty();
         Rewrite {
-            host: if keeps_host { &head.host } else { self.backend },
+            host: sent_host(head, self.route, self.backend),
             client: self.forwarded_for,
             trusted: is_trusted(self.peer, self.trusted),
             secured: self.secured,
             port: self.port,
+            prefix: self.route.rules.rewrite.as_ref().map(PathRewrite::outside),
             upgrade: self.upgrade,
             via: self.via,
             request_id: self.request_id,
         }
+    }
+}
+
+/// The `Host` that the backend gets.
+fn sent_host<'a>(head: &'a RequestHead, route: &RouteConfig, backend: &'a HeaderValue) -> &'a HeaderValue {
+    if route.preserve_host && !head.host.is_empty() { &head.host } else { backend }
+}
+
+/// Changes the fields of an answer as the rules of its route say. `backend` is that of [`Outgoing`].
+pub(crate) fn amend_answer(
+    fields: &mut Fields,
+    head: &RequestHead,
+    route: &RouteConfig,
+    backend: &HeaderValue,
+) {
+    if let Some(rewrite) = &route.rules.rewrite {
+        let host = sent_host(head, route, backend);
+        rewrite.amend(fields, host, *host == head.host);
     }
 }
 

@@ -80,7 +80,7 @@ impl Exchange {
             via: &cx.gateway.via,
             request_id: self.record.id.as_bytes(),
         };
-        write_request(&mut out, &self.head, &outgoing.rewrite(&self.head));
+        write_request(&mut out, &self.head, &outgoing.target(&self.head), &outgoing.rewrite(&self.head));
         let held = self.body.take_held();
         self.upload.taken = held.len() as u64;
         // Little is copied for one system call less.

@@ -223,7 +223,7 @@ impl<'c> Fates<'c> {
             request_id: request_id.as_bytes(),
         };
         let mut bytes = Vec::new();
-        write_request(&mut bytes, head, &outgoing.rewrite(head));
+        write_request(&mut bytes, head, &outgoing.target(head), &outgoing.rewrite(head));
         let mut sent = take_apart(&bytes);
         sent.fields.retain(|(name, _)| is_sent_by(engine, name.as_bytes()));
         Some(sent)

@@ -38,6 +38,13 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         };
         add("answer here", answer.key(), format!("{} {what}", answer.status()));
     }
+    if let Some(rewrite) = &route.rules.rewrite {
+        let target = facts.head.target.as_str();
+        // Which of the two it is says the file.
+        let is_written = |name: &&str| config.written.line(&format!("routes[{n}].{name}")).is_some();
+        let name = Some("replace_prefix").filter(is_written).unwrap_or("strip_prefix");
+        add("rewrite", name, format!("{target} -> {}", rewrite.to_backend(target)));
+    }
     found
 }
 

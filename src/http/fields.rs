@@ -45,6 +45,11 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
+    /// All lines, in order, with values that can be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&HeaderName, &mut HeaderValue)> {
+        self.0.iter_mut().map(|(name, value)| (&*name, value))
+    }
+
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,17 +1,20 @@
 //! What a route does beside passing requests on: one rule a file, each a value that the configuration makes and that knows
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
-//! The order on a request is fixed: who may come (`access.rs`), then what is answered here (`answer.rs`), then the backend. A
+//! The order on a request is fixed: who may come (`access.rs`), then what is answered here (`answer.rs`), then another path
+//! (`rewrite.rs`), then the backend. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
 mod access;
 pub(crate) mod answer;
 pub(crate) mod names;
+mod rewrite;
 pub(crate) mod template;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use rewrite::PathRewrite;
 pub use template::{Facts, Placeholder, Template, TemplateError};
 
 /// The rules of a route.
@@ -21,4 +24,6 @@ pub struct Rules {
     pub access: Option<Access>,
     /// What is answered in place of a backend; absent = a backend is asked.
     pub answer: Option<Answer>,
+    /// The path that a backend gets; absent = as it came.
+    pub rewrite: Option<PathRewrite>,
 }

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
-use crate::rules::{Access, Rules};
+use crate::rules::{Access, PathRewrite, Rules};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -105,6 +105,8 @@ resolve_secs = 13
 preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
+strip_prefix = false
+replace_prefix = "/v2/"
 hsts_secs = 300
 [routes.health_check]
 path = "/p?q=1"
@@ -188,6 +190,7 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            rewrite: Some(PathRewrite::new(&Prefix::parse("/a").unwrap(), &Prefix::parse("/v2").unwrap())),
         },
         hsts: Some(300),
         tls: TlsConfig::default(),

@@ -238,3 +238,58 @@ fn answers_are_explained_and_expected() {
     let wrong = expect(redirect, "GET http://h/", "route = \"/\"").unwrap_err();
     assert!(wrong.contains("but route \"/\" itself answers \"GET http://h/\" with 307"), "{wrong}");
 }
+
+#[test]
+fn another_path() {
+    check(&[
+        ("strip_prefix = \"yes\"", "strip_prefix: found \"yes\"; expected true or false"),
+        ("strip_prefix = true", "strip_prefix: there is nothing to strip: the prefix is \"/\"; leave it out"),
+        (
+            "replace_prefix = \"v2\"",
+            "replace_prefix: \"v2\" does not begin with \"/\"; expected a path, for example \"/api\"",
+        ),
+        (
+            "replace_prefix = \"/a/../b\"",
+            "replace_prefix: \"/a/../b\" has a dot segment; expected a path without \".\" and \"..\"",
+        ),
+        (
+            "replace_prefix = \"/v2?x\"",
+            "replace_prefix: \"/v2?x\" contains '?'; expected a path alone, without query or fragment",
+        ),
+        (
+            "replace_prefix = \"/<\"",
+            "replace_prefix: \"/<\" has characters no request target can have; expected them percent-encoded",
+        ),
+    ]);
+    let both = with_route("strip_prefix = true\nreplace_prefix = \"/v2\"").replacen("\"/\"", "\"/api\"", 1);
+    assert_eq!(
+        refused(&both),
+        [
+            ":6: routes[0].replace_prefix: is beside strip_prefix = true, and a prefix is either stripped or replaced; leave \
+          one of them out"
+        ]
+    );
+    let strip = with_route("strip_prefix = true").replacen("\"/\"", "\"/api\"", 1);
+    let question = Question::new("GET http://h/api/x?y", None).unwrap();
+    has_lines(
+        &explain::explain(&accepted(&strip), &question).text(),
+        &[
+            "    rewrite  /api/x?y -> /x?y   (routes[0].strip_prefix, line 5)",
+            "The backend gets GET /x?y",
+            "  added      x-forwarded-prefix  /api   (the prefix of the route, which is not in the target)",
+        ],
+    );
+    let expect = |target: &str| {
+        let expectation = format!(
+            "replace_prefix = \"/v2\"\n[[expect]]\nrequest = \"GET http://h/a\"\nbackend_target = {target:?}\n\
+             request_header = {{ X-Forwarded-Prefix = \"/\" }}"
+        );
+        fulfils(&expectation)
+    };
+    assert_eq!(expect("/v2/a"), Ok(()));
+    assert!(expect("/a").unwrap_err().contains("but the backend gets \"/v2/a\""));
+    // A target that becomes too long is refused before it is sent.
+    let long = format!("GET http://h/{}", "a".repeat(65_533));
+    let limits = "replace_prefix = \"/v2\"\n[server]\nmax_header_bytes = 1000000";
+    assert!(explained(limits, &long, "127.0.0.1").contains("Refused: 414 uri_too_long"));
+}
