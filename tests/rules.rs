@@ -182,4 +182,79 @@ fn what_the_backend_says_of_paths(engine: Engine) {
     assert_eq!(location("/kept/y").as_deref(), Some("http://proxy.test/kept/x"));
 }
 
-on_both_engines!(who_may_come, redirects, responses, another_path, what_the_backend_says_of_paths);
+fn fields_of_requests(engine: Engine) {
+    let origin = Origin::echo();
+    let rules = "name = \"shop\"\nrequest_headers = { set = { X-Real-IP = \"{client_ip}\", X-Seen = \"{scheme} {host} {route} \
+                 {request_id}\" }, add = { X-Twice = \"ours\" }, remove = [\"Cookie\"] }";
+    let proxy = TestProxy::builder(engine)
+        .server("trusted_proxies = [\"127.0.0.1\"]")
+        .route("/", &[origin.addr()], rules)
+        .start();
+    let fields = "Host: shop.example:81\r\nX-Real-IP: 192.0.2.66\r\nX_Real_IP: 192.0.2.66\r\nX-Twice: theirs\r\nCookie: a=b\r\n\
+                  Connection: x-seen, x-real-ip, x-twice\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n\
+                  X-Request-Id: some-id";
+    let response = send_once(proxy.addr(), format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).expect(200);
+    let echo = Echo::parse(&response.body);
+    for (name, values) in [
+        ("x-real-ip", &["192.0.2.7"][..]),
+        ("x_real_ip", &[]),
+        ("x-seen", &["https shop.example shop some-id"]),
+        ("x-twice", &["ours"]),
+        ("cookie", &[]),
+        ("x-forwarded-for", &["192.0.2.7, 127.0.0.1"]),
+    ] {
+        assert_eq!(echo.fields.all(name), values, "{name}");
+    }
+    let response =
+        send_once(proxy.addr(), "GET / HTTP/1.1\r\nHost: h\r\nX-Twice: theirs\r\n\r\n").expect(200);
+    let echo = Echo::parse(&response.body);
+    assert_eq!(echo.fields.all("x-twice"), ["theirs", "ours"]);
+}
+
+/// Nor do they come behind the body.
+fn fields_in_trailers(engine: Engine) {
+    let backend = ScriptedBackend::per_request(|conn, request| {
+        conn.body(request)?;
+        let names = conn.trailers().names().join(",");
+        conn.send_head(&["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", &format!("X-Trailers: {names}")])?;
+        conn.send(b"0\r\nX-Secret: a\r\nX-Open: b\r\n\r\n")
+    });
+    let rules = "request_headers = { remove = [\"X-User\"] }\nresponse_headers = { remove = [\"X-Secret\"] }";
+    let proxy = TestProxy::builder(engine).route("/", &[backend.addr()], rules).start();
+    let mut client = Client::connect(proxy.addr());
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-User: a\r\nX-Other: b\r\n\r\n");
+    let response = client.response_to("POST").expect(200);
+    // tiny_http passes none on, and ureq neither.
+    let expected =
+        if engine == Engine::Native { ("x-other", vec!["x-open".to_owned()]) } else { ("", Vec::new()) };
+    assert_eq!(response.fields().one("x-trailers").as_deref(), Some(expected.0));
+    assert_eq!(client.trailers().names(), expected.1);
+}
+
+fn fields_of_answers(engine: Engine) {
+    let backend = ScriptedBackend::answering(
+        "HTTP/1.1 200 OK\r\nServer: s\r\nX-Frame-Options: SAMEORIGIN\r\nVary: a\r\nConnection: x-id\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let rules = "response_headers = { set = { X-Frame-Options = \"DENY\", X-Id = \"{request_id}\" }, add = { Vary = \"b\" }, \
+                 remove = [\"server\"] }";
+    let proxy = TestProxy::builder(engine).route("/", &[backend.addr()], rules).start();
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: some-id\r\n\r\n";
+    let response = send_once(proxy.addr(), request).expect(200);
+    assert_eq!(response.text(), "ok");
+    for (name, values) in
+        [("server", &[][..]), ("x-frame-options", &["DENY"]), ("x-id", &["some-id"]), ("vary", &["a", "b"])]
+    {
+        assert_eq!(response.fields().all(name), values, "{name}");
+    }
+}
+
+on_both_engines!(
+    who_may_come,
+    redirects,
+    responses,
+    another_path,
+    what_the_backend_says_of_paths,
+    fields_of_requests,
+    fields_in_trailers,
+    fields_of_answers,
+);

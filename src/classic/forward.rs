@@ -18,7 +18,7 @@ use super::client::Client;
 use crate::access_log::{Entry, RequestLine};
 use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
-use crate::config::Engine;
+use crate::config::{Engine, RouteConfig};
 use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::answer_here;
@@ -31,7 +31,6 @@ use crate::exchange::retry::{self, Progress};
 use crate::http::chunked::{LAST_CHUNK, write_chunk};
 use crate::http::fields::Fields;
 use crate::http::head::{RequestHead, Version};
-use crate::http::headers::rewrite;
 use crate::http::request_id::RequestId;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
@@ -145,16 +144,10 @@ impl<'a> Forward<'a> {
         let routes = &self.snapshot.routes;
         let route = Arc::clone(route_of(self.head, &self.gateway.via, routes)?);
         self.route = Some(Arc::clone(&route));
-        let address = client_address(client.address(), &self.head.fields, &self.snapshot.trusted);
+        let address = self.address(client);
         admit(self.head, address, route.config())?;
         if let Some(rule) = &route.config().rules.answer {
-            let facts = Facts {
-                head: self.head,
-                route: route.config(),
-                client: address,
-                scheme: scheme(self.head, client.address(), &self.snapshot.trusted, false),
-                request_id: self.record.id.as_bytes(),
-            };
+            let facts = self.facts(route.config(), client);
             answer_here::check(rule, &facts)?;
             let answer = answer_here::answer(rule, &facts, &self.record.id, self.head.keep_alive);
             self.answer_itself(&answer, client);
@@ -169,6 +162,22 @@ impl<'a> Forward<'a> {
             route.note_success(guard);
         }
         Ok(status)
+    }
+
+    /// Who the request is from, as far as trusted proxies tell.
+    fn address(&self, client: &Client) -> IpAddr {
+        client_address(client.address(), &self.head.fields, &self.snapshot.trusted)
+    }
+
+    /// What placeholders of rules stand for.
+    fn facts<'f>(&'f self, route: &'f RouteConfig, client: &Client) -> Facts<'f> {
+        Facts {
+            head: self.head,
+            route,
+            client: self.address(client),
+            scheme: scheme(self.head, client.address(), &self.snapshot.trusted, false),
+            request_id: self.record.id.as_bytes(),
+        }
     }
 
     /// Tries backends as long as another try is safe, allowed and in time.
@@ -251,6 +260,7 @@ impl<'a> Forward<'a> {
             route: config,
             backend: guard.upstream().host(),
             peer: client.address(),
+            client: self.address(client),
             forwarded_for: &forwarded_for,
             trusted: &self.snapshot.trusted,
             secured: false,
@@ -269,7 +279,7 @@ impl<'a> Forward<'a> {
         // Of these three parts a URI is complete; another would be refused.
         let uri = Uri::from_parts(uri).unwrap_or_default();
         let mut request = Request::builder().method(self.head.method.clone()).uri(uri);
-        rewrite(self.head, &outgoing.rewrite(self.head), &mut |name, value| {
+        outgoing.put_fields(self.head, &mut |name, value| {
             if is_sent_by(Engine::TinyHttp, name) {
                 let builder = std::mem::take(&mut request);
                 request = builder.header(name, value);
@@ -317,7 +327,8 @@ impl<'a> Forward<'a> {
             return Err(Cause::BadResponse);
         }
         if let Some(guard) = &self.guard {
-            amend_answer(&mut head.fields, self.head, route.config(), guard.upstream().host());
+            let host = guard.upstream().host();
+            amend_answer(&mut head, self.head, route.config(), host, || self.facts(route.config(), client));
         }
         let to = match head.framing {
             ResponseFraming::None => Delimited::NoBody,

@@ -54,7 +54,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 15] = [
+pub(super) const TABLES: [&TableKeys; 17] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -67,6 +67,8 @@ pub(super) const TABLES: [&TableKeys; 15] = [
     &STICKY_COOKIE,
     &REDIRECT,
     &RESPOND,
+    &REQUEST_HEADERS,
+    &RESPONSE_HEADERS,
     &ACCESS_LOG,
     &ADMIN,
     &EXPECT,
@@ -146,6 +148,8 @@ const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below
 const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
+const WHOSE_HEADERS: &str =
+    "those of requests are changed by request_headers, those of answers by response_headers";
 const NO_REWRITING: &str =
     "of paths, the prefix can be changed, by strip_prefix and replace_prefix; all else is passed on as it is";
 
@@ -482,6 +486,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "respond",
         "strip_prefix",
         "replace_prefix",
+        "request_headers",
+        "response_headers",
         "tls",
         "hsts_secs",
     ],
@@ -491,6 +497,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("redirect", Nested::One(&REDIRECT)),
         ("respond", Nested::One(&RESPOND)),
+        ("request_headers", Nested::One(&REQUEST_HEADERS)),
+        ("response_headers", Nested::One(&RESPONSE_HEADERS)),
         ("tls", Nested::One(&TLS)),
     ],
     aliases: &[
@@ -533,6 +541,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
         ("redirect_to", "redirect"),
+        ("proxy_set_header", "request_headers"),
+        ("add_header", "response_headers"),
         ("rewrite_prefix", "replace_prefix"),
         ("prefix_rewrite", "replace_prefix"),
         ("return", "respond"),
@@ -543,7 +553,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("blacklist", "deny"),
         ("denylist", "deny"),
     ],
-    absent: &[("rewrite", NO_REWRITING), ("headers", NO_REWRITING)],
+    absent: &[("rewrite", NO_REWRITING), ("headers", WHOSE_HEADERS)],
 };
 
 /// One `[[routes]]`.
@@ -612,6 +622,10 @@ pub(super) struct RawRoute {
     pub(super) strip_prefix: Option<Spanned<bool>>,
     /// What backends get in place of the prefix. Absent: the prefix stays.
     pub(super) replace_prefix: Option<Spanned<String>>,
+    /// Header fields that backends get. Absent: as they came.
+    pub(super) request_headers: Option<Spanned<RawFieldRules>>,
+    /// Header fields that clients get in answers of backends. Absent: as they came.
+    pub(super) response_headers: Option<Spanned<RawFieldRules>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.
@@ -722,6 +736,32 @@ pub(super) struct RawRespond {
     pub(super) content_type: Option<Spanned<String>>,
     /// Further header fields, with placeholders.
     pub(super) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
+pub(super) static REQUEST_HEADERS: TableKeys = field_rules("request_headers");
+pub(super) static RESPONSE_HEADERS: TableKeys = field_rules("response_headers");
+
+const fn field_rules(name: &'static str) -> TableKeys {
+    TableKeys {
+        name,
+        expected: "a table, for example { set = { X-A = \"b\" }, remove = [\"X-B\"] }",
+        keys: &["set", "add", "remove"],
+        tables: &[],
+        aliases: &[("replace", "set"), ("append", "add"), ("delete", "remove"), ("unset", "remove")],
+        absent: &[],
+    }
+}
+
+/// `request_headers` or `response_headers` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFieldRules {
+    /// Fields and their values, in place of those that came; with placeholders.
+    pub(super) set: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// The same, beside those that came.
+    pub(super) add: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// Names of fields that are not passed on.
+    pub(super) remove: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 pub(super) static TLS: TableKeys = TableKeys {
@@ -998,6 +1038,8 @@ mod tests {
         assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
         assert_eq!(keys_of::<RawRedirect>(), REDIRECT.keys);
         assert_eq!(keys_of::<RawRespond>(), RESPOND.keys);
+        assert_eq!(keys_of::<RawFieldRules>(), REQUEST_HEADERS.keys);
+        assert_eq!(keys_of::<RawFieldRules>(), RESPONSE_HEADERS.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

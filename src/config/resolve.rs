@@ -145,6 +145,8 @@ impl Resolver<'_> {
                 ("health_check", raw.health_check.as_ref().map(Spanned::span)),
                 ("strip_prefix", raw.strip_prefix.as_ref().map(Spanned::span)),
                 ("replace_prefix", raw.replace_prefix.as_ref().map(Spanned::span)),
+                ("request_headers", raw.request_headers.as_ref().map(Spanned::span)),
+                ("response_headers", raw.response_headers.as_ref().map(Spanned::span)),
                 ("tls", raw.tls.as_ref().map(Spanned::span)),
             ];
             // One that was refused for its type was written all the same.
@@ -182,6 +184,10 @@ impl Resolver<'_> {
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
+            route.rules.request_headers =
+                raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
+            route.rules.response_headers =
+                raw.response_headers.map(|raw| self.field_rules(&format!("{key}.response_headers"), raw));
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);

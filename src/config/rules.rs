@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::IpNetwork;
-use super::raw::{RawRedirect, RawRespond};
+use super::raw::{RawFieldRules, RawRedirect, RawRespond};
 use super::values::Resolver;
+use super::{ConfigError, IpNetwork};
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, PathRewrite, Placeholder, Template};
+use crate::rules::{Access, Answer, FieldRules, PathRewrite, Placeholder, Template};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -65,7 +65,7 @@ const LARGEST_CONTENT: u64 = 1 << 20;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Keys that have no meaning where no backend is asked, and where they are.
-pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 6];
+pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 8];
 
 impl Resolver<'_> {
     /// `redirect` and `respond` of the route at `route`.
@@ -227,6 +227,48 @@ impl Resolver<'_> {
             headers.extend(self.field(&key, &field, &value, &Placeholder::OF_REDIRECT));
         }
         Some(Answer::Respond { status, content, content_type, headers })
+    }
+
+    /// `request_headers` or `response_headers`.
+    pub(super) fn field_rules(&mut self, key: &str, raw: Spanned<RawFieldRules>) -> FieldRules {
+        let span = raw.span();
+        self.note(key, &span);
+        let RawFieldRules { set, add, remove } = raw.into_inner();
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        if set.is_none() && add.is_none() && remove.is_none() && !self.errors.iter().any(is_inside) {
+            self.refuse(&span, key, "has nothing in it; expected set, add or remove".to_owned());
+        }
+        let mut rules = FieldRules::default();
+        // Names of which it would be unclear what becomes of them.
+        let mut seen: Vec<HeaderName> = Vec::new();
+        for (list, raw) in [("set", set), ("add", add)] {
+            let key = format!("{key}.{list}");
+            let mut lines: Vec<(HeaderName, Template)> = Vec::new();
+            for (name, value) in raw.map(Spanned::into_inner).unwrap_or_default() {
+                let Some(line) = self.field(&key, &name, &value, &Placeholder::OF_FIELDS) else { continue };
+                if lines.iter().any(|(other, _)| *other == line.0) {
+                    self.refuse(&value.span(), &key, format!("{name:?} is listed twice"));
+                }
+                lines.push(line);
+            }
+            if list == "set" {
+                seen.extend(lines.iter().map(|(name, _)| name.clone()));
+                rules.set = lines;
+            } else {
+                rules.add = lines;
+            }
+        }
+        let key = format!("{key}.remove");
+        for text in remove.map(Spanned::into_inner).unwrap_or_default() {
+            let Some(name) = self.field_name(&key, text.get_ref(), &text.span()) else { continue };
+            if seen.contains(&name) {
+                self.refuse_text(&text, &key, "is in set or in this list already; leave one of them out");
+            }
+            seen.push(name.clone());
+            rules.remove.push(name);
+        }
+        rules
     }
 
     /// The name of a field, and its value.

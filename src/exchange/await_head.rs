@@ -92,7 +92,10 @@ impl Exchange {
             if !head.status.is_informational() {
                 self.permit = None;
                 if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
-                    amend_answer(&mut head.fields, &self.head, route.config(), guard.upstream().host());
+                    let host = guard.upstream().host();
+                    amend_answer(&mut head, &self.head, route.config(), host, || {
+                        self.facts(route.config(), client)
+                    });
                 }
                 return Some(self.begin_relay(&head, client, cx));
             }
@@ -133,6 +136,11 @@ impl Exchange {
         let first = std::mem::take(&mut backend.input);
         let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
+        let rules = self.route.as_ref().and_then(|(route, _)| route.config().rules.response_headers.as_ref());
+        if let Some(rules) = rules {
+            // Nor do they come behind the body.
+            rules.replaced().for_each(|name| relay.options.hide(name));
+        }
         if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
             backend.stream.acknowledge();
         }

@@ -8,13 +8,15 @@ use http::HeaderValue;
 
 use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
-use crate::http::fields::Fields;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, RequestHead};
-use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed};
+use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed, rewrite};
+use crate::http::request_out::write_request_line;
+use crate::http::response_head::ResponseHead;
+use crate::http::response_out::write_field;
 use crate::http::target::MAX_LEN;
 use crate::routing::RouteTable;
-use crate::rules::PathRewrite;
+use crate::rules::{Facts, PathRewrite};
 
 const TOO_LONG: HeadError = HeadError::new(
     414,
@@ -59,6 +61,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) backend: &'a HeaderValue,
     /// Where the client's connection comes from.
     pub(crate) peer: IpAddr,
+    /// Who the request is from, as far as trusted proxies tell.
+    pub(crate) client: IpAddr,
     /// The same, as in `X-Forwarded-For`.
     pub(crate) forwarded_for: &'a HeaderValue,
     /// `trusted_proxies`.
@@ -82,8 +86,39 @@ impl<'a> Outgoing<'a> {
         self.route.rules.rewrite.as_ref().map_or(Cow::Borrowed(target), |rewrite| rewrite.to_backend(target))
     }
 
+    /// The whole head that the backend gets.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, head: &'a RequestHead) {
+        write_request_line(out, head, &self.target(head));
+        self.put_fields(head, &mut |name, value| write_field(out, name, value));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Calls `put` with the name and the value of each field that the backend gets, in order: what the proxy itself has to
+    /// say, and then what the route has.
+    pub(crate) fn put_fields(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
+        let with = self.rewrite(head);
+        let Some(rules) = &self.route.rules.request_headers else { return rewrite(head, &with, put) };
+        rewrite(head, &with, &mut |name, value| {
+            if !rules.replaces(name) {
+                put(name, value);
+            }
+        });
+        rules.put(&self.facts(head), put);
+    }
+
+    /// What placeholders stand for.
+    pub(crate) fn facts(&self, head: &'a RequestHead) -> Facts<'a> {
+        Facts {
+            head,
+            route: self.route,
+            client: self.client,
+            scheme: scheme(head, self.peer, self.trusted, self.secured),
+            request_id: self.request_id,
+        }
+    }
+
     /// How the fields of `head` change on the way.
-    pub(crate) fn rewrite(&self, head: &'a RequestHead) -> Rewrite<'a> {
+    fn rewrite(&self, head: &'a RequestHead) -> Rewrite<'a> {
         Rewrite {
             host: sent_host(head, self.route, self.backend),
             client: self.forwarded_for,
@@ -103,16 +138,20 @@ fn sent_host<'a>(head: &'a RequestHead, route: &RouteConfig, backend: &'a Header
     if route.preserve_host && !head.host.is_empty() { &head.host } else { backend }
 }
 
-/// Changes the fields of an answer as the rules of its route say. `backend` is that of [`Outgoing`].
-pub(crate) fn amend_answer(
-    fields: &mut Fields,
+/// Changes an answer as the rules of its route say. `backend` is that of [`Outgoing`].
+pub(crate) fn amend_answer<'a>(
+    answer: &mut ResponseHead,
     head: &RequestHead,
     route: &RouteConfig,
     backend: &HeaderValue,
+    facts: impl FnOnce() -> Facts<'a>,
 ) {
     if let Some(rewrite) = &route.rules.rewrite {
         let host = sent_host(head, route, backend);
-        rewrite.amend(fields, host, *host == head.host);
+        rewrite.amend(&mut answer.fields, host, *host == head.host);
+    }
+    if let Some(rules) = &route.rules.response_headers {
+        rules.amend(answer, &facts());
     }
 }
 

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Backend, BackendGuard};
+use crate::config::RouteConfig;
 use crate::counters::InFlight;
 use crate::downstream::body::RequestBody;
 use crate::downstream::connection::Connection;
@@ -356,14 +357,7 @@ impl Exchange {
     fn answer_here(&self, client: &Connection, keep_alive: bool) -> Option<Next> {
         let (route, _) = self.route.as_ref()?;
         let rule = route.config().rules.answer.as_ref()?;
-        let (peer, secured) = (client.address(), client.entrance().tls);
-        let facts = Facts {
-            head: &self.head,
-            route: route.config(),
-            client: self.client,
-            scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
-            request_id: self.record.id.as_bytes(),
-        };
+        let facts = self.facts(route.config(), client);
         Some(match answer_here::check(rule, &facts) {
             Ok(()) => {
                 let answer = answer_here::answer(rule, &facts, &self.record.id, keep_alive);
@@ -371,6 +365,18 @@ impl Exchange {
             }
             Err(cause) => Next::Failed(cause),
         })
+    }
+
+    /// What placeholders of rules stand for.
+    fn facts<'a>(&'a self, route: &'a RouteConfig, client: &Connection) -> Facts<'a> {
+        let (peer, secured) = (client.address(), client.entrance().tls);
+        Facts {
+            head: &self.head,
+            route,
+            client: self.client,
+            scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
+            request_id: self.record.id.as_bytes(),
+        }
     }
 
     /// Takes in the beginning of the body.

@@ -14,7 +14,6 @@ use crate::http::fields::trim_ows;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::headers::forwarded_for;
 use crate::http::request_id::RequestId;
-use crate::http::request_out::write_request;
 use crate::routing::RouteTable;
 use crate::rules::{Answer, Facts};
 use crate::snapshot::head_limits;
@@ -213,6 +212,7 @@ impl<'c> Fates<'c> {
             route,
             backend: &host_of(&backend.addr).ok()?,
             peer,
+            client: client_address(peer, &head.fields, &self.config.server.trusted_proxies),
             forwarded_for: &forwarded_for(peer),
             trusted: &self.config.server.trusted_proxies,
             secured: door.secured,
@@ -223,7 +223,7 @@ impl<'c> Fates<'c> {
             request_id: request_id.as_bytes(),
         };
         let mut bytes = Vec::new();
-        write_request(&mut bytes, head, &outgoing.target(head), &outgoing.rewrite(head));
+        outgoing.write(&mut bytes, head);
         let mut sent = take_apart(&bytes);
         sent.fields.retain(|(name, _)| is_sent_by(engine, name.as_bytes()));
         Some(sent)

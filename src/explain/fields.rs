@@ -68,6 +68,9 @@ pub(super) fn values<'s>(sent: &'s Sent, name: &HeaderName) -> impl Iterator<Ite
 fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfig) -> Option<&'static str> {
     Some(match (change, name) {
         (Change::Kept, _) => return None,
+        (_, name) if route.rules.request_headers.as_ref().is_some_and(|rules| rules.is_about(name)) => {
+            "by request_headers of the route"
+        }
         (Change::Removed, name) if imitates_ours(name) => {
             "a backend that reads _ as - would take it for a field of the proxy"
         }

@@ -1,10 +1,11 @@
 //! The rules of a route in words, in the order in which they are applied.
 
+use http::HeaderName;
 use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, Facts};
+use crate::rules::{Answer, Facts, FieldRules, Template};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -45,7 +46,26 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         let name = Some("replace_prefix").filter(is_written).unwrap_or("strip_prefix");
         add("rewrite", name, format!("{target} -> {}", rewrite.to_backend(target)));
     }
+    let of_fields = [
+        ("request headers", "request_headers", &route.rules.request_headers),
+        ("response headers", "response_headers", &route.rules.response_headers),
+    ];
+    for (stage, name, rules) in of_fields {
+        if let Some(rules) = rules {
+            add(stage, name, fields(rules, facts));
+        }
+    }
     found
+}
+
+fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
+    let line = |word: &str, (name, value): &(HeaderName, Template)| {
+        format!("{word} {name}: {}", readable(&value.fill(facts)))
+    };
+    let set = rules.set.iter().map(|field| line("set", field));
+    let add = rules.add.iter().map(|field| line("add", field));
+    let remove = rules.remove.iter().map(|name| format!("remove {name}"));
+    set.chain(add).chain(remove).collect::<Vec<_>>().join("; ")
 }
 
 fn networks(list: &[IpNetwork]) -> String {

@@ -2,18 +2,20 @@
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
 //! The order on a request is fixed: who may come (`access.rs`), then what is answered here (`answer.rs`), then another path
-//! (`rewrite.rs`), then the backend. A
+//! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
 mod access;
 pub(crate) mod answer;
+mod fields;
 pub(crate) mod names;
 mod rewrite;
 pub(crate) mod template;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use fields::FieldRules;
 pub use rewrite::PathRewrite;
 pub use template::{Facts, Placeholder, Template, TemplateError};
 
@@ -26,4 +28,8 @@ pub struct Rules {
     pub answer: Option<Answer>,
     /// The path that a backend gets; absent = as it came.
     pub rewrite: Option<PathRewrite>,
+    /// Fields of the request, towards a backend; absent = as they came.
+    pub request_headers: Option<FieldRules>,
+    /// Fields of a backend's answer; absent = as they came.
+    pub response_headers: Option<FieldRules>,
 }

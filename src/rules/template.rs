@@ -45,6 +45,10 @@ impl Placeholder {
     pub(crate) const OF_REDIRECT: [Self; 7] =
         [Self::Host, Self::Target, Self::Path, Self::Query, Self::Scheme, Self::ClientIp, Self::RequestId];
 
+    /// Those of the values of header fields.
+    pub(crate) const OF_FIELDS: [Self; 5] =
+        [Self::Host, Self::Scheme, Self::ClientIp, Self::RequestId, Self::Route];
+
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
     }

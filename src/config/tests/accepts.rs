@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
-use crate::rules::{Access, PathRewrite, Rules};
+use crate::rules::{Access, FieldRules, PathRewrite, Placeholder, Rules, Template};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -107,6 +107,8 @@ allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 strip_prefix = false
 replace_prefix = "/v2/"
+request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
+response_headers = { remove = ["Server"] }
 hsts_secs = 300
 [routes.health_check]
 path = "/p?q=1"
@@ -190,6 +192,18 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            request_headers: Some(FieldRules {
+                set: vec![(
+                    "x-a".parse().unwrap(),
+                    Template::parse("{client_ip}", &[Placeholder::ClientIp]).unwrap(),
+                )],
+                add: vec![("x-b".parse().unwrap(), Template::parse("b", &[]).unwrap())],
+                remove: vec!["x-c".parse().unwrap()],
+            }),
+            response_headers: Some(FieldRules {
+                remove: vec!["server".parse().unwrap()],
+                ..FieldRules::default()
+            }),
             rewrite: Some(PathRewrite::new(&Prefix::parse("/a").unwrap(), &Prefix::parse("/v2").unwrap())),
         },
         hsts: Some(300),

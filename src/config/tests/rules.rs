@@ -293,3 +293,70 @@ fn another_path() {
     let limits = "replace_prefix = \"/v2\"\n[server]\nmax_header_bytes = 1000000";
     assert!(explained(limits, &long, "127.0.0.1").contains("Refused: 414 uri_too_long"));
 }
+
+#[test]
+fn header_fields() {
+    const OWN: &str = "is a field that the proxy itself answers for";
+    const SENT: &str =
+        "is about one connection, or about how a message is sent; the proxy alone decides about it";
+    for table in ["request_headers", "response_headers"] {
+        for (rules, problem) in [
+            ("", ": has nothing in it; expected set, add or remove".to_owned()),
+            ("set = { \"a b\" = \"\" }", ".set: \"a b\" is no name of a header field".to_owned()),
+            ("set = { Host = \"a\" }", format!(".set: \"Host\" {OWN}")),
+            ("add = { X-Forwarded-For = \"a\" }", format!(".add: \"X-Forwarded-For\" {OWN}")),
+            ("remove = [\"Via\"]", format!(".remove: \"Via\" {OWN}")),
+            ("add = { X-Request-ID = \"a\" }", format!(".add: \"X-Request-ID\" {OWN}")),
+            ("remove = [\"Transfer-Encoding\"]", format!(".remove: \"Transfer-Encoding\" {SENT}")),
+            ("set = { Content-Length = \"1\" }", format!(".set: \"Content-Length\" {SENT}")),
+            ("set = { Connection = \"x-a\" }", format!(".set: \"Connection\" {SENT}")),
+            (
+                "set = { X_Forwarded_For = \"a\" }",
+                ".set: \"X_Forwarded_For\" is taken for a field of the proxy by servers that read _ as -".to_owned(),
+            ),
+            (
+                "set = { X-A = \"{target}\" }",
+                ".set: \"{target}\" has the placeholder {target}; expected {host}, {scheme}, {client_ip}, {request_id}, \
+                 {route}, or {{ and }} for braces"
+                    .to_owned(),
+            ),
+            (
+                "add = { X-A = \"a\\nb\" }",
+                ".add: \"a\\nb\" is no value of a header field; expected visible characters of ASCII, with spaces between \
+                 them"
+                .to_owned(),
+            ),
+            ("set = { X-A = \"a\", x-a = \"b\" }", ".set: \"x-a\" is listed twice".to_owned()),
+            (
+                "set = { X-A = \"a\" }, remove = [\"x-a\"]",
+                ".remove: \"x-a\" is in set or in this list already; leave one of them out".to_owned(),
+            ),
+            ("remove = \"X-A\"", ".remove: found \"X-A\"; expected a list in brackets".to_owned()),
+        ] {
+            let key = format!("{table} = {{ {rules} }}");
+            assert_eq!(refused(&with_key(&key)), [format!(":3: routes[0].{table}{problem}")], "{key}");
+        }
+    }
+    let rules = "request_headers = { set = { X-Real-IP = \"{client_ip}\" }, remove = [\"Cookie\"] }\n\
+                 response_headers = { add = { X-Frame-Options = \"DENY\" } }\n";
+    let question = Question::new("GET http://h/", "10.0.0.1".parse().ok()).unwrap();
+    let question = question.field("Cookie: a").unwrap().field("X-Real-IP: 192.0.2.1").unwrap();
+    let text = explain::explain(&accepted(&with_route(rules)), &question).text();
+    has_lines(
+        &text,
+        &[
+            "    request headers   set x-real-ip: 10.0.0.1; remove cookie   (routes[0].request_headers, line 5)",
+            "    response headers  add x-frame-options: DENY   (routes[0].response_headers, line 6)",
+            "  removed    cookie             a   (by request_headers of the route)",
+            "  rewritten  x-real-ip          192.0.2.1 -> 10.0.0.1   (by request_headers of the route)",
+        ],
+    );
+    let expect = |value: &str| {
+        let expectation = format!("request_header = {{ X-Real-IP = {value:?} }}");
+        fulfils(&format!(
+            "{rules}[[expect]]\nrequest = \"GET http://h/\"\nfrom = \"10.0.0.1\"\n{expectation}"
+        ))
+    };
+    assert_eq!(expect("10.0.0.1"), Ok(()));
+    assert!(expect("10.0.0.2").unwrap_err().contains("but the backend 127.0.0.1:8001 gets \"10.0.0.1\""));
+}
