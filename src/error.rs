@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::http::head::HeadError;
+use crate::rules::Methods;
 
 /// Who has to look into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum Cause {
     NoRoute,
     /// The route's `allow` and `deny` do not let the client in.
     ClientDenied,
+    /// The route's `methods` are others; these.
+    MethodNotAllowed(Methods),
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -89,7 +92,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 26;
+    pub(crate) const COUNT: usize = 27;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -119,6 +122,7 @@ impl Cause {
         "tls_failed",
         "shutdown",
         "client_denied",
+        "method_not_allowed",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -150,6 +154,7 @@ impl Cause {
             Self::TlsFailed(_) => 23,
             Self::Shutdown => 24,
             Self::ClientDenied => 25,
+            Self::MethodNotAllowed(_) => 26,
         }
     }
 
@@ -165,6 +170,7 @@ impl Cause {
             Self::WriteTimeout => "write_timeout",
             Self::NoRoute => "no_route",
             Self::ClientDenied => "client_denied",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -197,6 +203,7 @@ impl Cause {
             Self::ClientLeft => "the request ended before it was complete",
             Self::WriteTimeout => "the answer was not read in time",
             Self::NoRoute => "nothing is served under this path",
+            Self::MethodNotAllowed(_) => "this path takes other methods",
             Self::ClientDenied => "this path is not for clients of your network",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
@@ -230,6 +237,7 @@ impl Cause {
             Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::NoRoute => 404,
             Self::ClientDenied => 403,
+            Self::MethodNotAllowed(_) => 405,
             Self::NoHealthyBackend
             | Self::Overloaded
             | Self::RouteFull
@@ -256,7 +264,7 @@ impl Cause {
             Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
                 "http_request_error"
             }
-            Self::BodyTooLarge | Self::ClientDenied => "http_request_denied",
+            Self::BodyTooLarge | Self::ClientDenied | Self::MethodNotAllowed(_) => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
             Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
@@ -290,6 +298,7 @@ impl Cause {
             | Self::WriteTimeout => Blame::Downstream,
             Self::NoRoute
             | Self::ClientDenied
+            | Self::MethodNotAllowed(_)
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -355,6 +364,7 @@ mod tests {
         Cause::TlsFailed(TlsFault::Certificate),
         Cause::Shutdown,
         Cause::ClientDenied,
+        Cause::MethodNotAllowed(Methods::NONE),
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

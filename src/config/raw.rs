@@ -482,6 +482,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "preserve_host",
         "allow",
         "deny",
+        "methods",
         "redirect",
         "respond",
         "strip_prefix",
@@ -541,6 +542,8 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
         ("redirect_to", "redirect"),
+        ("method", "methods"),
+        ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
         ("add_header", "response_headers"),
         ("rewrite_prefix", "replace_prefix"),
@@ -614,6 +617,8 @@ pub(super) struct RawRoute {
     pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
     /// Networks of clients that are answered 403, even if they are in `allow`. Absent: none.
     pub(super) deny: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The methods the route takes; all others are answered 405. Absent: all.
+    pub(super) methods: Option<Spanned<Vec<Spanned<String>>>>,
     /// Every request is sent somewhere else; there are no backends then.
     pub(super) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.

@@ -183,6 +183,7 @@ impl Resolver<'_> {
                 route.health_check = self.health_check(&format!("{key}.health_check"), raw);
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
+            route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));

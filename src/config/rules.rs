@@ -15,7 +15,7 @@ use super::{ConfigError, IpNetwork};
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, FieldRules, PathRewrite, Placeholder, Template};
+use crate::rules::{Access, Answer, FieldRules, Methods, PathRewrite, Placeholder, Template};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -95,6 +95,26 @@ impl Resolver<'_> {
         let redirect = redirect.and_then(|raw| self.redirect(&format!("{route}.redirect"), raw));
         let respond = respond.and_then(|raw| self.respond(&format!("{route}.respond"), raw));
         redirect.or(respond)
+    }
+
+    /// `methods` of a route.
+    pub(super) fn methods(&mut self, key: &str, list: Spanned<Vec<Spanned<String>>>) -> Methods {
+        self.note(key, &list.span());
+        if list.get_ref().is_empty() {
+            let problem = "the list is empty; expected at least one method, or no such key";
+            self.refuse(&list.span(), key, problem.to_owned());
+        }
+        let mut methods = Methods::default();
+        for text in list.into_inner() {
+            let Some(method) = self.word(&text, key, "a method that a route can be for", &Methods::KNOWN)
+            else {
+                continue;
+            };
+            if !methods.add(method) {
+                self.refuse_text(&text, key, "is listed twice");
+            }
+        }
+        methods
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.

@@ -41,6 +41,9 @@ pub(crate) fn admit(head: &RequestHead, client: IpAddr, route: &RouteConfig) -> 
     if route.rules.access.as_ref().is_some_and(|access| !access.lets_in(client)) {
         return Err(Cause::ClientDenied);
     }
+    if let Some(methods) = route.rules.methods.filter(|methods| !methods.has(&head.method)) {
+        return Err(Cause::MethodNotAllowed(methods));
+    }
     if let Some(rewrite) = &route.rules.rewrite {
         let target = head.target.as_str();
         if target.len() + rewrite.growth() > MAX_LEN && rewrite.to_backend(target).len() > MAX_LEN {

@@ -32,6 +32,9 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add("who may come", "allow", format!("only {}", networks(allow)));
         }
     }
+    if let Some(methods) = route.rules.methods {
+        add("methods", "methods", format!("only {methods}"));
+    }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {
             Answer::Redirect { to, .. } => format!("to {}", readable(&to.fill(facts))),

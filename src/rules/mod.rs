@@ -1,7 +1,8 @@
 //! What a route does beside passing requests on: one rule a file, each a value that the configuration makes and that knows
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
-//! The order on a request is fixed: who may come (`access.rs`), then what is answered here (`answer.rs`), then another path
+//! The order on a request is fixed: who may come (`access.rs`) and with what
+//! (`methods.rs`), then what is answered here (`answer.rs`), then another path
 //! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
@@ -9,6 +10,7 @@
 mod access;
 pub(crate) mod answer;
 mod fields;
+mod methods;
 pub(crate) mod names;
 mod rewrite;
 pub(crate) mod template;
@@ -16,6 +18,7 @@ pub(crate) mod template;
 pub use access::Access;
 pub use answer::Answer;
 pub use fields::FieldRules;
+pub use methods::Methods;
 pub use rewrite::PathRewrite;
 pub use template::{Facts, Placeholder, Template, TemplateError};
 
@@ -24,6 +27,8 @@ pub use template::{Facts, Placeholder, Template, TemplateError};
 pub struct Rules {
     /// From where requests are taken; absent = from everywhere.
     pub access: Option<Access>,
+    /// The methods it takes; absent = all.
+    pub methods: Option<Methods>,
     /// What is answered in place of a backend; absent = a backend is asked.
     pub answer: Option<Answer>,
     /// The path that a backend gets; absent = as it came.

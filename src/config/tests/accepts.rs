@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
-use crate::rules::{Access, FieldRules, PathRewrite, Placeholder, Rules, Template};
+use crate::rules::{Access, FieldRules, Methods, PathRewrite, Placeholder, Rules, Template};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -105,6 +105,7 @@ resolve_secs = 13
 preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
+methods = ["GET", "PURGE"]
 strip_prefix = false
 replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
@@ -146,6 +147,8 @@ health_check = { path = "/", interval_secs = 0.5 }
     };
     assert_eq!(config.server, server);
     let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
+    let mut methods = Methods::default();
+    assert!(methods.add("GET") && methods.add("PURGE"));
     let route = RouteConfig {
         key: RouteKey {
             hosts: vec![
@@ -192,6 +195,7 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            methods: Some(methods),
             request_headers: Some(FieldRules {
                 set: vec![(
                     "x-a".parse().unwrap(),

@@ -360,3 +360,33 @@ fn header_fields() {
     assert_eq!(expect("10.0.0.1"), Ok(()));
     assert!(expect("10.0.0.2").unwrap_err().contains("but the backend 127.0.0.1:8001 gets \"10.0.0.1\""));
 }
+
+#[test]
+fn methods() {
+    let known = "expected \"GET\" or \"HEAD\" or \"POST\"";
+    for (list, problem) in [
+        ("[]", "the list is empty; expected at least one method, or no such key"),
+        ("[\"GET\", \"GET\"]", "\"GET\" is listed twice"),
+        ("\"GET\"", "found \"GET\"; expected a list in brackets"),
+    ] {
+        check(&[(&format!("methods = {list}"), &format!("methods: {problem}"))]);
+    }
+    let unknown = refused(&with_key("methods = [\"get\"]"));
+    assert!(unknown[0].starts_with(&format!(
+        ":3: routes[0].methods: \"get\" is not a method that a route can be for; {known}"
+    )));
+    let rules = "methods = [\"HEAD\", \"GET\"]";
+    has_lines(
+        &explained(rules, "POST http://h/", "127.0.0.1"),
+        &[
+            "Refused: 405 method_not_allowed, this path takes other methods",
+            "    methods  only GET, HEAD   (routes[0].methods, line 5)",
+        ],
+    );
+    let expect = |method: &str, expected: &str| {
+        fulfils(&format!("{rules}\n[[expect]]\nrequest = \"{method} http://h/\"\n{expected}"))
+    };
+    assert_eq!(expect("DELETE", "status = 405"), Ok(()));
+    assert_eq!(expect("HEAD", "route = \"/\""), Ok(()));
+    assert!(expect("GET", "status = 405").is_err());
+}

@@ -66,6 +66,7 @@ fn defaults_are_as_documented() {
         "max_in_flight_per_backend",
         "allow",
         "deny",
+        "methods",
         "replace_prefix",
         "hsts_secs",
     ];
