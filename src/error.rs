@@ -47,6 +47,8 @@ pub enum Cause {
     ClientDenied,
     /// The route's `methods` are others; these.
     MethodNotAllowed(Methods),
+    /// The route's `rate_limit` is reached; in how many seconds another request is taken.
+    RateLimited(u32),
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -92,7 +94,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 27;
+    pub(crate) const COUNT: usize = 28;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -123,6 +125,7 @@ impl Cause {
         "shutdown",
         "client_denied",
         "method_not_allowed",
+        "rate_limited",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -155,6 +158,7 @@ impl Cause {
             Self::Shutdown => 24,
             Self::ClientDenied => 25,
             Self::MethodNotAllowed(_) => 26,
+            Self::RateLimited(_) => 27,
         }
     }
 
@@ -171,6 +175,7 @@ impl Cause {
             Self::NoRoute => "no_route",
             Self::ClientDenied => "client_denied",
             Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::RateLimited(_) => "rate_limited",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -204,6 +209,7 @@ impl Cause {
             Self::WriteTimeout => "the answer was not read in time",
             Self::NoRoute => "nothing is served under this path",
             Self::MethodNotAllowed(_) => "this path takes other methods",
+            Self::RateLimited(_) => "too many requests in a short time",
             Self::ClientDenied => "this path is not for clients of your network",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
@@ -238,6 +244,7 @@ impl Cause {
             Self::NoRoute => 404,
             Self::ClientDenied => 403,
             Self::MethodNotAllowed(_) => 405,
+            Self::RateLimited(_) => 429,
             Self::NoHealthyBackend
             | Self::Overloaded
             | Self::RouteFull
@@ -264,7 +271,9 @@ impl Cause {
             Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
                 "http_request_error"
             }
-            Self::BodyTooLarge | Self::ClientDenied | Self::MethodNotAllowed(_) => "http_request_denied",
+            Self::BodyTooLarge | Self::ClientDenied | Self::MethodNotAllowed(_) | Self::RateLimited(_) => {
+                "http_request_denied"
+            }
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
             Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
@@ -299,6 +308,7 @@ impl Cause {
             Self::NoRoute
             | Self::ClientDenied
             | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -323,7 +333,10 @@ impl Cause {
     /// Seconds after which trying again makes sense; sent as `Retry-After`.
     #[must_use]
     pub fn retry_after_secs(self) -> Option<u32> {
-        (self.status() == 503).then_some(1)
+        match self {
+            Self::RateLimited(seconds) => Some(seconds),
+            _ => (self.status() == 503).then_some(1),
+        }
     }
 }
 
@@ -365,6 +378,7 @@ mod tests {
         Cause::Shutdown,
         Cause::ClientDenied,
         Cause::MethodNotAllowed(Methods::NONE),
+        Cause::RateLimited(1),
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

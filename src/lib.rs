@@ -39,7 +39,8 @@
 //! # Locks
 //!
 //! Never two at a time on the request path, and none across I/O. A connection and its exchange have one owner, so they have
-//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]).
+//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
+//! few of its buckets.
 //!
 //! # Modules, in reading order
 //!

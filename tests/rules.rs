@@ -269,6 +269,48 @@ fn methods(engine: Engine) {
     client.response().expect_failure(405, "method_not_allowed");
 }
 
+fn rate_limits(engine: Engine) {
+    let origin = Origin::echo();
+    let backend = [origin.addr()];
+    // So slow that nothing comes back while the test runs.
+    let limited = "rate_limit = { requests_per_sec = 1, burst = 2000 }";
+    let builder = TestProxy::builder(engine)
+        .server("trusted_proxies = [\"127.0.0.1\"]")
+        .route("/", &backend, "rate_limit = { requests_per_sec = 1, burst = 2 }")
+        .route("/all", &backend, "rate_limit = { requests_per_sec = 1, burst = 1, per = \"route\" }")
+        .route("/denied", &backend, "rate_limit = { requests_per_sec = 1, burst = 1 }\nmethods = [\"PUT\"]")
+        .route("/enough", &backend, limited);
+    let mut proxy = builder.clone().start();
+    let ask = |target: &str, client: &str| {
+        let fields = format!("Host: h\r\nX-Forwarded-For: {client}");
+        send_once(proxy.addr(), format!("GET {target} HTTP/1.1\r\n{fields}\r\n\r\n"))
+    };
+    // Those who come at once, in less than the second that brings one back.
+    let of = |target: &str, clients: &[&str]| -> Vec<u16> {
+        clients.iter().map(|client| ask(target, client).status()).collect()
+    };
+    let first = of(
+        "/",
+        &["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8::3"],
+    );
+    assert_eq!(first, [200, 200, 429, 200, 200, 200, 429]);
+    assert_eq!(of("/all", &["192.0.2.3", "192.0.2.4"]), [200, 429]);
+    assert_eq!(
+        of("/denied", &["192.0.2.3", "192.0.2.3"]),
+        [405, 405],
+        "what is refused before is not counted"
+    );
+    assert!((0..50).all(|_| ask("/enough", "192.0.2.3").status() == 200));
+    let refused = ask("/all", "192.0.2.5");
+    assert_eq!(refused.fields().one("retry-after").as_deref(), Some("1"));
+    refused.expect_failure(429, "rate_limited");
+    // A reload gives nobody a full bucket.
+    let before = ask("/all", "192.0.2.5").status();
+    proxy.reload(&builder.server("max_headers = 50")).expect("a reload");
+    assert_eq!(before, 429);
+    get(proxy.addr(), "/all").expect_failure(429, "rate_limited");
+}
+
 on_both_engines!(
     who_may_come,
     redirects,
@@ -279,4 +321,5 @@ on_both_engines!(
     fields_in_trailers,
     fields_of_answers,
     methods,
+    rate_limits,
 );

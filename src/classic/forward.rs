@@ -146,6 +146,7 @@ impl<'a> Forward<'a> {
         self.route = Some(Arc::clone(&route));
         let address = self.address(client);
         admit(self.head, address, route.config())?;
+        route.take(address, Instant::now())?;
         if let Some(rule) = &route.config().rules.answer {
             let facts = self.facts(route.config(), client);
             answer_here::check(rule, &facts)?;

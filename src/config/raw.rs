@@ -54,7 +54,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 17] = [
+pub(super) const TABLES: [&TableKeys; 18] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -66,6 +66,7 @@ pub(super) const TABLES: [&TableKeys; 17] = [
     &BACKEND,
     &STICKY_COOKIE,
     &REDIRECT,
+    &RATE_LIMIT,
     &RESPOND,
     &REQUEST_HEADERS,
     &RESPONSE_HEADERS,
@@ -483,6 +484,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "allow",
         "deny",
         "methods",
+        "rate_limit",
         "redirect",
         "respond",
         "strip_prefix",
@@ -496,6 +498,7 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("backend_addrs", Nested::Among(&BACKEND)),
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
+        ("rate_limit", Nested::One(&RATE_LIMIT)),
         ("redirect", Nested::One(&REDIRECT)),
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
@@ -542,6 +545,9 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
         ("redirect_to", "redirect"),
+        ("limit_req", "rate_limit"),
+        ("ratelimit", "rate_limit"),
+        ("throttle", "rate_limit"),
         ("method", "methods"),
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
@@ -619,6 +625,8 @@ pub(super) struct RawRoute {
     pub(super) deny: Option<Spanned<Vec<Spanned<String>>>>,
     /// The methods the route takes; all others are answered 405. Absent: all.
     pub(super) methods: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How many requests the route takes; all others are answered 429. Absent: any number.
+    pub(super) rate_limit: Option<Spanned<RawRateLimit>>,
     /// Every request is sent somewhere else; there are no backends then.
     pub(super) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.
@@ -708,6 +716,27 @@ pub(super) struct RawRedirect {
     pub(super) to: Option<Spanned<String>>,
     /// 301, 302, 303, 307 or 308. Default: 308.
     pub(super) status: Option<Spanned<i128>>,
+}
+
+pub(super) static RATE_LIMIT: TableKeys = TableKeys {
+    name: "rate_limit",
+    expected: "a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
+    keys: &["requests_per_sec", "burst", "per"],
+    tables: &[],
+    aliases: &[("rate", "requests_per_sec"), ("average", "requests_per_sec"), ("key", "per"), ("by", "per")],
+    absent: &[],
+};
+
+/// `rate_limit` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRateLimit {
+    /// In the long run. Required.
+    pub(super) requests_per_sec: Option<Spanned<i128>>,
+    /// At once, after a pause. Default: as many as in a second.
+    pub(super) burst: Option<Spanned<i128>>,
+    /// `client` or `route`: whose requests are counted together. Default: client.
+    pub(super) per: Option<Spanned<String>>,
 }
 
 pub(super) static RESPOND: TableKeys = TableKeys {
@@ -1045,6 +1074,7 @@ mod tests {
         assert_eq!(keys_of::<RawRespond>(), RESPOND.keys);
         assert_eq!(keys_of::<RawFieldRules>(), REQUEST_HEADERS.keys);
         assert_eq!(keys_of::<RawFieldRules>(), RESPONSE_HEADERS.keys);
+        assert_eq!(keys_of::<RawRateLimit>(), RATE_LIMIT.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

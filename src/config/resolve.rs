@@ -184,6 +184,8 @@ impl Resolver<'_> {
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
             route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
+            route.rules.rate_limit =
+                raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
 
@@ -9,13 +10,13 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::raw::{RawFieldRules, RawRedirect, RawRespond};
+use super::raw::{RawFieldRules, RawRateLimit, RawRedirect, RawRespond};
 use super::values::Resolver;
 use super::{ConfigError, IpNetwork};
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, FieldRules, Methods, PathRewrite, Placeholder, Template};
+use crate::rules::{Access, Answer, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Template};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -115,6 +116,27 @@ impl Resolver<'_> {
             }
         }
         methods
+    }
+
+    /// `rate_limit` of a route.
+    pub(super) fn rate_limit(&mut self, key: &str, raw: Spanned<RawRateLimit>) -> Option<RateLimit> {
+        let span = raw.span();
+        self.note(key, &span);
+        let raw = raw.into_inner();
+        let name = |name: &str| format!("{key}.{name}");
+        if raw.requests_per_sec.is_none() {
+            let expected = "how many requests, for example requests_per_sec = 10";
+            self.missing(Some(&span), &name("requests_per_sec"), expected);
+        }
+        let is_complete = raw.requests_per_sec.is_some();
+        let mut requests_per_sec = NonZeroU32::MIN;
+        self.count(&name("requests_per_sec"), raw.requests_per_sec, 1..=1_000_000, &mut requests_per_sec);
+        let mut burst = requests_per_sec;
+        self.count(&name("burst"), raw.burst, 1..=1_000_000, &mut burst);
+        let per = raw
+            .per
+            .and_then(|text| self.word(&text, &name("per"), "whose they are", &[Per::Client, Per::Route]));
+        is_complete.then(|| RateLimit { requests_per_sec, burst, per: per.unwrap_or(Per::Client) })
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.

@@ -333,7 +333,8 @@ impl Exchange {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };
-        let admitted = decision::admit(&self.head, self.client, route.config());
+        let admitted = decision::admit(&self.head, self.client, route.config())
+            .and_then(|()| route.take(self.client, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = route.has_healthy();

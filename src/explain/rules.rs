@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, Facts, FieldRules, Template};
+use crate::rules::{Answer, Facts, FieldRules, Per, Template};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +34,11 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
     }
     if let Some(methods) = route.rules.methods {
         add("methods", "methods", format!("only {methods}"));
+    }
+    if let Some(limit) = &route.rules.rate_limit {
+        let of = if limit.per == Per::Client { "each client" } else { "all clients together" };
+        let says = format!("{} requests a second of {of}, {} at once", limit.requests_per_sec, limit.burst);
+        add("rate limit", "rate_limit", says);
     }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {

@@ -12,8 +12,10 @@ mod names;
 mod pick;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -22,6 +24,8 @@ use crate::balance::passive::PassivePolicy;
 use crate::balance::{Backend, LoadBalancer, balancer};
 use crate::config::RouteConfig;
 use crate::counters::tally::Tally;
+use crate::error::Cause;
+use crate::rules::Limiter;
 
 pub use guard::RouteGuard;
 pub use pick::Pick;
@@ -40,6 +44,8 @@ pub struct Route {
     /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`. After a reload the route
     /// before it and the one after it have the same.
     in_flight: Arc<AtomicUsize>,
+    /// Counts requests, if the route takes no more than some number; the same after a reload that leaves the number.
+    limiter: Option<Arc<Limiter>>,
     /// What became of its exchanges; the same after a reload.
     tally: Arc<Tally>,
     /// Whether the log was last told that a healthy backend is left. Taken by the probes of this route alone, after
@@ -67,6 +73,7 @@ impl Route {
         };
         let known_healthy = Mutex::new(backends.iter().any(|backend| backend.is_healthy()));
         let balancer = balancer(&config, &backends);
+        let limiter = config.rules.rate_limit.map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
         Self {
             label: config.label(),
             config,
@@ -74,6 +81,7 @@ impl Route {
             group: ArcSwap::from_pointee(Group { backends, balancer }),
             line,
             in_flight: Arc::default(),
+            limiter,
             tally: Arc::default(),
             known_healthy,
             taking_out: Mutex::default(),
@@ -102,7 +110,11 @@ impl Route {
     pub(crate) fn successor(&self, config: &RouteConfig) -> io::Result<Self> {
         let empty = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
         let (in_flight, tally) = (Arc::clone(&self.in_flight), Arc::clone(&self.tally));
-        let route = Self { in_flight, tally, ..empty };
+        // What clients have used up stays used up.
+        let kept =
+            self.limiter.as_ref().filter(|limiter| Some(limiter.rule()) == config.rules.rate_limit.as_ref());
+        let limiter = kept.cloned().or_else(|| empty.limiter.clone());
+        let route = Self { in_flight, tally, limiter, ..empty };
         let backends = route.backends_after(self)?;
         let balancer = balancer(config, &backends);
         *lock(&route.known_healthy) = *lock(&self.known_healthy);
@@ -120,6 +132,14 @@ impl Route {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Takes a request of this client, if there is a limit to how many there can be.
+    ///
+    /// # Errors
+    /// It is reached.
+    pub(crate) fn take(&self, client: IpAddr, now: Instant) -> Result<(), Cause> {
+        self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(client, now).map_err(Cause::RateLimited))
     }
 
     /// What became of its exchanges.

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
-use crate::rules::{Access, FieldRules, Methods, PathRewrite, Placeholder, Rules, Template};
+use crate::rules::{Access, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -106,6 +106,7 @@ preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
+rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
 strip_prefix = false
 replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
@@ -195,6 +196,11 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            rate_limit: Some(RateLimit {
+                requests_per_sec: NonZeroU32::new(14).unwrap(),
+                burst: NonZeroU32::new(15).unwrap(),
+                per: Per::Route,
+            }),
             methods: Some(methods),
             request_headers: Some(FieldRules {
                 set: vec![(

@@ -390,3 +390,39 @@ fn methods() {
     assert_eq!(expect("HEAD", "route = \"/\""), Ok(()));
     assert!(expect("GET", "status = 405").is_err());
 }
+
+#[test]
+fn rate_limits() {
+    check(&[
+        (
+            "rate_limit = 10",
+            "rate_limit: found 10; expected a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
+        ),
+        (
+            "rate_limit = {}",
+            "rate_limit.requests_per_sec: missing; expected how many requests, for example requests_per_sec = 10",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 0 }",
+            "rate_limit.requests_per_sec: found 0; expected a whole number from 1 to 1000000",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, burst = 1000001 }",
+            "rate_limit.burst: found 1000001; expected a whole number from 1 to 1000000",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, per = \"clients\" }",
+            "rate_limit.per: \"clients\" is not whose they are; expected \"client\" or \"route\"; did you mean \"client\"?",
+        ),
+    ]);
+    has_lines(
+        &explained("rate_limit = { requests_per_sec = 10 }", "GET http://h/", "127.0.0.1"),
+        &["    rate limit  10 requests a second of each client, 10 at once   (routes[0].rate_limit, line 5)"],
+    );
+    // Time decides about it, and not the head of a request: an expectation is about what is taken.
+    let expectation = "[[expect]]\nrequest = \"GET http://h/\"\nroute = \"/\"";
+    assert_eq!(
+        fulfils(&format!("rate_limit = {{ requests_per_sec = 1, per = \"route\" }}\n{expectation}")),
+        Ok(())
+    );
+}

@@ -59,7 +59,7 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
                 ],
             })
         }
-        (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth") => {
+        (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth" | "per") => {
             json!({ "enum": words(keys, row.key) })
         }
         (None, "status") if keys.name == "redirect" => json!({ "enum": [301, 302, 303, 307, 308] }),
@@ -251,6 +251,7 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
             let required = required.map(|row| match row.unit {
                 "path" => format!("{} = \"/\", ", row.key),
                 "seconds" => format!("{} = 1, ", row.key),
+                unit if unit.contains("requests") => format!("{} = 1, ", row.key),
                 "URL" => format!("{} = \"/x\", ", row.key),
                 _ => format!("{} = \"name\", ", row.key),
             });

@@ -67,6 +67,7 @@ fn defaults_are_as_documented() {
         "allow",
         "deny",
         "methods",
+        "rate_limit",
         "replace_prefix",
         "hsts_secs",
     ];
