@@ -1,10 +1,12 @@
 //! What a route does beside passing requests on: the rules, on both engines.
 
+use std::time::{Duration, Instant};
+
 use reverse_proxy::error::Cause;
 
 use crate::support::engines::on_both_engines;
 use crate::support::process::TempDir;
-use crate::support::{Client, Echo, Engine, Origin, ScriptedBackend, TestProxy, get, send_once};
+use crate::support::{Client, Echo, Engine, Origin, ScriptedBackend, TestProxy, get, send_once, wait_for};
 
 fn who_may_come(engine: Engine) {
     let origin = Origin::echo();
@@ -269,46 +271,66 @@ fn methods(engine: Engine) {
     client.response().expect_failure(405, "method_not_allowed");
 }
 
+/// What is taken comes back after a second: tried again, if the machine was so slow that it may have.
+fn in_less_than_a_second(prepare: impl Fn(), mut act: impl FnMut(usize) -> Vec<u16>) -> Vec<u16> {
+    for attempt in 0..20 {
+        prepare();
+        let began = Instant::now();
+        let statuses = act(attempt);
+        if began.elapsed() < Duration::from_millis(900) {
+            return statuses;
+        }
+    }
+    panic!("this machine takes seconds for a handful of requests");
+}
+
 fn rate_limits(engine: Engine) {
     let origin = Origin::echo();
     let backend = [origin.addr()];
-    // So slow that nothing comes back while the test runs.
-    let limited = "rate_limit = { requests_per_sec = 1, burst = 2000 }";
     let builder = TestProxy::builder(engine)
         .server("trusted_proxies = [\"127.0.0.1\"]")
         .route("/", &backend, "rate_limit = { requests_per_sec = 1, burst = 2 }")
         .route("/all", &backend, "rate_limit = { requests_per_sec = 1, burst = 1, per = \"route\" }")
-        .route("/denied", &backend, "rate_limit = { requests_per_sec = 1, burst = 1 }\nmethods = [\"PUT\"]")
-        .route("/enough", &backend, limited);
+        .route("/puts", &backend, "rate_limit = { requests_per_sec = 1, burst = 1 }\nmethods = [\"PUT\"]");
     let mut proxy = builder.clone().start();
+    let addr = proxy.addr();
     let ask = |target: &str, client: &str| {
         let fields = format!("Host: h\r\nX-Forwarded-For: {client}");
-        send_once(proxy.addr(), format!("GET {target} HTTP/1.1\r\n{fields}\r\n\r\n"))
+        send_once(addr, format!("GET {target} HTTP/1.1\r\n{fields}\r\n\r\n"))
     };
-    // Those who come at once, in less than the second that brings one back.
-    let of = |target: &str, clients: &[&str]| -> Vec<u16> {
-        clients.iter().map(|client| ask(target, client).status()).collect()
+    let statuses = in_less_than_a_second(
+        || {},
+        |n| {
+            let (v4, v6) =
+                (|host: usize| format!("192.0.{n}.{host}"), |host: usize| format!("2001:db8:0:{n}::{host}"));
+            let clients = [v4(1), v4(1), v4(1), v4(2), v6(1), v6(2), v6(3)];
+            clients.iter().map(|client| ask("/", client).status()).collect()
+        },
+    );
+    assert_eq!(statuses, [200, 200, 429, 200, 200, 200, 429]);
+    for _ in 0..3 {
+        assert_eq!(ask("/puts", "192.0.2.3").status(), 405, "what is refused before is not counted");
+    }
+    // Since then the bucket of all is empty.
+    let take_the_last = || {
+        wait_for("a request to be taken", || match ask("/all", "192.0.2.3").status() {
+            200 => Ok(()),
+            status => Err(status),
+        });
     };
-    let first = of(
-        "/",
-        &["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8::3"],
-    );
-    assert_eq!(first, [200, 200, 429, 200, 200, 200, 429]);
-    assert_eq!(of("/all", &["192.0.2.3", "192.0.2.4"]), [200, 429]);
-    assert_eq!(
-        of("/denied", &["192.0.2.3", "192.0.2.3"]),
-        [405, 405],
-        "what is refused before is not counted"
-    );
-    assert!((0..50).all(|_| ask("/enough", "192.0.2.3").status() == 200));
-    let refused = ask("/all", "192.0.2.5");
-    assert_eq!(refused.fields().one("retry-after").as_deref(), Some("1"));
-    refused.expect_failure(429, "rate_limited");
+    let again = in_less_than_a_second(take_the_last, |_| {
+        let refused = ask("/all", "192.0.2.4");
+        let says_when = refused.fields().one("retry-after").as_deref() == Some("1");
+        vec![refused.status(), u16::from(says_when)]
+    });
+    assert_eq!(again, [429, 1]);
     // A reload gives nobody a full bucket.
-    let before = ask("/all", "192.0.2.5").status();
-    proxy.reload(&builder.server("max_headers = 50")).expect("a reload");
-    assert_eq!(before, 429);
-    get(proxy.addr(), "/all").expect_failure(429, "rate_limited");
+    let builder = builder.server("max_headers = 50");
+    let after = in_less_than_a_second(take_the_last, |n| {
+        proxy.reload(&builder.clone().server(&format!("max_tunnels = {n}"))).expect("a reload");
+        vec![ask("/all", "192.0.2.5").status()]
+    });
+    assert_eq!(after, [429]);
 }
 
 on_both_engines!(
