@@ -110,13 +110,14 @@ mod request_head {
             trusted: false,
             secured: false,
             port: Some(80),
+            prefix: None,
             upgrade: false,
             via: "reverse-proxy",
             request_id: b"0123456789abcdef0123456789abcdef",
         };
         bencher.bench(|| {
             let mut out = Vec::with_capacity(1024);
-            write_request(&mut out, black_box(&head), &how);
+            write_request(&mut out, black_box(&head), head.target.as_str(), &how);
             out
         });
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::http::head::HeadError;
+use crate::rules::Methods;
 
 /// Who has to look into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,12 @@ pub enum Cause {
     WriteTimeout,
     /// No route's prefix matches.
     NoRoute,
+    /// The route's `allow` and `deny` do not let the client in.
+    ClientDenied,
+    /// The route's `methods` are others; these.
+    MethodNotAllowed(Methods),
+    /// The route's `rate_limit` is reached; in how many seconds another request is taken.
+    RateLimited(u32),
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -87,7 +94,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 25;
+    pub(crate) const COUNT: usize = 28;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -116,6 +123,9 @@ impl Cause {
         "internal_error",
         "tls_failed",
         "shutdown",
+        "client_denied",
+        "method_not_allowed",
+        "rate_limited",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -146,6 +156,9 @@ impl Cause {
             Self::Internal => 22,
             Self::TlsFailed(_) => 23,
             Self::Shutdown => 24,
+            Self::ClientDenied => 25,
+            Self::MethodNotAllowed(_) => 26,
+            Self::RateLimited(_) => 27,
         }
     }
 
@@ -160,6 +173,9 @@ impl Cause {
             Self::ClientLeft => "client_left",
             Self::WriteTimeout => "write_timeout",
             Self::NoRoute => "no_route",
+            Self::ClientDenied => "client_denied",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::RateLimited(_) => "rate_limited",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -192,6 +208,9 @@ impl Cause {
             Self::ClientLeft => "the request ended before it was complete",
             Self::WriteTimeout => "the answer was not read in time",
             Self::NoRoute => "nothing is served under this path",
+            Self::MethodNotAllowed(_) => "this path takes other methods",
+            Self::RateLimited(_) => "too many requests in a short time",
+            Self::ClientDenied => "this path is not for clients of your network",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
             Self::RouteFull => "too many requests for this path are in progress at the moment",
@@ -223,6 +242,9 @@ impl Cause {
             Self::BadBody | Self::ClientLeft => 400,
             Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::NoRoute => 404,
+            Self::ClientDenied => 403,
+            Self::MethodNotAllowed(_) => 405,
+            Self::RateLimited(_) => 429,
             Self::NoHealthyBackend
             | Self::Overloaded
             | Self::RouteFull
@@ -249,7 +271,9 @@ impl Cause {
             Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
                 "http_request_error"
             }
-            Self::BodyTooLarge => "http_request_denied",
+            Self::BodyTooLarge | Self::ClientDenied | Self::MethodNotAllowed(_) | Self::RateLimited(_) => {
+                "http_request_denied"
+            }
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
             Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
@@ -282,6 +306,9 @@ impl Cause {
             | Self::ClientLeft
             | Self::WriteTimeout => Blame::Downstream,
             Self::NoRoute
+            | Self::ClientDenied
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -306,7 +333,10 @@ impl Cause {
     /// Seconds after which trying again makes sense; sent as `Retry-After`.
     #[must_use]
     pub fn retry_after_secs(self) -> Option<u32> {
-        (self.status() == 503).then_some(1)
+        match self {
+            Self::RateLimited(seconds) => Some(seconds),
+            _ => (self.status() == 503).then_some(1),
+        }
     }
 }
 
@@ -346,6 +376,9 @@ mod tests {
         Cause::Internal,
         Cause::TlsFailed(TlsFault::Certificate),
         Cause::Shutdown,
+        Cause::ClientDenied,
+        Cause::MethodNotAllowed(Methods::NONE),
+        Cause::RateLimited(1),
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

@@ -39,14 +39,16 @@
 //! # Locks
 //!
 //! Never two at a time on the request path, and none across I/O. A connection and its exchange have one owner, so they have
-//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]).
+//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
+//! few of its buckets.
 //!
 //! # Modules, in reading order
 //!
 //! [`config`] what the operator says · [`daemon`] what `main` runs · [`proxy`] builds and ends everything · [`reload`] puts
 //! another configuration to work, as a `snapshot` · `front` TLS with clients and what else comes before any route, `renewal`
 //! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients ·
-//! [`upstream`] towards backends · [`routing`] and [`route`] · [`balance`] choosing a backend · `exchange` one request from
+//! [`upstream`] towards backends · [`routing`] and [`route`] · [`rules`] what a route does beside
+//! passing requests on · [`balance`] choosing a backend · `exchange` one request from
 //! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
@@ -89,6 +91,7 @@ pub mod reload;
 mod renewal;
 pub mod route;
 pub mod routing;
+pub mod rules;
 mod service_manager;
 pub mod signals;
 mod snapshot;

@@ -338,7 +338,7 @@ fn expectations_that_make_no_sense_are_refused_when_they_are_read() {
         ("request = \"GET /\"", "expect[0]: missing; expected what becomes of the request"),
         (
             "request = \"GET /\"\nstatus = 502",
-            "expect[0].status: found 502; expected a status that the head of a request alone decides: 200, 308, 400, 404",
+            "expect[0].status: 502 is expected, but \"GET /\" is refused with 400",
         ),
         ("request = \"GET /\"\nstatus = 404\nroute = \"/\"", "expect[0].status: is that of an answer"),
         (

@@ -64,6 +64,7 @@ mod responses;
 mod retries;
 mod reuse;
 mod routing;
+mod rules;
 #[cfg(target_os = "linux")]
 mod service_manager;
 mod shutdown;

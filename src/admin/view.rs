@@ -66,7 +66,9 @@ impl View {
         }
         let snapshot = self.snapshot();
         let needs_backends = rules(&snapshot).is_some_and(|rules| rules.ready_requires_backends);
-        let has_backends = snapshot.routes().any(|route| route.has_healthy());
+        // A route that answers itself says nothing about the others.
+        let mut asking = snapshot.routes().filter(|route| route.config().rules.answer.is_none()).peekable();
+        let has_backends = asking.peek().is_none() || asking.any(|route| route.has_healthy());
         (needs_backends && !has_backends).then_some("no route has a healthy backend")
     }
 

@@ -1,6 +1,8 @@
 //! One request on its way: a route, a backend, a try with ureq and perhaps another, and the answer.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -16,11 +18,12 @@ use super::client::Client;
 use crate::access_log::{Entry, RequestLine};
 use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
-use crate::config::Engine;
+use crate::config::{Engine, RouteConfig};
 use crate::counters::tally::Ended;
 use crate::error::Cause;
+use crate::exchange::answer_here;
 use crate::exchange::client_address::client_address;
-use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
+use crate::exchange::decision::{Outgoing, admit, amend_answer, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
 use crate::exchange::refusal::OwnAnswer;
@@ -28,11 +31,11 @@ use crate::exchange::retry::{self, Progress};
 use crate::http::chunked::{LAST_CHUNK, write_chunk};
 use crate::http::fields::Fields;
 use crate::http::head::{RequestHead, Version};
-use crate::http::headers::rewrite;
 use crate::http::request_id::RequestId;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
 use crate::route::Route;
+use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::shortage;
 
@@ -140,12 +143,22 @@ impl<'a> Forward<'a> {
     /// Forwards the request and its answer. The status of that.
     pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
         let routes = &self.snapshot.routes;
-        let route = Arc::clone(route_of(self.head, &self.gateway.via, routes, |route| route.config())?);
+        let route = Arc::clone(route_of(self.head, &self.gateway.via, routes)?);
         self.route = Some(Arc::clone(&route));
+        let address = self.address(client);
+        admit(self.head, address, route.config())?;
+        route.take(address, Instant::now())?;
+        if let Some(rule) = &route.config().rules.answer {
+            let facts = self.facts(route.config(), client);
+            answer_here::check(rule, &facts)?;
+            let answer = answer_here::answer(rule, &facts, &self.record.id, self.head.keep_alive);
+            self.answer_itself(&answer, client);
+            return Ok(StatusCode::from_u16(rule.status()).unwrap_or_default());
+        }
         client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
-        let response = self.try_backends(&route, client)?;
+        let response = self.try_backends(&route, address, client)?;
         let status = self.answer(response, &route, client)?;
         if let Some(guard) = &self.guard {
             route.note_success(guard);
@@ -153,10 +166,30 @@ impl<'a> Forward<'a> {
         Ok(status)
     }
 
+    /// Who the request is from, as far as trusted proxies tell.
+    fn address(&self, client: &Client) -> IpAddr {
+        client_address(client.address(), &self.head.fields, &self.snapshot.trusted)
+    }
+
+    /// What placeholders of rules stand for.
+    fn facts<'f>(&'f self, route: &'f RouteConfig, client: &Client) -> Facts<'f> {
+        Facts {
+            head: self.head,
+            route,
+            client: self.address(client),
+            scheme: scheme(self.head, client.address(), &self.snapshot.trusted, false),
+            request_id: self.record.id.as_bytes(),
+        }
+    }
+
     /// Tries backends as long as another try is safe, allowed and in time.
-    fn try_backends(&mut self, route: &Route, client: &mut Client) -> Result<Response<Body>, Cause> {
+    fn try_backends(
+        &mut self,
+        route: &Route,
+        address: IpAddr,
+        client: &mut Client,
+    ) -> Result<Response<Body>, Cause> {
         let config = route.config();
-        let address = client_address(client.address(), &self.head.fields, &self.snapshot.trusted);
         let request = PickRequest { client: address, fields: &self.head.fields };
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut suspects: Vec<Arc<Backend>> = Vec::new();
@@ -229,6 +262,7 @@ impl<'a> Forward<'a> {
             route: config,
             backend: guard.upstream().host(),
             peer: client.address(),
+            client: self.address(client),
             forwarded_for: &forwarded_for,
             trusted: &self.snapshot.trusted,
             secured: false,
@@ -240,11 +274,14 @@ impl<'a> Forward<'a> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = addr.to_string().parse().ok();
-        uri.path_and_query = Some(self.head.target.path_and_query().clone());
+        uri.path_and_query = match outgoing.target(self.head) {
+            Cow::Borrowed(_) => Some(self.head.target.path_and_query().clone()),
+            Cow::Owned(target) => target.parse().ok(),
+        };
         // Of these three parts a URI is complete; another would be refused.
         let uri = Uri::from_parts(uri).unwrap_or_default();
         let mut request = Request::builder().method(self.head.method.clone()).uri(uri);
-        rewrite(self.head, &outgoing.rewrite(self.head), &mut |name, value| {
+        outgoing.put_fields(self.head, &mut |name, value| {
             if is_sent_by(Engine::TinyHttp, name) {
                 let builder = std::mem::take(&mut request);
                 request = builder.header(name, value);
@@ -283,13 +320,17 @@ impl<'a> Forward<'a> {
         let fields: Fields =
             parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let head = ResponseHead::build(version, parts.status, reason, fields, &self.head.method);
-        let head = head.map_err(|error| match error {
+        let mut head = head.map_err(|error| match error {
             ResponseError::Malformed(_) => Cause::BadResponse,
             ResponseError::TooLarge => Cause::ResponseHeadTooLarge,
         })?;
         if head.status.is_informational() {
             // A switch of protocols that nobody has asked for.
             return Err(Cause::BadResponse);
+        }
+        if let Some(guard) = &self.guard {
+            let host = guard.upstream().host();
+            amend_answer(&mut head, self.head, route.config(), host, || self.facts(route.config(), client));
         }
         let to = match head.framing {
             ResponseFraming::None => Delimited::NoBody,

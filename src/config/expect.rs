@@ -11,10 +11,6 @@ use super::IpNetwork;
 use super::raw::RawExpect;
 use super::values::Resolver;
 
-/// The statuses an expectation can name: those that the head of a request alone decides. Whatever depends on a backend, on
-/// a body or on time is not among them.
-pub const STATUSES: [u16; 13] = [200, 308, 400, 404, 405, 413, 414, 417, 421, 431, 501, 505, 508];
-
 /// One `[[expect]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
@@ -104,7 +100,11 @@ impl Resolver<'_> {
                 self.refuse(&status.span(), &name("status"), problem.to_owned());
                 return None;
             }
-            Some(status) => Expected::Status(self.status(&name("status"), &status)?),
+            Some(status) => {
+                let mut expected = 200;
+                self.whole(&name("status"), Some(status), 200..=599, &mut expected);
+                Expected::Status(expected)
+            }
             None if is_passed_on => Expected::PassedOn { route, backend_target, request_header },
             None => {
                 let expected = "what becomes of the request: route, backend_target, request_header or status";
@@ -131,19 +131,5 @@ impl Resolver<'_> {
             fields.push((name, value.into_inner()));
         }
         fields
-    }
-
-    fn status(&mut self, key: &str, raw: &Spanned<i128>) -> Option<u16> {
-        self.note(key, &raw.span());
-        let status = STATUSES.into_iter().find(|status| i128::from(*status) == *raw.get_ref());
-        if status.is_none() {
-            let list = STATUSES.map(|status| status.to_string()).join(", ");
-            let problem = format!(
-                "found {}; expected a status that the head of a request alone decides: {list}",
-                raw.get_ref()
-            );
-            self.refuse(&raw.span(), key, problem);
-        }
-        status
     }
 }

@@ -19,6 +19,7 @@ mod network;
 mod pool;
 mod raw;
 mod resolve;
+mod rules;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::routing::{Prefix, RouteKey};
+use crate::rules::Rules;
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
@@ -43,7 +45,7 @@ pub use balancing::{Algorithm, HashOn, StickyCookieConfig};
 pub use certificate::CertificateConfig;
 pub(crate) use certificate::Stamps;
 pub use error::{ConfigError, ConfigErrors};
-pub use expect::{Expectation, Expected, STATUSES, client_from};
+pub use expect::{Expectation, Expected, client_from};
 pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use network::IpNetworkError;
@@ -276,7 +278,7 @@ pub struct RouteConfig {
     pub name: Option<String>,
     /// The `[[backends]]` table its backends are from; absent = it has them for itself.
     pub pool: Option<String>,
-    /// At least one backend, no two alike.
+    /// At least one backend, no two alike; none, if the route answers itself.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
@@ -316,6 +318,8 @@ pub struct RouteConfig {
     pub resolve_interval: Duration,
     /// Send the client's `Host` instead of the backend's address.
     pub preserve_host: bool,
+    /// What it does beside passing requests on.
+    pub rules: Rules,
     /// How backends at `https://` are verified.
     pub tls: TlsConfig,
     /// For how long a browser asks at `https://` alone, once it has come in that way; absent = it is not told to.
@@ -360,6 +364,7 @@ impl RouteConfig {
             keepalive_idle: Duration::from_secs(4),
             resolve_interval: Duration::from_secs(30),
             preserve_host: false,
+            rules: Rules::default(),
             tls: TlsConfig::default(),
             hsts: None,
             send_proxy: false,

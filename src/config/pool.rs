@@ -16,6 +16,8 @@ pub(super) struct PoolKeys {
     /// What they are called in this kind of table.
     addrs_key: &'static str,
     addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
+    /// The route answers itself: no backend has to be there.
+    pub(super) may_be_absent: bool,
     balancing_algorithm: Option<Spanned<String>>,
     hash_on: Option<Spanned<String>>,
     health_check: Option<Spanned<RawHealthCheck>>,
@@ -35,6 +37,7 @@ impl PoolKeys {
         Self {
             addrs_key: "backend_addrs",
             addrs: raw.backend_addrs.take(),
+            may_be_absent: false,
             balancing_algorithm: raw.balancing_algorithm.take(),
             hash_on: raw.hash_on.take(),
             health_check: raw.health_check.take(),
@@ -53,6 +56,7 @@ impl PoolKeys {
         Self {
             addrs_key: "addrs",
             addrs: raw.addrs,
+            may_be_absent: false,
             balancing_algorithm: raw.balancing_algorithm,
             hash_on: raw.hash_on,
             health_check: raw.health_check,
@@ -65,6 +69,16 @@ impl PoolKeys {
             tls: raw.tls,
             send_proxy: raw.send_proxy,
         }
+    }
+
+    /// Where the addresses are.
+    pub(super) fn addrs_at(&self) -> Option<Range<usize>> {
+        self.addrs.as_ref().map(Spanned::span)
+    }
+
+    /// Where one of the others is.
+    pub(super) fn at(&self, key: &str) -> Option<Range<usize>> {
+        self.written().find_map(|(name, span)| (name == key).then_some(span))
     }
 
     /// Those that are there, without the addresses, and where.
@@ -183,7 +197,8 @@ impl Resolver<'_> {
         let addrs_at = raw.addrs.as_ref().map(Spanned::span);
         // Where the name of a pool was refused for its type, that has been said.
         let was_pool = key("backends");
-        if raw.addrs.is_some() || self.errors.iter().all(|error| error.key() != was_pool) {
+        let is_required = !raw.may_be_absent && self.errors.iter().all(|error| error.key() != was_pool);
+        if raw.addrs.is_some() || is_required {
             route.backends = self.backends(&key(raw.addrs_key), span, raw.addrs);
         }
         self.algorithm(table, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);

@@ -54,7 +54,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 14] = [
+pub(super) const TABLES: [&TableKeys; 19] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -66,6 +66,11 @@ pub(super) const TABLES: [&TableKeys; 14] = [
     &TLS,
     &BACKEND,
     &STICKY_COOKIE,
+    &REDIRECT,
+    &RATE_LIMIT,
+    &RESPOND,
+    &REQUEST_HEADERS,
+    &RESPONSE_HEADERS,
     &ACCESS_LOG,
     &ADMIN,
     &EXPECT,
@@ -148,7 +153,10 @@ const BACKENDS_ARE_IN_ROUTES: &str = "backends are named by backend_addrs, below
 const PREFIXES_ARE_IN_ROUTES: &str = "the paths of a route are named by prefix, below the line [[routes]]";
 const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
-const NO_REWRITING: &str = "requests are passed on as they are: paths and fields are not rewritten";
+const WHOSE_HEADERS: &str =
+    "those of requests are changed by request_headers, those of answers by response_headers";
+const NO_REWRITING: &str =
+    "of paths, the prefix can be changed, by strip_prefix and replace_prefix; all else is passed on as it is";
 
 /// Whether a key of a route is about its backends, so that it is in the table of its pool if it has one.
 pub(super) fn is_of_pool(key: &str) -> bool {
@@ -557,6 +565,16 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         "keepalive_idle_secs",
         "resolve_secs",
         "preserve_host",
+        "allow",
+        "deny",
+        "methods",
+        "rate_limit",
+        "redirect",
+        "respond",
+        "strip_prefix",
+        "replace_prefix",
+        "request_headers",
+        "response_headers",
         "tls",
         "hsts_secs",
         "send_proxy",
@@ -565,6 +583,11 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("backend_addrs", Nested::Among(&BACKEND)),
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
+        ("rate_limit", Nested::One(&RATE_LIMIT)),
+        ("redirect", Nested::One(&REDIRECT)),
+        ("respond", Nested::One(&RESPOND)),
+        ("request_headers", Nested::One(&REQUEST_HEADERS)),
+        ("response_headers", Nested::One(&RESPONSE_HEADERS)),
         ("tls", Nested::One(&TLS)),
     ],
     aliases: &[
@@ -608,8 +631,25 @@ pub(super) static ROUTE: TableKeys = TableKeys {
         ("send_proxy_v2", "send_proxy"),
         ("client_max_body_size", "max_body_bytes"),
         ("read_timeout_secs", "response_timeout_secs"),
+        ("redirect_to", "redirect"),
+        ("limit_req", "rate_limit"),
+        ("ratelimit", "rate_limit"),
+        ("throttle", "rate_limit"),
+        ("method", "methods"),
+        ("limit_except", "methods"),
+        ("proxy_set_header", "request_headers"),
+        ("add_header", "response_headers"),
+        ("rewrite_prefix", "replace_prefix"),
+        ("prefix_rewrite", "replace_prefix"),
+        ("return", "respond"),
+        ("response", "respond"),
+        ("whitelist", "allow"),
+        ("allow_from", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
     ],
-    absent: &[("rewrite", NO_REWRITING), ("strip_prefix", NO_REWRITING), ("headers", NO_REWRITING)],
+    absent: &[("rewrite", NO_REWRITING), ("headers", WHOSE_HEADERS)],
 };
 
 /// One `[[routes]]`.
@@ -625,7 +665,7 @@ pub(super) struct RawRoute {
     pub(super) name: Option<Spanned<String>>,
     /// The name of the `[[backends]]` table its backends are in. Absent: they are in `backend_addrs`.
     pub(super) backends: Option<Spanned<PoolName>>,
-    /// At least one. Required, unless there is `backends`.
+    /// At least one. Required, unless there is `backends` or the route answers itself.
     pub(super) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
     /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
     pub(super) balancing_algorithm: Option<Spanned<String>>,
@@ -667,6 +707,27 @@ pub(super) struct RawRoute {
     pub(super) resolve_secs: Option<Spanned<Seconds>>,
     /// Send the client's `Host` instead of the backend's address.
     pub(super) preserve_host: Option<bool>,
+    /// Networks of clients that are let in, `unix:` for those of Unix-domain sockets; everybody else is answered 403. Absent:
+    /// everybody.
+    pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Networks of clients that are answered 403, even if they are in `allow`. Absent: none.
+    pub(super) deny: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The methods the route takes; all others are answered 405. Absent: all.
+    pub(super) methods: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How many requests the route takes; all others are answered 429. Absent: any number.
+    pub(super) rate_limit: Option<Spanned<RawRateLimit>>,
+    /// Every request is sent somewhere else; there are no backends then.
+    pub(super) redirect: Option<Spanned<RawRedirect>>,
+    /// Every request gets the same answer; there are no backends then.
+    pub(super) respond: Option<Spanned<RawRespond>>,
+    /// Backends get the path without the prefix. Default: false.
+    pub(super) strip_prefix: Option<Spanned<bool>>,
+    /// What backends get in place of the prefix. Absent: the prefix stays.
+    pub(super) replace_prefix: Option<Spanned<String>>,
+    /// Header fields that backends get. Absent: as they came.
+    pub(super) request_headers: Option<Spanned<RawFieldRules>>,
+    /// Header fields that clients get in answers of backends. Absent: as they came.
+    pub(super) response_headers: Option<Spanned<RawFieldRules>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(super) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.
@@ -724,6 +785,108 @@ pub(super) struct RawStickyCookie {
     pub(super) name: Option<Spanned<String>>,
     /// How long a client keeps it. Absent: until it is closed.
     pub(super) max_age_secs: Option<Spanned<i128>>,
+}
+
+pub(super) static REDIRECT: TableKeys = TableKeys {
+    name: "redirect",
+    expected: "a table, for example { to = \"https://{host}{target}\" }",
+    keys: &["to", "status"],
+    tables: &[],
+    aliases: &[("url", "to"), ("location", "to"), ("target", "to"), ("code", "status")],
+    absent: &[(
+        "permanent",
+        "whether it is for good is said by status: 308 (or 301) is, 307 (or 302) is not",
+    )],
+};
+
+/// `redirect` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedirect {
+    /// A URL or a path, with placeholders. Required.
+    pub(super) to: Option<Spanned<String>>,
+    /// 301, 302, 303, 307 or 308. Default: 308.
+    pub(super) status: Option<Spanned<i128>>,
+}
+
+pub(super) static RATE_LIMIT: TableKeys = TableKeys {
+    name: "rate_limit",
+    expected: "a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
+    keys: &["requests_per_sec", "burst", "per"],
+    tables: &[],
+    aliases: &[("rate", "requests_per_sec"), ("average", "requests_per_sec"), ("key", "per"), ("by", "per")],
+    absent: &[],
+};
+
+/// `rate_limit` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRateLimit {
+    /// In the long run. Required.
+    pub(super) requests_per_sec: Option<Spanned<i128>>,
+    /// At once, after a pause. Default: as many as in a second.
+    pub(super) burst: Option<Spanned<i128>>,
+    /// `client` or `route`: whose requests are counted together. Default: client.
+    pub(super) per: Option<Spanned<String>>,
+}
+
+pub(super) static RESPOND: TableKeys = TableKeys {
+    name: "respond",
+    expected: "a table, for example { status = 200, body = \"hello\" }",
+    keys: &["status", "body", "file", "content_type", "headers"],
+    tables: &[],
+    aliases: &[
+        ("code", "status"),
+        ("content", "body"),
+        ("text", "body"),
+        ("path", "file"),
+        ("mime_type", "content_type"),
+        ("type", "content_type"),
+        ("header", "headers"),
+    ],
+    absent: &[],
+};
+
+/// `respond` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRespond {
+    /// Default: 200.
+    pub(super) status: Option<Spanned<i128>>,
+    /// The content. Absent, as `file` is: none.
+    pub(super) body: Option<Spanned<String>>,
+    /// A file with the content, of 1 MiB at most, read when the configuration is.
+    pub(super) file: Option<Spanned<String>>,
+    /// Default: `text/plain; charset=utf-8`.
+    pub(super) content_type: Option<Spanned<String>>,
+    /// Further header fields, with placeholders.
+    pub(super) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
+pub(super) static REQUEST_HEADERS: TableKeys = field_rules("request_headers");
+pub(super) static RESPONSE_HEADERS: TableKeys = field_rules("response_headers");
+
+const fn field_rules(name: &'static str) -> TableKeys {
+    TableKeys {
+        name,
+        expected: "a table, for example { set = { X-A = \"b\" }, remove = [\"X-B\"] }",
+        keys: &["set", "add", "remove"],
+        tables: &[],
+        aliases: &[("replace", "set"), ("append", "add"), ("delete", "remove"), ("unset", "remove")],
+        absent: &[],
+    }
+}
+
+/// `request_headers` or `response_headers` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFieldRules {
+    /// Fields and their values, in place of those that came; with placeholders.
+    pub(super) set: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// The same, beside those that came.
+    pub(super) add: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// Names of fields that are not passed on.
+    pub(super) remove: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 pub(super) static TLS: TableKeys = TableKeys {
@@ -1023,6 +1186,11 @@ mod tests {
         assert_eq!(keys_of::<RawTls>(), TLS.keys);
         assert_eq!(keys_of::<RawBackendTable>(), BACKEND.keys);
         assert_eq!(keys_of::<RawStickyCookie>(), STICKY_COOKIE.keys);
+        assert_eq!(keys_of::<RawRedirect>(), REDIRECT.keys);
+        assert_eq!(keys_of::<RawRespond>(), RESPOND.keys);
+        assert_eq!(keys_of::<RawFieldRules>(), REQUEST_HEADERS.keys);
+        assert_eq!(keys_of::<RawFieldRules>(), RESPONSE_HEADERS.keys);
+        assert_eq!(keys_of::<RawRateLimit>(), RATE_LIMIT.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

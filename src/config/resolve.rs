@@ -11,8 +11,8 @@ use super::pool::{self, PoolKeys};
 use super::raw::{RawBackend, RawBackendTable, RawConfig, RawHealthCheck, RawRoute, RawServer};
 use super::values::{GRACE, Resolver};
 use super::{
-    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, IpNetwork,
-    ListenConfig, RouteConfig, ServerConfig, Written, warnings,
+    BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, ListenConfig,
+    RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
 
@@ -110,16 +110,7 @@ impl Resolver<'_> {
             &mut server.min_answer_rate,
         );
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
-        for text in raw.trusted_proxies {
-            if text.get_ref() == "unix:" {
-                server.trusted_proxies.push(IpNetwork::UNIX_CLIENTS);
-                continue;
-            }
-            match text.get_ref().parse::<IpNetwork>() {
-                Ok(network) => server.trusted_proxies.push(network),
-                Err(error) => self.refuse_text(&text, "server.trusted_proxies", error),
-            }
-        }
+        server.trusted_proxies = self.networks("server.trusted_proxies", raw.trusted_proxies);
         server
     }
 
@@ -149,7 +140,7 @@ impl Resolver<'_> {
             let key = format!("routes[{n}]");
             let span = raw.span();
             let mut raw = raw.into_inner();
-            let of_pool = PoolKeys::of_route(&mut raw);
+            let mut of_pool = PoolKeys::of_route(&mut raw);
             let prefix_span = raw.prefix.as_ref().map_or(span.clone(), Spanned::span);
             let prefix = self.prefix(&key, &span, raw.prefix.as_ref());
             let hosts = raw.hosts.map(|hosts| self.hosts(&key, hosts)).unwrap_or_default();
@@ -157,6 +148,24 @@ impl Resolver<'_> {
                 .as_ref()
                 .is_some_and(|prefix| self.refuse_twice(n, &prefix_span, prefix, &hosts, &mut seen));
             let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
+            let of_backends = [
+                ("backends", raw.backends.as_ref().map(Spanned::span)),
+                ("backend_addrs", of_pool.addrs_at()),
+                ("sticky_cookie", raw.sticky_cookie.as_ref().map(Spanned::span)),
+                ("health_check", of_pool.at("health_check")),
+                ("strip_prefix", raw.strip_prefix.as_ref().map(Spanned::span)),
+                ("replace_prefix", raw.replace_prefix.as_ref().map(Spanned::span)),
+                ("request_headers", raw.request_headers.as_ref().map(Spanned::span)),
+                ("response_headers", raw.response_headers.as_ref().map(Spanned::span)),
+                ("tls", of_pool.at("tls")),
+            ];
+            // One that was refused for its type was written all the same.
+            let is_refused = |name| self.errors.iter().any(|error| error.key() == format!("{key}.{name}"));
+            let is_answered = raw.redirect.is_some()
+                || raw.respond.is_some()
+                || is_refused("redirect")
+                || is_refused("respond");
+            of_pool.may_be_absent = is_answered;
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), Vec::new(), server);
             match raw.backends {
                 Some(name) => self.refer(&key, &name, &of_pool, pools, &mut route),
@@ -179,6 +188,16 @@ impl Resolver<'_> {
                 route.sticky_cookie =
                     self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.key.prefix);
             }
+            route.rules.access = self.access(&key, raw.allow, raw.deny);
+            route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
+            route.rules.rate_limit =
+                raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
+            route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
+            route.rules.request_headers =
+                raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
+            route.rules.response_headers =
+                raw.response_headers.map(|raw| self.field_rules(&format!("{key}.response_headers"), raw));
+            route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
             self.timeout(

@@ -195,7 +195,7 @@ mod tests {
             (&TOP, "upstream", "below the line [[routes]]"),
             (&TOP, "path", "prefix, below the line [[routes]]"),
             (&SERVER, "tls", "tls = true"),
-            (&ROUTE, "rewrite", "not rewritten"),
+            (&ROUTE, "rewrite", "strip_prefix and replace_prefix"),
             (&SERVER, "port", "listen_addr"),
         ] {
             let advice = about_unknown(name, known).problem;

@@ -47,6 +47,23 @@ pub(super) fn find(
     warnings.found
 }
 
+/// Keys that say something about backends, or about exchanges with them.
+const OF_BACKENDS: [&str; 13] = [
+    "connect_timeout_secs",
+    "response_timeout_secs",
+    "idle_timeout_secs",
+    "retries",
+    "max_in_flight",
+    "max_in_flight_per_backend",
+    "queue_timeout_secs",
+    "hold_secs",
+    "max_fails",
+    "fail_timeout_secs",
+    "keepalive_connections",
+    "keepalive_idle_secs",
+    "resolve_secs",
+];
+
 struct Warnings<'a> {
     config: &'a Config,
     places: &'a HashMap<String, Range<usize>>,
@@ -221,6 +238,13 @@ impl Warnings<'_> {
         let mut useless = |name: &str, reason: &str| {
             self.warn(&written.key(name), format!("has no use {reason}; leave it out"));
         };
+        if let Some(answer) = &route.rules.answer {
+            let reason = format!("beside {}: no backend is ever asked", answer.key());
+            for name in OF_BACKENDS {
+                useless(name, &reason);
+            }
+            return;
+        }
         if route.send_proxy {
             useless(
                 "keepalive_connections",

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::context::Context;
+use super::decision::amend_answer;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
 use crate::balance::sticky_cookie::set_cookie;
@@ -77,7 +78,7 @@ impl Exchange {
             backend.scanned = 0;
             let rest = if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
             let bytes = Bytes::from(std::mem::replace(&mut backend.input, rest));
-            let head = match ResponseHead::parse(&bytes, &self.head.method) {
+            let mut head = match ResponseHead::parse(&bytes, &self.head.method) {
                 Ok(head) => head,
                 Err(error) => return Some(self.bad_response(error)),
             };
@@ -90,6 +91,12 @@ impl Exchange {
             }
             if !head.status.is_informational() {
                 self.permit = None;
+                if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+                    let host = guard.upstream().host();
+                    amend_answer(&mut head, &self.head, route.config(), host, || {
+                        self.facts(route.config(), client)
+                    });
+                }
                 return Some(self.begin_relay(&head, client, cx));
             }
             self.interim += 1;
@@ -129,6 +136,11 @@ impl Exchange {
         let first = std::mem::take(&mut backend.input);
         let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
+        let rules = self.route.as_ref().and_then(|(route, _)| route.config().rules.response_headers.as_ref());
+        if let Some(rules) = rules {
+            // Nor do they come behind the body.
+            rules.replaced().for_each(|name| relay.options.hide(name));
+        }
         if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
             backend.stream.acknowledge();
         }

@@ -1,6 +1,7 @@
 //! What the head of a request alone decides, for both engines and for [`explain`](crate::explain) alike: no socket, no
 //! clock and no backend are needed for it, so that what is explained is what happens.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::HeaderValue;
@@ -8,24 +9,50 @@ use http::HeaderValue;
 use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
 use crate::http::framing::BodyFraming;
-use crate::http::head::RequestHead;
-use crate::http::headers::{Rewrite, has_passed};
+use crate::http::head::{HeadError, RequestHead};
+use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed, rewrite};
+use crate::http::request_out::write_request_line;
+use crate::http::response_head::ResponseHead;
+use crate::http::response_out::write_field;
+use crate::http::target::MAX_LEN;
 use crate::routing::RouteTable;
+use crate::rules::{Facts, PathRewrite};
 
-/// The route of a request, unless it has passed the proxy called `via` before, or its body is longer than the route takes.
+const TOO_LONG: HeadError = HeadError::new(
+    414,
+    "uri_too_long",
+    "request target longer than 65,534 bytes with the prefix of the backend",
+);
+
+/// The route of a request, unless it has passed the proxy called `via` before.
 pub(crate) fn route_of<'a, T>(
     head: &RequestHead,
     via: &str,
     routes: &'a RouteTable<T>,
-    config_of: impl Fn(&T) -> &RouteConfig,
 ) -> Result<&'a T, Cause> {
     if has_passed(&head.fields, via) {
         return Err(Cause::LoopDetected);
     }
-    let route = routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)?;
-    match (head.framing, config_of(route).max_body_bytes) {
+    routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)
+}
+
+/// Whether its route takes a request of this client. Who may not come is told nothing else.
+pub(crate) fn admit(head: &RequestHead, client: IpAddr, route: &RouteConfig) -> Result<(), Cause> {
+    if route.rules.access.as_ref().is_some_and(|access| !access.lets_in(client)) {
+        return Err(Cause::ClientDenied);
+    }
+    if let Some(methods) = route.rules.methods.filter(|methods| !methods.has(&head.method)) {
+        return Err(Cause::MethodNotAllowed(methods));
+    }
+    if let Some(rewrite) = &route.rules.rewrite {
+        let target = head.target.as_str();
+        if target.len() + rewrite.growth() > MAX_LEN && rewrite.to_backend(target).len() > MAX_LEN {
+            return Err(Cause::Head(TOO_LONG));
+        }
+    }
+    match (head.framing, route.max_body_bytes) {
         (BodyFraming::Length(length), Some(max)) if length > max => Err(Cause::BodyTooLarge),
-        _ => Ok(route),
+        _ => Ok(()),
     }
 }
 
@@ -37,6 +64,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) backend: &'a HeaderValue,
     /// Where the client's connection comes from.
     pub(crate) peer: IpAddr,
+    /// Who the request is from, as far as trusted proxies tell.
+    pub(crate) client: IpAddr,
     /// The same, as in `X-Forwarded-For`.
     pub(crate) forwarded_for: &'a HeaderValue,
     /// `trusted_proxies`.
@@ -54,19 +83,89 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
+    /// The target that the backend gets.
+    pub(crate) fn target(&self, head: &'a RequestHead) -> Cow<'a, str> {
+        let target = head.target.as_str();
+        self.route.rules.rewrite.as_ref().map_or(Cow::Borrowed(target), |rewrite| rewrite.to_backend(target))
+    }
+
+    /// The whole head that the backend gets.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, head: &'a RequestHead) {
+        write_request_line(out, head, &self.target(head));
+        self.put_fields(head, &mut |name, value| write_field(out, name, value));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Calls `put` with the name and the value of each field that the backend gets, in order: what the proxy itself has to
+    /// say, and then what the route has.
+    pub(crate) fn put_fields(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
+        let with = self.rewrite(head);
+        let Some(rules) = &self.route.rules.request_headers else { return rewrite(head, &with, put) };
+        rewrite(head, &with, &mut |name, value| {
+            if !rules.replaces(name) {
+                put(name, value);
+            }
+        });
+        rules.put(&self.facts(head), put);
+    }
+
+    /// What placeholders stand for.
+    pub(crate) fn facts(&self, head: &'a RequestHead) -> Facts<'a> {
+        Facts {
+            head,
+            route: self.route,
+            client: self.client,
+            scheme: scheme(head, self.peer, self.trusted, self.secured),
+            request_id: self.request_id,
+        }
+    }
+
     /// How the fields of `head` change on the way.
-    pub(crate) fn rewrite(&self, head: &'a RequestHead) -> Rewrite<'a> {
-        let keeps_host = self.route.preserve_host && !head.host.is_empty();
+    fn rewrite(&self, head: &'a RequestHead) -> Rewrite<'a> {
         Rewrite {
-            host: if keeps_host { &head.host } else { self.backend },
+            host: sent_host(head, self.route, self.backend),
             client: self.forwarded_for,
             trusted: is_trusted(self.peer, self.trusted),
             secured: self.secured,
             port: self.port,
+            prefix: self.route.rules.rewrite.as_ref().map(PathRewrite::outside),
             upgrade: self.upgrade,
             via: self.via,
             request_id: self.request_id,
         }
+    }
+}
+
+/// The `Host` that the backend gets.
+fn sent_host<'a>(head: &'a RequestHead, route: &RouteConfig, backend: &'a HeaderValue) -> &'a HeaderValue {
+    if route.preserve_host && !head.host.is_empty() { &head.host } else { backend }
+}
+
+/// Changes an answer as the rules of its route say. `backend` is that of [`Outgoing`].
+pub(crate) fn amend_answer<'a>(
+    answer: &mut ResponseHead,
+    head: &RequestHead,
+    route: &RouteConfig,
+    backend: &HeaderValue,
+    facts: impl FnOnce() -> Facts<'a>,
+) {
+    if let Some(rewrite) = &route.rules.rewrite {
+        let host = sent_host(head, route, backend);
+        rewrite.amend(&mut answer.fields, host, *host == head.host);
+    }
+    if let Some(rules) = &route.rules.response_headers {
+        rules.amend(answer, &facts());
+    }
+}
+
+/// `https` or `http`: how the client speaks, as far as proxies in between that are trusted tell.
+pub(crate) fn scheme(head: &RequestHead, peer: IpAddr, trusted: &[IpNetwork], secured: bool) -> &'static str {
+    let told = head.fields.get(&FORWARDED_PROTO).filter(|_| is_trusted(peer, trusted));
+    match told.map(HeaderValue::as_bytes) {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ if secured => "https",
+        _ => "http",
     }
 }
 

@@ -12,6 +12,7 @@
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
+pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
 mod await_head;
 pub(crate) mod client_address;
@@ -35,12 +36,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Backend, BackendGuard};
+use crate::config::RouteConfig;
 use crate::counters::InFlight;
 use crate::downstream::body::RequestBody;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
+use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
 use client_address::client_address;
@@ -326,14 +329,22 @@ impl Exchange {
             return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
         let routes = &self.snapshot.routes;
-        let route = match decision::route_of(&self.head, &cx.gateway.via, routes, |route| route.config()) {
+        let route = match decision::route_of(&self.head, &cx.gateway.via, routes) {
             Ok(route) => Arc::clone(route),
             Err(cause) => return Next::Failed(cause),
         };
+        let admitted = decision::admit(&self.head, self.client, route.config())
+            .and_then(|()| route.take(self.client, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = route.has_healthy();
         self.route = Some((route, None));
+        if let Err(cause) = admitted {
+            return Next::Failed(cause);
+        }
+        if let Some(next) = self.answer_here(client, keep_alive) {
+            return next;
+        }
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
             self.record.head_sent(CONTINUE.len());
@@ -342,6 +353,32 @@ impl Exchange {
             }
         }
         Next::Stage(Stage::Collect)
+    }
+
+    /// What a route answers that asks no backend.
+    fn answer_here(&self, client: &Connection, keep_alive: bool) -> Option<Next> {
+        let (route, _) = self.route.as_ref()?;
+        let rule = route.config().rules.answer.as_ref()?;
+        let facts = self.facts(route.config(), client);
+        Some(match answer_here::check(rule, &facts) {
+            Ok(()) => {
+                let answer = answer_here::answer(rule, &facts, &self.record.id, keep_alive);
+                Next::Answer(rule.status(), answer)
+            }
+            Err(cause) => Next::Failed(cause),
+        })
+    }
+
+    /// What placeholders of rules stand for.
+    fn facts<'a>(&'a self, route: &'a RouteConfig, client: &Connection) -> Facts<'a> {
+        let (peer, secured) = (client.address(), client.entrance().tls);
+        Facts {
+            head: &self.head,
+            route,
+            client: self.client,
+            scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
+            request_id: self.record.id.as_bytes(),
+        }
     }
 
     /// Takes in the beginning of the body.

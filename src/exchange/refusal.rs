@@ -56,8 +56,13 @@ pub(crate) fn refusal(
         write_field(&mut out, b"retry-after", seconds.to_string().as_bytes());
     }
     if cause.status() == 405 {
-        // CONNECT is the one method refused by name.
-        write_field(&mut out, b"allow", ALLOW);
+        match cause {
+            Cause::MethodNotAllowed(methods) => {
+                write_field(&mut out, b"allow", methods.to_string().as_bytes());
+            }
+            // CONNECT is the one method refused everywhere.
+            _ => write_field(&mut out, b"allow", ALLOW),
+        }
     }
     OwnAnswer::finish(out, id, version, keep_alive, if is_head { b"" } else { body.as_bytes() })
 }

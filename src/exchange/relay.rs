@@ -41,7 +41,8 @@ pub(super) struct Relay {
     pub(super) keep_alive: bool,
     /// The backend keeps its connection, and has sent nothing beyond its answer.
     pub(super) backend_stays: bool,
-    options: ConnectionOptions,
+    /// Decides about trailers.
+    pub(super) options: ConnectionOptions,
     /// What the rest of a large body passes through.
     pipe: Option<Pipe>,
     /// When the backend last sent something.

@@ -11,7 +11,6 @@ use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::chunked::write_chunk;
 use crate::http::framing::BodyFraming;
-use crate::http::request_out::write_request;
 use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
 
@@ -72,6 +71,7 @@ impl Exchange {
             route: route.config(),
             backend: guard.upstream().host(),
             peer: client.address(),
+            client: self.client,
             forwarded_for: client.forwarded_for(),
             trusted: &self.snapshot.trusted,
             secured: client.entrance().tls,
@@ -80,7 +80,7 @@ impl Exchange {
             via: &cx.gateway.via,
             request_id: self.record.id.as_bytes(),
         };
-        write_request(&mut out, &self.head, &outgoing.rewrite(&self.head));
+        outgoing.write(&mut out, &self.head);
         let held = self.body.take_held();
         self.upload.taken = held.len() as u64;
         // Little is copied for one system call less.
@@ -189,7 +189,14 @@ impl Exchange {
                     if !data.is_empty() {
                         write_chunk(data, out);
                     } else if read == Some(0) {
-                        let trailers = self.body.take_trailers();
+                        let mut trailers = self.body.take_trailers();
+                        let rules = self
+                            .route
+                            .as_ref()
+                            .and_then(|(route, _)| route.config().rules.request_headers.as_ref());
+                        if let (Some(trailers), Some(rules)) = (&mut trailers, rules) {
+                            rules.clear_trailers(trailers);
+                        }
                         write_last_chunk(out, trailers.as_ref(), &self.head.connection);
                     }
                     backend.sent += out.len() as u64;

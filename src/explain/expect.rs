@@ -42,7 +42,8 @@ impl Checked<'_, '_> {
                 let status = match decided {
                     Decided::Route(..) => None,
                     Decided::Answered(answer) => Some(answer.status),
-                    Decided::Refused(cause) => Some(cause.status()),
+                    Decided::AnsweredBy(_, _, answer) => Some(answer.status()),
+                    Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => Some(cause.status()),
                 };
                 if status != Some(*expected) {
                     self.refuse("status", format!("{expected} is expected, but {}", said(&question, &fate)));
@@ -143,7 +144,10 @@ fn said(question: &Question, fate: &Fate<'_>) -> String {
     match &fate.decided {
         Decided::Route(_, route) => format!("route {:?} takes {line:?}", route.label()),
         Decided::Answered(answer) => format!("the proxy itself answers {line:?} with {}", answer.status),
-        Decided::Refused(cause) => {
+        Decided::AnsweredBy(_, route, answer) => {
+            format!("route {:?} itself answers {line:?} with {}", route.label(), answer.status())
+        }
+        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
             format!("{line:?} is refused with {}, {cause}: {}", cause.status(), cause.sentence())
         }
     }

@@ -4,16 +4,18 @@ use http::HeaderValue;
 
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
 use crate::error::Cause;
+use crate::exchange::answer_here;
 use crate::exchange::at_the_door::is_challenge;
-use crate::exchange::decision::{Outgoing, is_sent_by, route_of};
+use crate::exchange::client_address::client_address;
+use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Places;
 use crate::exchange::last_hop;
 use crate::http::fields::trim_ows;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::headers::forwarded_for;
 use crate::http::request_id::RequestId;
-use crate::http::request_out::write_request;
 use crate::routing::RouteTable;
+use crate::rules::{Answer, Facts};
 use crate::snapshot::head_limits;
 use crate::upstream::address::host_of;
 
@@ -70,16 +72,30 @@ pub(super) enum Decided<'c> {
     Route(usize, &'c RouteConfig),
     /// The proxy itself answers what was asked.
     Answered(OwnAnswer),
+    /// The route answers itself.
+    AnsweredBy(usize, &'c RouteConfig, &'c Answer),
     Refused(Cause),
+    /// The route that it found does not take it.
+    RefusedBy(usize, &'c RouteConfig, Cause),
 }
 
-impl Decided<'_> {
+impl<'c> Decided<'c> {
+    /// The route that was found, whatever it made of the request.
+    pub(super) fn route(&self) -> Option<(usize, &'c RouteConfig)> {
+        match self {
+            Self::Route(n, route) | Self::AnsweredBy(n, route, _) | Self::RefusedBy(n, route, _) => {
+                Some((*n, route))
+            }
+            Self::Answered(_) | Self::Refused(_) => None,
+        }
+    }
+
     /// Whether it came so far that routes were looked at.
     pub(super) fn looked_at_routes(&self) -> bool {
         match self {
-            Self::Route(..) => true,
+            Self::Route(..) | Self::AnsweredBy(..) | Self::RefusedBy(..) => true,
             Self::Answered(_) => false,
-            Self::Refused(cause) => matches!(cause, Cause::NoRoute | Cause::BodyTooLarge),
+            Self::Refused(cause) => *cause == Cause::NoRoute,
         }
     }
 }
@@ -117,12 +133,49 @@ impl<'c> Fates<'c> {
         } else if last_hop::ends_here(&head) {
             Decided::Answered(ENDS_HERE)
         } else {
-            match route_of(&head, VIA, &self.routes, |(_, route)| route) {
-                Ok((n, route)) => Decided::Route(*n, route),
+            match route_of(&head, VIA, &self.routes) {
+                Ok((n, route)) => self.of_route(*n, route, &head, question),
                 Err(cause) => Decided::Refused(cause),
             }
         };
         Fate { head: Some(head), decided }
+    }
+
+    /// What its route makes of it.
+    fn of_route(
+        &self,
+        n: usize,
+        route: &'c RouteConfig,
+        head: &RequestHead,
+        question: &Question,
+    ) -> Decided<'c> {
+        let facts = self.facts(route, head, question);
+        let taken = admit(head, facts.client, route).and_then(|()| match &route.rules.answer {
+            Some(answer) => answer_here::check(answer, &facts).map(|()| Some(answer)),
+            None => Ok(None),
+        });
+        match taken {
+            Ok(Some(answer)) => Decided::AnsweredBy(n, route, answer),
+            Ok(None) => Decided::Route(n, route),
+            Err(cause) => Decided::RefusedBy(n, route, cause),
+        }
+    }
+
+    /// What placeholders stand for.
+    pub(super) fn facts<'a>(
+        &self,
+        route: &'a RouteConfig,
+        head: &'a RequestHead,
+        question: &Question,
+    ) -> Facts<'a> {
+        let trusted = &self.config.server.trusted_proxies;
+        Facts {
+            head,
+            route,
+            client: client_address(question.from, &head.fields, trusted),
+            scheme: scheme(head, question.from, trusted, self.door(question).secured),
+            request_id: NEW_ID.as_bytes(),
+        }
     }
 
     /// The first listener that speaks what the URL says: TLS for `https`.
@@ -138,17 +191,6 @@ impl<'c> Fates<'c> {
 
     fn is_challenge(&self, head: &RequestHead) -> bool {
         self.config.front.acme_challenge_dir.is_some() && is_challenge(head)
-    }
-
-    /// The route that would have the request, were it not too large.
-    pub(super) fn find(&self, head: &RequestHead, decided: &Decided<'c>) -> Option<(usize, &'c RouteConfig)> {
-        match decided {
-            Decided::Route(n, route) => Some((*n, route)),
-            Decided::Refused(Cause::BodyTooLarge) => {
-                self.routes.find(head.host.as_bytes(), head.target.routing_path()).copied()
-            }
-            _ => None,
-        }
     }
 
     /// What this backend of the route gets of the request that is asked about, which has this head. `None`: the backend's address
@@ -170,6 +212,7 @@ impl<'c> Fates<'c> {
             route,
             backend: &host_of(&backend.addr).ok()?,
             peer,
+            client: client_address(peer, &head.fields, &self.config.server.trusted_proxies),
             forwarded_for: &forwarded_for(peer),
             trusted: &self.config.server.trusted_proxies,
             secured: door.secured,
@@ -180,7 +223,7 @@ impl<'c> Fates<'c> {
             request_id: request_id.as_bytes(),
         };
         let mut bytes = Vec::new();
-        write_request(&mut bytes, head, &outgoing.rewrite(head));
+        outgoing.write(&mut bytes, head);
         let mut sent = take_apart(&bytes);
         sent.fields.retain(|(name, _)| is_sent_by(engine, name.as_bytes()));
         Some(sent)

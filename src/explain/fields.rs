@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::fate::Sent;
 use crate::config::RouteConfig;
 use crate::http::head::RequestHead;
-use crate::http::headers::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO};
+use crate::http::headers::{
+    FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PREFIX, FORWARDED_PROTO,
+};
 use crate::http::hop_by_hop::{ConnectionOptions, crosses, imitates_ours};
 use crate::http::request_id::REQUEST_ID;
 
@@ -66,6 +68,9 @@ pub(super) fn values<'s>(sent: &'s Sent, name: &HeaderName) -> impl Iterator<Ite
 fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfig) -> Option<&'static str> {
     Some(match (change, name) {
         (Change::Kept, _) => return None,
+        (_, name) if route.rules.request_headers.as_ref().is_some_and(|rules| rules.is_about(name)) => {
+            "by request_headers of the route"
+        }
         (Change::Removed, name) if imitates_ours(name) => {
             "a backend that reads _ as - would take it for a field of the proxy"
         }
@@ -87,6 +92,9 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
             if *name == FORWARDED_HOST || *name == FORWARDED_PROTO || *name == FORWARDED_PORT =>
         {
             "the connection comes from none of trusted_proxies"
+        }
+        (_, name) if *name == FORWARDED_PREFIX && route.rules.rewrite.is_some() => {
+            "the prefix of the route, which is not in the target"
         }
         (_, name) if *name == FORWARDED_HOST => "the host asked for",
         (_, name) if *name == FORWARDED_PORT => "the port it came in by",

@@ -10,6 +10,7 @@
 //! - `fate.rs`: what becomes of it.
 //! - `lost.rs`: why other routes do not take it.
 //! - `fields.rs`: what changes between what came and what the backend gets.
+//! - `rules.rs`: what the route does beside passing requests on, in the order in which it does.
 //! - `limits.rs`: each limit and time-out that applies, and where it is from.
 //! - `text.rs`, `json.rs`: all that for people and for programs.
 //! - `expect.rs`: the `[[expect]]` tables.
@@ -24,6 +25,7 @@ mod json;
 mod limits;
 mod lost;
 mod request;
+mod rules;
 mod text;
 
 use std::net::IpAddr;
@@ -35,9 +37,11 @@ use crate::config::{Algorithm, Config, ConfigErrors, HashOn, RouteConfig};
 use crate::exchange::client_address::client_address;
 use crate::exchange::decision::is_trusted;
 use crate::http::head::RequestHead;
+use crate::rules::Answer;
 use fate::{Decided, Fates};
 use fields::FieldChange;
 use limits::Setting;
+use rules::Rule;
 
 pub use expect::check;
 pub use request::{BadQuestion, Question};
@@ -112,6 +116,8 @@ struct Taken {
     send_proxy: bool,
     backends: Vec<BackendOf>,
     health_check: Option<HealthCheck>,
+    /// In the order in which they are applied.
+    rules: Vec<Rule>,
 }
 
 /// A backend as configured. Which one is chosen depends on the moment.
@@ -178,12 +184,15 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     let outcome = match fate.decided {
         Decided::Route(..) => Outcome::PassedOn,
         Decided::Answered(answer) => Outcome::Answered { status: answer.status, why: answer.why },
-        Decided::Refused(cause) => {
+        Decided::AnsweredBy(_, _, answer) => {
+            Outcome::Answered { status: answer.status(), why: of_rule(answer) }
+        }
+        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
             Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
         }
     };
-    // Of a request that is refused for its length too, the route is of interest.
-    let found = head.and_then(|head| fates.find(head, &fate.decided));
+    // Of a request that is refused by its route too, that is of interest.
+    let found = fate.decided.route();
     let to_backend = match (&fate.decided, head, found) {
         (Decided::Route(..), Some(head), Some((_, route))) => to_backend(&fates, head, route, question),
         _ => None,
@@ -191,10 +200,19 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     Explanation {
         request: asked(config, question, head),
         outcome,
-        route: found.map(|(n, route)| taken(config, n, route)),
+        route: head.zip(found).map(|(head, (n, route))| {
+            taken(config, n, route, rules::of(config, n, route, &fates.facts(route, head, question)))
+        }),
         not_taken: head.map(|head| not_taken(config, &fate.decided, head, found)).unwrap_or_default(),
         to_backend,
         limits: limits::that_apply(config, head, found),
+    }
+}
+
+fn of_rule(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Redirect { .. } => "by redirect of its route",
+        Answer::Respond { .. } => "by respond of its route",
     }
 }
 
@@ -216,7 +234,7 @@ fn who(address: IpAddr) -> String {
     if address.is_unspecified() { "unix:".to_owned() } else { address.to_string() }
 }
 
-fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
+fn taken(config: &Config, n: usize, route: &RouteConfig, rules: Vec<Rule>) -> Taken {
     let hash_on = match &route.algorithm {
         Algorithm::ConsistentHash(HashOn::ClientAddress) => Some("client_address".to_owned()),
         Algorithm::ConsistentHash(HashOn::Header(name)) => Some(format!("header:{name}")),
@@ -245,6 +263,7 @@ fn taken(config: &Config, n: usize, route: &RouteConfig) -> Taken {
             healthy_threshold: check.healthy_threshold.get(),
             unhealthy_threshold: check.unhealthy_threshold.get(),
         }),
+        rules,
     }
 }
 

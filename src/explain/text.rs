@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::fields::{Change, FieldChange};
 use super::limits::{Setting, Source};
+use super::rules::Rule;
 use super::{Asked, Explanation, NotTaken, Outcome, Taken, ToBackend};
 
 /// A few paragraphs. Everything that a terminal could take for an order is escaped.
@@ -72,8 +73,10 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
     let hosts = if route.hosts.is_empty() { "any".to_owned() } else { route.hosts.join(", ") };
     writeln!(out, "  hosts {hosts}, prefix {}", route.prefix)?;
     let hash_on = route.hash_on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
-    let pool = route.pool.as_ref().map(|pool| format!(" of the pool {pool}")).unwrap_or_default();
-    writeln!(out, "  backends{pool}, chosen by {}{hash_on}:", route.algorithm)?;
+    if !route.backends.is_empty() {
+        let pool = route.pool.as_ref().map(|pool| format!(" of the pool {pool}")).unwrap_or_default();
+        writeln!(out, "  backends{pool}, chosen by {}{hash_on}:", route.algorithm)?;
+    }
     let widest = route.backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
     for backend in &route.backends {
         writeln!(out, "    {:widest$}  weight {}", backend.address, backend.weight)?;
@@ -85,7 +88,8 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
         writeln!(out, "  each connection begins with a PROXY header, and none is kept for another exchange")?;
     }
     match &route.health_check {
-        None => writeln!(out, "  no health check"),
+        None if route.backends.is_empty() => {}
+        None => writeln!(out, "  no health check")?,
         Some(check) => writeln!(
             out,
             "  health check GET {} every {} s, time-out {} s, healthy after {}, unhealthy after {}",
@@ -94,8 +98,21 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
             check.timeout_secs,
             check.healthy_threshold,
             check.unhealthy_threshold
-        ),
+        )?,
     }
+    write_rules(out, &route.rules)
+}
+
+fn write_rules(out: &mut String, rules: &[Rule]) -> std::fmt::Result {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  rules, in this order:")?;
+    let widest = rules.iter().map(|rule| rule.stage.len()).max().unwrap_or_default();
+    for Rule { stage, says, key, line } in rules {
+        writeln!(out, "    {stage:widest$}  {says}   ({})", place(key, *line))?;
+    }
+    Ok(())
 }
 
 fn write_not_taken(out: &mut String, routes: &[NotTaken]) -> std::fmt::Result {

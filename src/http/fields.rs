@@ -45,6 +45,16 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name, value))
     }
 
+    /// Keeps the lines whose names are `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(&HeaderName) -> bool) {
+        self.0.retain(|(name, _)| wanted(name));
+    }
+
+    /// All lines, in order, with values that can be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&HeaderName, &mut HeaderValue)> {
+        self.0.iter_mut().map(|(name, value)| (&*name, value))
+    }
+
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -22,6 +22,9 @@ pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-pro
 /// `X-Forwarded-Port`.
 pub const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
+/// `X-Forwarded-Prefix`.
+pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
 /// A client's address as the value of `X-Forwarded-For`. Who comes in through a Unix-domain socket has none; nobody comes
 /// from the unspecified one, which stands for them. The word is that of RFC 7239 §6.2.
 #[must_use]
@@ -43,6 +46,8 @@ pub struct Rewrite<'a> {
     pub secured: bool,
     /// The port it came in by, for `X-Forwarded-Port`, if it is known.
     pub port: Option<u16>,
+    /// What was taken off the path, for `X-Forwarded-Prefix`; absent: nothing was.
+    pub prefix: Option<&'a str>,
     /// Send the fields of an upgrade (RFC 9110 §7.8).
     pub upgrade: bool,
     /// By what name this proxy is known in `Via`.
@@ -58,7 +63,9 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
     let max_forwards = max_forwards(head);
     for (name, value) in fields.iter() {
         let is_counted = max_forwards.is_some() && *name == header::MAX_FORWARDS;
-        let is_replaced = is_counted || is_replaced(name, rewrite.trusted);
+        let is_replaced = is_counted
+            || is_replaced(name, rewrite.trusted)
+            || (rewrite.prefix.is_some() && *name == FORWARDED_PREFIX);
         if crosses(name, &head.connection) && !is_replaced && !imitates_ours(name) {
             put(name.as_str().as_bytes(), value.as_bytes());
         }
@@ -95,6 +102,12 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
         && !keeps(&FORWARDED_PORT)
     {
         put(FORWARDED_PORT.as_str().as_bytes(), decimal(port.into(), &mut [0; 20]));
+    }
+    if let Some(prefix) = rewrite.prefix {
+        // Proxies before this one may have taken off more.
+        let none = Fields::new();
+        let before = if rewrite.trusted { fields } else { &none };
+        put_list_with(before, &FORWARDED_PREFIX, prefix.as_bytes(), put);
     }
     let via = match head.version {
         Version::Http10 => format!("1.0 {}", rewrite.via),

@@ -58,6 +58,16 @@ impl ConnectionOptions {
         self.upgrade
     }
 
+    /// As if this field had been named.
+    pub(crate) fn hide(&mut self, name: &HeaderName) {
+        self.named.push(name.clone());
+    }
+
+    /// As if this field had not been named.
+    pub(crate) fn forget(&mut self, name: &HeaderName) {
+        self.named.retain(|named| named != name);
+    }
+
     /// More fields are named than are remembered (64). A request like that is refused when it is parsed; in a
     /// response, where the fields beyond might cross, it makes the response a bad one.
     pub const fn is_excessive(&self) -> bool {
@@ -100,7 +110,7 @@ fn is_hop_by_hop_name(name: &str) -> bool {
 
 /// Fields that the backend relies on: a client that names them in `Connection` could otherwise take away what the
 /// proxies before this one said about it.
-pub(super) fn is_protected(name: &HeaderName) -> bool {
+pub(crate) fn is_protected(name: &HeaderName) -> bool {
     is_protected_name(name.as_str())
 }
 

@@ -12,7 +12,7 @@ use super::framing::parse_decimal;
 use super::head::HeadError;
 
 /// The longest target `http::Uri` can hold.
-const MAX_LEN: usize = 65_534;
+pub(crate) const MAX_LEN: usize = 65_534;
 
 /// A request target that may be sent upstream, and the path it is routed by.
 ///
@@ -169,7 +169,8 @@ pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(output))
 }
 
-fn decode_unreserved(path: &str) -> Cow<'_, str> {
+/// The path with percent-encoded unreserved characters decoded, and the digits of the rest in upper case.
+pub(crate) fn decode_unreserved(path: &str) -> Cow<'_, str> {
     let mut output = String::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {

@@ -14,13 +14,16 @@ mod pick;
 pub mod pool;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use crate::balance::Backend;
 use crate::config::RouteConfig;
 use crate::counters::tally::Tally;
 use crate::error::Cause;
+use crate::rules::Limiter;
 
 pub use guard::RouteGuard;
 pub use pick::Pick;
@@ -37,6 +40,8 @@ pub struct Route {
     /// never exceeds the limit follows from its being changed by compare-and-swap: `Relaxed`. After a reload the route
     /// before it and the one after it have the same.
     in_flight: Arc<AtomicUsize>,
+    /// Counts requests, if the route takes no more than some number; the same after a reload that leaves the number.
+    limiter: Option<Arc<Limiter>>,
     /// What became of its exchanges; the same after a reload.
     tally: Arc<Tally>,
 }
@@ -45,7 +50,9 @@ impl Route {
     /// A route that carries nothing yet, to the backends in `pool`.
     #[must_use]
     pub fn new(config: RouteConfig, pool: Arc<Pool>) -> Self {
-        Self { label: config.label(), config, pool, in_flight: Arc::default(), tally: Arc::default() }
+        let limiter = config.rules.rate_limit.map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
+        let (in_flight, tally) = (Arc::default(), Arc::default());
+        Self { label: config.label(), config, pool, in_flight, limiter, tally }
     }
 
     /// A route with a pool of its own.
@@ -59,7 +66,12 @@ impl Route {
     /// What becomes of a route when its table, or its pool, has changed.
     pub(crate) fn successor(&self, config: &RouteConfig, pool: Arc<Pool>) -> Self {
         let (in_flight, tally) = (Arc::clone(&self.in_flight), Arc::clone(&self.tally));
-        Self { in_flight, tally, ..Self::new(config.clone(), pool) }
+        let empty = Self::new(config.clone(), pool);
+        // What clients have used up stays used up.
+        let kept =
+            self.limiter.as_ref().filter(|limiter| Some(limiter.rule()) == config.rules.rate_limit.as_ref());
+        let limiter = kept.cloned().or_else(|| empty.limiter.clone());
+        Self { in_flight, tally, limiter, ..empty }
     }
 
     /// Its table in the configuration.
@@ -72,6 +84,14 @@ impl Route {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Takes a request of this client, if there is a limit to how many there can be.
+    ///
+    /// # Errors
+    /// It is reached.
+    pub(crate) fn take(&self, client: IpAddr, now: Instant) -> Result<(), Cause> {
+        self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(client, now).map_err(Cause::RateLimited))
     }
 
     /// What became of its exchanges.

@@ -77,6 +77,12 @@ impl Builder {
         self.route_to(prefix, &format!("{backends:?}"), keys)
     }
 
+    /// A route that answers itself.
+    pub fn answering_route(mut self, prefix: &str, keys: &str) -> Self {
+        write!(self.routes, "\n[[routes]]\nprefix = {prefix:?}\n{keys}\n").expect("write to a string");
+        self
+    }
+
     /// A route to backends with weights.
     pub fn weighted_route(self, prefix: &str, backends: &[(String, u32)], keys: &str) -> Self {
         let entry = |(addr, weight): &(String, u32)| format!("{{ addr = {addr:?}, weight = {weight} }}");

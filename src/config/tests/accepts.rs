@@ -3,6 +3,7 @@
 use super::super::*;
 use super::{accepted, refused, with_key, with_route};
 use crate::routing::HostPattern;
+use crate::rules::{Access, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -103,6 +104,14 @@ keepalive_connections = 0
 keepalive_idle_secs = 12
 resolve_secs = 13
 preserve_host = true
+allow = ["10.0.0.0/8", "unix:"]
+deny = ["10.0.0.1"]
+methods = ["GET", "PURGE"]
+rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
+strip_prefix = false
+replace_prefix = "/v2/"
+request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
+response_headers = { remove = ["Server"] }
 hsts_secs = 300
 send_proxy = true
 [routes.health_check]
@@ -141,6 +150,8 @@ health_check = { path = "/", interval_secs = 0.5 }
     };
     assert_eq!(config.server, server);
     let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
+    let mut methods = Methods::default();
+    assert!(methods.add("GET") && methods.add("PURGE"));
     let route = RouteConfig {
         key: RouteKey {
             hosts: vec![
@@ -182,6 +193,32 @@ health_check = { path = "/", interval_secs = 0.5 }
         keepalive_idle: secs(12),
         resolve_interval: secs(13),
         preserve_host: true,
+        rules: Rules {
+            access: Some(Access {
+                allow: Some(vec!["10.0.0.0/8".parse().unwrap(), IpNetwork::UNIX_CLIENTS]),
+                deny: vec!["10.0.0.1/32".parse().unwrap()],
+            }),
+            answer: None,
+            rate_limit: Some(RateLimit {
+                requests_per_sec: NonZeroU32::new(14).unwrap(),
+                burst: NonZeroU32::new(15).unwrap(),
+                per: Per::Route,
+            }),
+            methods: Some(methods),
+            request_headers: Some(FieldRules {
+                set: vec![(
+                    "x-a".parse().unwrap(),
+                    Template::parse("{client_ip}", &[Placeholder::ClientIp]).unwrap(),
+                )],
+                add: vec![("x-b".parse().unwrap(), Template::parse("b", &[]).unwrap())],
+                remove: vec!["x-c".parse().unwrap()],
+            }),
+            response_headers: Some(FieldRules {
+                remove: vec!["server".parse().unwrap()],
+                ..FieldRules::default()
+            }),
+            rewrite: Some(PathRewrite::new(&Prefix::parse("/a").unwrap(), &Prefix::parse("/v2").unwrap())),
+        },
         hsts: Some(300),
         send_proxy: true,
         tls: TlsConfig::default(),

@@ -8,6 +8,7 @@ mod golden;
 mod pools;
 mod readme;
 mod refuses;
+mod rules;
 mod schema;
 mod shipped;
 mod warns;

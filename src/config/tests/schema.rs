@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::STATUSES;
 use super::super::raw::{EXPECT, Nested, POOL, ROUTE, TABLES, TOP, TableKeys};
 use super::Config;
 use super::readme::{Row, heading, rows};
@@ -60,10 +59,10 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
                 ],
             })
         }
-        (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth") => {
+        (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth" | "per") => {
             json!({ "enum": words(keys, row.key) })
         }
-        (None, "status") => json!({ "enum": STATUSES }),
+        (None, "status") if keys.name == "redirect" => json!({ "enum": [301, 302, 303, 307, 308] }),
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),
         (None, _) => simple(row),
     };
@@ -93,7 +92,7 @@ fn simple(row: &Row) -> Value {
         }
         "seconds" => return json!({ "type": "number", "minimum": SECONDS.0, "maximum": SECONDS.1 }),
         "seconds, from 0" => return json!({ "type": "number", "minimum": 0, "maximum": SECONDS.1 }),
-        "address" | "file" | "directory" | "name" | "" => return json!({ "type": "string" }),
+        "address" | "file" | "directory" | "name" | "URL" | "" => return json!({ "type": "string" }),
         _ => {}
     }
     let range = row.unit.rsplit(", ").next().unwrap();
@@ -258,14 +257,16 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
             let required = required.map(|row| match row.unit {
                 "path" => format!("{} = \"/\", ", row.key),
                 "seconds" => format!("{} = 1, ", row.key),
+                unit if unit.contains("requests") => format!("{} = 1, ", row.key),
+                "URL" => format!("{} = \"/x\", ", row.key),
                 _ => format!("{} = \"name\", ", row.key),
             });
             format!("{name} = {{ {}{line} }}", required.collect::<String>())
         }
     };
-    format!(
-        "listen_addr = \"127.0.0.1:0\"\n{top}\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n{inside}\n"
-    )
+    // A route that answers itself has none.
+    let backends = if matches!(keys.name, "redirect" | "respond") { "" } else { "backend_addrs = [\"a:1\"]" };
+    format!("listen_addr = \"127.0.0.1:0\"\n{top}\n[[routes]]\nprefix = \"/\"\n{backends}\n{inside}\n")
 }
 
 #[test]

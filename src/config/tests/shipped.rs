@@ -69,6 +69,11 @@ fn defaults_are_as_documented() {
         "deadline_secs",
         "max_body_bytes",
         "max_in_flight_per_backend",
+        "allow",
+        "deny",
+        "methods",
+        "rate_limit",
+        "replace_prefix",
         "hsts_secs",
     ];
     assert_eq!(examples, expected);

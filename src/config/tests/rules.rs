@@ -1,0 +1,428 @@
+//! The rules of a route: what is refused, and what an explanation says of them.
+
+use super::{accepted, refused, with_key, with_route};
+use crate::explain::{self, Question};
+
+/// Each key is refused with this problem.
+#[track_caller]
+fn check(cases: &[(&str, &str)]) {
+    for (key, problem) in cases {
+        assert_eq!(refused(&with_key(key)), [format!(":3: routes[0].{problem}")], "{key}");
+    }
+}
+
+/// What is said of a request to the file with these further lines in its route.
+fn explained(more: &str, request: &str, from: &str) -> String {
+    let question = Question::new(request, from.parse().ok()).unwrap();
+    explain::explain(&accepted(&with_route(more)), &question).text()
+}
+
+#[track_caller]
+fn has_lines(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(text.lines().any(|found| found == *line), "{line:?} is not in\n{text}");
+    }
+}
+
+/// Whether the file with these further lines does what it expects.
+fn fulfils(more: &str) -> Result<(), String> {
+    explain::check(&accepted(&with_route(more))).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn networks() {
+    check(&[
+        ("allow = []", "allow: the list is empty; expected at least one network, or no such key"),
+        ("deny = []", "deny: the list is empty; expected at least one network, or no such key"),
+        (
+            "allow = [\"all\"]",
+            "allow: \"all\" is not a network; expected an address, CIDR notation or \"unix:\", for example \
+             \"10.0.0.0/8\"",
+        ),
+        (
+            "deny = [\"unix:\", \"10.0.0.1/8\"]",
+            "deny: \"10.0.0.1/8\" has bits set behind the network part; expected \"10.0.0.0/8\"",
+        ),
+        ("deny = \"10.0.0.1\"", "deny: found \"10.0.0.1\"; expected a list in brackets"),
+    ]);
+    let rules = "deny = [\"10.1.0.0/16\"]\nallow = [\"10.0.0.0/8\", \"unix:\"]";
+    let text = explained(rules, "GET http://h/", "10.1.0.1");
+    has_lines(
+        &text,
+        &[
+            "Refused: 403 client_denied, this path is not for clients of your network",
+            "Route / (routes[0], line 3)",
+            "  rules, in this order:",
+            "    who may come  not 10.1.0.0/16   (routes[0].deny, line 5)",
+            "    who may come  only 10.0.0.0/8, unix:   (routes[0].allow, line 6)",
+        ],
+    );
+    assert!(explained(rules, "GET http://h/", "10.2.0.1").contains("The backend gets GET /"));
+    // An expectation is for a client as well.
+    let expect = |from: &str, expected: &str| {
+        fulfils(&format!("{rules}\n[[expect]]\nrequest = \"GET http://h/\"\nfrom = {from:?}\n{expected}"))
+    };
+    assert_eq!(expect("10.1.0.1", "status = 403"), Ok(()));
+    assert_eq!(expect("192.0.2.1", "status = 403"), Ok(()));
+    assert_eq!(expect("unix:", "route = \"/\""), Ok(()));
+    assert!(expect("192.0.2.1", "route = \"/\"").unwrap_err().contains("client_denied"));
+}
+
+/// A file with one route that has no backends; `key` is on line 3.
+fn without_backends(key: &str) -> String {
+    format!("listen_addr = \"127.0.0.1:0\"\n[[routes]]\n{key}\nprefix = \"/\"\n")
+}
+
+#[test]
+fn answers() {
+    const NOWHERE: &str = "leads nowhere for certain; expected a URL with a host or a path, for example \
+                           \"https://{host}{target}\" or \"/new{target}\"";
+    for (key, problem) in [
+        (
+            "redirect = { status = 301 }",
+            "redirect.to: missing; expected where to, for example to = \"https://{host}{target}\"".to_owned(),
+        ),
+        (
+            "redirect = { to = \"https://h/\", status = 304 }",
+            "redirect.status: found 304; expected one of 301, 302, 303, 307, 308".to_owned(),
+        ),
+        ("redirect = { to = \"h\" }", format!("redirect.to: \"h\" {NOWHERE}")),
+        ("redirect = { to = \"\" }", format!("redirect.to: \"\" {NOWHERE}")),
+        ("redirect = { to = \"{target}\" }", format!("redirect.to: \"{{target}}\" {NOWHERE}")),
+        ("redirect = { to = \"/{path}\" }", format!("redirect.to: \"/{{path}}\" {NOWHERE}")),
+        ("redirect = { to = \"//h{path}\" }", format!("redirect.to: \"//h{{path}}\" {NOWHERE}")),
+        ("redirect = { to = \"https://{path}\" }", format!("redirect.to: \"https://{{path}}\" {NOWHERE}")),
+        ("redirect = { to = \"https:///x\" }", format!("redirect.to: \"https:///x\" {NOWHERE}")),
+        ("redirect = { to = \"{scheme}:{path}\" }", format!("redirect.to: \"{{scheme}}:{{path}}\" {NOWHERE}")),
+        (
+            "redirect = { to = \"/a b\" }",
+            "redirect.to: \"/a b\" has characters no URL can have; expected them percent-encoded".to_owned(),
+        ),
+        (
+            "redirect = { to = \"/a{colour}\" }",
+            "redirect.to: \"/a{colour}\" has the placeholder {colour}; expected {host}, {target}, {path}, {query}, \
+             {scheme}, {client_ip}, {request_id}, or {{ and }} for braces"
+                .to_owned(),
+        ),
+        (
+            "redirect = { to = \"/a{path\" }",
+            "redirect.to: \"/a{path\" has a brace without the other; write {{ or }} for one that is no placeholder's"
+                .to_owned(),
+        ),
+        (
+            "redirect = \"/a\"",
+            "redirect: found \"/a\"; expected a table, for example { to = \"https://{host}{target}\" }".to_owned(),
+        ),
+        (
+            "respond = { status = 101 }",
+            "respond.status: found 101; expected a whole number from 200 to 599".to_owned(),
+        ),
+        (
+            "respond = { body = \"a\", file = \"b\" }",
+            "respond.file: is beside body, and an answer has one content; leave one of them out".to_owned(),
+        ),
+        (
+            "respond = { status = 204, body = \"a\" }",
+            "respond.body: an answer of status 204 has no content; leave this out".to_owned(),
+        ),
+        (
+            "respond = { file = \"/dev/null\" }",
+            "respond.file: \"/dev/null\" is no file; expected the path of a plain one".to_owned(),
+        ),
+        (
+            "respond = { content_type = \"text/html\" }",
+            "respond.content_type: is that of a content, and there is none; expected body or file beside it".to_owned(),
+        ),
+        (
+            "respond = { body = \"a\", content_type = \"html\" }",
+            "respond.content_type: \"html\" is no type of a content; expected one, for example \"text/html; \
+             charset=utf-8\""
+                .to_owned(),
+        ),
+        (
+            "respond = { headers = { \"a b\" = \"\" } }",
+            "respond.headers: \"a b\" is no name of a header field".to_owned(),
+        ),
+        (
+            "respond = { headers = { Content-Type = \"text/html\" } }",
+            "respond.headers: Content-Type is said by content_type, beside headers".to_owned(),
+        ),
+        (
+            "respond = { headers = { Content-Length = \"1\" } }",
+            "respond.headers: \"Content-Length\" is about one connection, or about how a message is sent; the proxy alone \
+             decides about it"
+                .to_owned(),
+        ),
+        (
+            "respond = { headers = { X-Request-Id = \"1\" } }",
+            "respond.headers: \"X-Request-Id\" is a field that the proxy itself answers for".to_owned(),
+        ),
+        (
+            "respond = { headers = { X-A = \"a\\r\\nX-B: b\" } }",
+            "respond.headers: \"a\\r\\nX-B: b\" is no value of a header field; expected visible characters of ASCII, with \
+             spaces between them"
+                .to_owned(),
+        ),
+    ] {
+        if !cfg!(unix) && key.contains("/dev/null") {
+            continue;
+        }
+        assert_eq!(refused(&without_backends(key)), [format!(":3: routes[0].{problem}")], "{key}");
+    }
+    let large = format!("respond = {{ body = \"{}\" }}", "x".repeat((1 << 20) + 1));
+    assert!(refused(&without_backends(&large))[0].contains("respond.body: is larger than 1 MiB"));
+    let file = std::env::temp_dir().join(format!("reverse-proxy-respond-{}", std::process::id()));
+    let from_file = without_backends(&format!("respond = {{ file = {:?} }}", file.display().to_string()));
+    assert!(refused(&from_file)[0].contains("cannot be read: "));
+    std::fs::write(&file, vec![b'x'; 1 << 20]).unwrap();
+    assert_eq!(accepted(&from_file).routes[0].backends, []);
+    std::fs::write(&file, vec![b'x'; (1 << 20) + 1]).unwrap();
+    assert!(refused(&from_file)[0].contains("is larger than 1 MiB"));
+    std::fs::remove_file(&file).unwrap();
+    for to in ["/", "/new", "/new{target}", "/{query}", "/a/{path}", "http://h", "{scheme}://{host}{path}"] {
+        accepted(&without_backends(&format!("redirect = {{ to = {to:?} }}")));
+    }
+}
+
+#[test]
+fn answers_have_no_backends() {
+    let problem = |key: &str| {
+        format!(
+            "routes[0].{key}: is beside redirect, which answers every request of the route: no backend is ever asked; leave \
+             one of them out"
+        )
+    };
+    assert_eq!(
+        refused(&with_route(
+            "redirect = { to = \"/x\" }\nhealth_check = { path = \"/\", interval_secs = 1 }"
+        )),
+        [format!(":4: {}", problem("backend_addrs")), format!(":6: {}", problem("health_check"))]
+    );
+    assert_eq!(
+        refused(&without_backends("redirect = { to = \"/x\" }\nrespond = {}")),
+        [":4: routes[0].respond: is beside redirect, and a request has one answer; leave one of them out"]
+    );
+    let warnings = accepted(&without_backends("retries = 1\nrespond = {}")).warnings;
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["f.toml:3: routes[0].retries: has no use beside respond: no backend is ever asked; leave it out"]
+    );
+}
+
+#[test]
+fn answers_are_explained_and_expected() {
+    let rules = "redirect = { to = \"{scheme}://new.{host}{target}\" }\nallow = [\"10.0.0.0/8\"]";
+    let explained = |request: &str, from: &str| {
+        let question = Question::new(request, from.parse().ok()).unwrap();
+        explain::explain(&accepted(&without_backends(rules)), &question).text()
+    };
+    has_lines(
+        &explained("GET http://h:81/a?b", "10.0.0.1"),
+        &[
+            "Answered by the proxy itself: 308, by redirect of its route",
+            "    who may come  only 10.0.0.0/8   (routes[0].allow, line 4)",
+            "    answer here   308 to http://new.h/a?b   (routes[0].redirect, line 3)",
+        ],
+    );
+    assert!(explained("GET http://h/a", "192.0.2.1").contains("Refused: 403 client_denied"));
+    let expect = |rules: &str, request: &str, expected: &str| {
+        let expectation = format!("[[expect]]\nrequest = {request:?}\n{expected}\n");
+        let text = format!("{}{expectation}", without_backends(rules));
+        explain::check(&accepted(&text)).map_err(|errors| errors.to_string())
+    };
+    let redirect = "redirect = { to = \"https://{host}/\", status = 307 }";
+    assert_eq!(expect(redirect, "GET http://h/", "status = 307"), Ok(()));
+    assert_eq!(expect(redirect, "GET / HTTP/1.0", "status = 400"), Ok(()));
+    assert_eq!(expect("respond = { status = 503 }", "GET http://h/", "status = 503"), Ok(()));
+    let wrong = expect(redirect, "GET http://h/", "route = \"/\"").unwrap_err();
+    assert!(wrong.contains("but route \"/\" itself answers \"GET http://h/\" with 307"), "{wrong}");
+}
+
+#[test]
+fn another_path() {
+    check(&[
+        ("strip_prefix = \"yes\"", "strip_prefix: found \"yes\"; expected true or false"),
+        ("strip_prefix = true", "strip_prefix: there is nothing to strip: the prefix is \"/\"; leave it out"),
+        (
+            "replace_prefix = \"v2\"",
+            "replace_prefix: \"v2\" does not begin with \"/\"; expected a path, for example \"/api\"",
+        ),
+        (
+            "replace_prefix = \"/a/../b\"",
+            "replace_prefix: \"/a/../b\" has a dot segment; expected a path without \".\" and \"..\"",
+        ),
+        (
+            "replace_prefix = \"/v2?x\"",
+            "replace_prefix: \"/v2?x\" contains '?'; expected a path alone, without query or fragment",
+        ),
+        (
+            "replace_prefix = \"/<\"",
+            "replace_prefix: \"/<\" has characters no request target can have; expected them percent-encoded",
+        ),
+    ]);
+    let both = with_route("strip_prefix = true\nreplace_prefix = \"/v2\"").replacen("\"/\"", "\"/api\"", 1);
+    assert_eq!(
+        refused(&both),
+        [
+            ":6: routes[0].replace_prefix: is beside strip_prefix = true, and a prefix is either stripped or replaced; leave \
+          one of them out"
+        ]
+    );
+    let strip = with_route("strip_prefix = true").replacen("\"/\"", "\"/api\"", 1);
+    let question = Question::new("GET http://h/api/x?y", None).unwrap();
+    has_lines(
+        &explain::explain(&accepted(&strip), &question).text(),
+        &[
+            "    rewrite  /api/x?y -> /x?y   (routes[0].strip_prefix, line 5)",
+            "The backend gets GET /x?y",
+            "  added      x-forwarded-prefix  /api   (the prefix of the route, which is not in the target)",
+        ],
+    );
+    let expect = |target: &str| {
+        let expectation = format!(
+            "replace_prefix = \"/v2\"\n[[expect]]\nrequest = \"GET http://h/a\"\nbackend_target = {target:?}\n\
+             request_header = {{ X-Forwarded-Prefix = \"/\" }}"
+        );
+        fulfils(&expectation)
+    };
+    assert_eq!(expect("/v2/a"), Ok(()));
+    assert!(expect("/a").unwrap_err().contains("but the backend gets \"/v2/a\""));
+    // A target that becomes too long is refused before it is sent.
+    let long = format!("GET http://h/{}", "a".repeat(65_533));
+    let limits = "replace_prefix = \"/v2\"\n[server]\nmax_header_bytes = 1000000";
+    assert!(explained(limits, &long, "127.0.0.1").contains("Refused: 414 uri_too_long"));
+}
+
+#[test]
+fn header_fields() {
+    const OWN: &str = "is a field that the proxy itself answers for";
+    const SENT: &str =
+        "is about one connection, or about how a message is sent; the proxy alone decides about it";
+    for table in ["request_headers", "response_headers"] {
+        for (rules, problem) in [
+            ("", ": has nothing in it; expected set, add or remove".to_owned()),
+            ("set = { \"a b\" = \"\" }", ".set: \"a b\" is no name of a header field".to_owned()),
+            ("set = { Host = \"a\" }", format!(".set: \"Host\" {OWN}")),
+            ("add = { X-Forwarded-For = \"a\" }", format!(".add: \"X-Forwarded-For\" {OWN}")),
+            ("remove = [\"Via\"]", format!(".remove: \"Via\" {OWN}")),
+            ("add = { X-Request-ID = \"a\" }", format!(".add: \"X-Request-ID\" {OWN}")),
+            ("remove = [\"Transfer-Encoding\"]", format!(".remove: \"Transfer-Encoding\" {SENT}")),
+            ("set = { Content-Length = \"1\" }", format!(".set: \"Content-Length\" {SENT}")),
+            ("set = { Connection = \"x-a\" }", format!(".set: \"Connection\" {SENT}")),
+            (
+                "set = { X_Forwarded_For = \"a\" }",
+                ".set: \"X_Forwarded_For\" is taken for a field of the proxy by servers that read _ as -".to_owned(),
+            ),
+            (
+                "set = { X-A = \"{target}\" }",
+                ".set: \"{target}\" has the placeholder {target}; expected {host}, {scheme}, {client_ip}, {request_id}, \
+                 {route}, or {{ and }} for braces"
+                    .to_owned(),
+            ),
+            (
+                "add = { X-A = \"a\\nb\" }",
+                ".add: \"a\\nb\" is no value of a header field; expected visible characters of ASCII, with spaces between \
+                 them"
+                .to_owned(),
+            ),
+            ("set = { X-A = \"a\", x-a = \"b\" }", ".set: \"x-a\" is listed twice".to_owned()),
+            (
+                "set = { X-A = \"a\" }, remove = [\"x-a\"]",
+                ".remove: \"x-a\" is in set or in this list already; leave one of them out".to_owned(),
+            ),
+            ("remove = \"X-A\"", ".remove: found \"X-A\"; expected a list in brackets".to_owned()),
+        ] {
+            let key = format!("{table} = {{ {rules} }}");
+            assert_eq!(refused(&with_key(&key)), [format!(":3: routes[0].{table}{problem}")], "{key}");
+        }
+    }
+    let rules = "request_headers = { set = { X-Real-IP = \"{client_ip}\" }, remove = [\"Cookie\"] }\n\
+                 response_headers = { add = { X-Frame-Options = \"DENY\" } }\n";
+    let question = Question::new("GET http://h/", "10.0.0.1".parse().ok()).unwrap();
+    let question = question.field("Cookie: a").unwrap().field("X-Real-IP: 192.0.2.1").unwrap();
+    let text = explain::explain(&accepted(&with_route(rules)), &question).text();
+    has_lines(
+        &text,
+        &[
+            "    request headers   set x-real-ip: 10.0.0.1; remove cookie   (routes[0].request_headers, line 5)",
+            "    response headers  add x-frame-options: DENY   (routes[0].response_headers, line 6)",
+            "  removed    cookie             a   (by request_headers of the route)",
+            "  rewritten  x-real-ip          192.0.2.1 -> 10.0.0.1   (by request_headers of the route)",
+        ],
+    );
+    let expect = |value: &str| {
+        let expectation = format!("request_header = {{ X-Real-IP = {value:?} }}");
+        fulfils(&format!(
+            "{rules}[[expect]]\nrequest = \"GET http://h/\"\nfrom = \"10.0.0.1\"\n{expectation}"
+        ))
+    };
+    assert_eq!(expect("10.0.0.1"), Ok(()));
+    assert!(expect("10.0.0.2").unwrap_err().contains("but the backend 127.0.0.1:8001 gets \"10.0.0.1\""));
+}
+
+#[test]
+fn methods() {
+    let known = "expected \"GET\" or \"HEAD\" or \"POST\"";
+    for (list, problem) in [
+        ("[]", "the list is empty; expected at least one method, or no such key"),
+        ("[\"GET\", \"GET\"]", "\"GET\" is listed twice"),
+        ("\"GET\"", "found \"GET\"; expected a list in brackets"),
+    ] {
+        check(&[(&format!("methods = {list}"), &format!("methods: {problem}"))]);
+    }
+    let unknown = refused(&with_key("methods = [\"get\"]"));
+    assert!(unknown[0].starts_with(&format!(
+        ":3: routes[0].methods: \"get\" is not a method that a route can be for; {known}"
+    )));
+    let rules = "methods = [\"HEAD\", \"GET\"]";
+    has_lines(
+        &explained(rules, "POST http://h/", "127.0.0.1"),
+        &[
+            "Refused: 405 method_not_allowed, this path takes other methods",
+            "    methods  only GET, HEAD   (routes[0].methods, line 5)",
+        ],
+    );
+    let expect = |method: &str, expected: &str| {
+        fulfils(&format!("{rules}\n[[expect]]\nrequest = \"{method} http://h/\"\n{expected}"))
+    };
+    assert_eq!(expect("DELETE", "status = 405"), Ok(()));
+    assert_eq!(expect("HEAD", "route = \"/\""), Ok(()));
+    assert!(expect("GET", "status = 405").is_err());
+}
+
+#[test]
+fn rate_limits() {
+    check(&[
+        (
+            "rate_limit = 10",
+            "rate_limit: found 10; expected a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
+        ),
+        (
+            "rate_limit = {}",
+            "rate_limit.requests_per_sec: missing; expected how many requests, for example requests_per_sec = 10",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 0 }",
+            "rate_limit.requests_per_sec: found 0; expected a whole number from 1 to 1000000",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, burst = 1000001 }",
+            "rate_limit.burst: found 1000001; expected a whole number from 1 to 1000000",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, per = \"clients\" }",
+            "rate_limit.per: \"clients\" is not whose they are; expected \"client\" or \"route\"; did you mean \"client\"?",
+        ),
+    ]);
+    has_lines(
+        &explained("rate_limit = { requests_per_sec = 10 }", "GET http://h/", "127.0.0.1"),
+        &["    rate limit  10 requests a second of each client, 10 at once   (routes[0].rate_limit, line 5)"],
+    );
+    // Time decides about it, and not the head of a request: an expectation is about what is taken.
+    let expectation = "[[expect]]\nrequest = \"GET http://h/\"\nroute = \"/\"";
+    assert_eq!(
+        fulfils(&format!("rate_limit = {{ requests_per_sec = 1, per = \"route\" }}\n{expectation}")),
+        Ok(())
+    );
+}

@@ -1,0 +1,56 @@
+//! Names of fields that no rule can set: those that are about one connection or about how a message ends, and those that the
+//! proxy itself answers for.
+
+use http::header::{self, HeaderName};
+
+use crate::http::hop_by_hop::{ConnectionOptions, crosses, imitates_ours, is_protected};
+use crate::http::request_id::REQUEST_ID;
+
+/// Why a rule cannot have this name, as the end of a sentence that begins with it.
+pub(crate) fn why_not(name: &HeaderName) -> Option<&'static str> {
+    if !crosses(name, &ConnectionOptions::default())
+        || [header::CONTENT_LENGTH, header::EXPECT, header::MAX_FORWARDS].contains(name)
+    {
+        Some("is about one connection, or about how a message is sent; the proxy alone decides about it")
+    } else if is_protected(name) || [REQUEST_ID, header::DATE].contains(name) || name == "proxy-status" {
+        Some("is a field that the proxy itself answers for")
+    } else if imitates_ours(name) {
+        Some("is taken for a field of the proxy by servers that read _ as -")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_proxys_own() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "proxy-authorization",
+            "content-length",
+            "expect",
+            "max-forwards",
+            "host",
+            "via",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-request-id",
+            "x_forwarded_for",
+            "transfer_encoding",
+        ] {
+            assert!(why_not(&name.parse().unwrap()).is_some(), "{name}");
+        }
+        for name in ["x-a", "authorization", "cookie", "set-cookie", "server", "x_a", "x-real-ip"] {
+            assert_eq!(why_not(&name.parse().unwrap()), None, "{name}");
+        }
+    }
+}
