@@ -427,7 +427,7 @@ mod how_it_ended {
         let after = logged(Engine::Native, &other, "json", &[origin.addr()], "").shutdown_timeout("0.1");
         proxy.reload(&after).unwrap();
         assert_eq!(proxy.drain().join(), EXCHANGES);
-        assert_eq!(fs::read_to_string(&log.path).unwrap().lines().count(), EXCHANGES);
+        assert_eq!(log.lines(EXCHANGES).len(), EXCHANGES);
         origin.release();
         drop(clients);
     }
