@@ -38,10 +38,11 @@ impl Memory {
         // The request as it was collected, and once more where the backend takes none of it; the answer's head and one read
         // beyond it, or what the client does not take of both.
         let exchange = EXCHANGE + 2 * (head + COLLECT) + 2 * (MAX_HEAD + READ);
+        let rules: usize = config.routes.iter().map(|route| route.rules.memory()).sum();
         Self {
             connections: clients.saturating_mul(CONNECTION + tls + head + READ),
             exchanges: carried.saturating_mul(exchange),
-            fixed: FIXED + LOG + server.workers.get().saturating_mul(BUFFERS),
+            fixed: FIXED + LOG + rules + server.workers.get().saturating_mul(BUFFERS),
         }
     }
 

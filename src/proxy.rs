@@ -458,7 +458,7 @@ fn log_route(route: &RouteConfig) {
         route.label(),
         if hosts.is_empty() { "any".to_owned() } else { hosts.join(",") },
         route.algorithm,
-        backends.join(",")
+        if backends.is_empty() { "none".to_owned() } else { backends.join(",") }
     );
     if route.tls.insecure_skip_verify {
         log::warn!(

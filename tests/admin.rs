@@ -240,7 +240,15 @@ fn readiness_can_require_backends(engine: Engine) {
     origin.set_health(503);
     let check = "health_check = { path = \"/health\", interval_secs = 0.1 }";
     let keys = "ready_requires_backends = true";
-    let proxy = with_admin(engine, keys).route("/", &[origin.addr()], check).start();
+    let answering = "respond = { body = \"always\" }";
+    let alone = with_admin(engine, keys).answering_route("/", answering).start();
+    assert_eq!(ask(admin(&alone), "GET /readyz").status(), 200, "there is no backend to wait for");
+    for path in ["GET /status.json", "GET /metrics"] {
+        assert_eq!(ask(admin(&alone), path).status(), 200, "{path}");
+    }
+    // Beside others, what is always there says nothing.
+    let builder = with_admin(engine, keys).answering_route("/hello", answering);
+    let proxy = builder.route("/", &[origin.addr()], check).start();
     let expect = |status: u16| {
         wait_for("readiness to change", || {
             let found = ask(admin(&proxy), "GET /readyz").status();

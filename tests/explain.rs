@@ -189,7 +189,15 @@ fn bad_usage() {
 /// What is explained is what a backend really gets, for each engine.
 fn what_is_explained_is_what_happens(engine: Engine) {
     let origin = Origin::echo();
-    let config = TestProxy::builder(engine).route("/a", &[origin.addr()], "").toml();
+    let rules = "strip_prefix = true\nrequest_headers = { set = { X-Who = \"{client_ip} {host} {scheme} {route} {request_id}\" }, \
+                 remove = [\"Accept\"] }";
+    for rules in ["", rules] {
+        explained_and_happened(engine, &origin, rules);
+    }
+}
+
+fn explained_and_happened(engine: Engine, origin: &Origin, rules: &str) {
+    let config = TestProxy::builder(engine).route("/a", &[origin.addr()], rules).toml();
     let (_process, addr) = ProxyProcess::start(&config);
     let fields = [
         "Connection: x-a",
@@ -225,6 +233,11 @@ fn what_is_explained_is_what_happens(engine: Engine) {
         if name == "x-request-id" {
             assert_eq!(value.len(), 32, "{value}");
             "ID".clone_into(value);
+        }
+        if name == "x-who" {
+            let (before, id) = value.rsplit_once(' ').expect("the id of the request");
+            assert_eq!(id.len(), 32, "{value}");
+            *value = format!("{before} ID");
         }
         if name == "via" {
             let (before, id) = value.rsplit_once("reverse-proxy-").expect("our name");

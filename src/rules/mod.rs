@@ -42,3 +42,14 @@ pub struct Rules {
     /// Fields of a backend's answer; absent = as they came.
     pub response_headers: Option<FieldRules>,
 }
+
+impl Rules {
+    /// Bytes that they hold while the route is at work, as far as they are worth mentioning.
+    pub(crate) fn memory(&self) -> usize {
+        let content = match &self.answer {
+            Some(Answer::Respond { content, .. }) => content.len(),
+            _ => 0,
+        };
+        content + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+    }
+}

@@ -69,12 +69,13 @@ impl Limiter {
     /// One with full buckets.
     #[must_use]
     pub fn new(rule: RateLimit, now: Instant) -> Self {
-        let sets = match rule.per {
-            Per::Client => SETS,
-            Per::Route => 1,
-        };
-        let sets = std::iter::repeat_with(Mutex::default).take(sets).collect();
+        let sets = std::iter::repeat_with(Mutex::default).take(sets_of(&rule)).collect();
         Self { rule, began: now, hash: RandomState::new(), sets }
+    }
+
+    /// Bytes of its table.
+    pub(crate) fn memory(rule: &RateLimit) -> usize {
+        sets_of(rule) * size_of::<Mutex<[Bucket; WAYS]>>()
     }
 
     /// What it goes by.
@@ -120,6 +121,14 @@ impl Limiter {
         }
         bucket.full_at = full_at.saturating_add(one);
         Ok(())
+    }
+}
+
+/// Everybody has the same bucket, or there is a table.
+fn sets_of(rule: &RateLimit) -> usize {
+    match rule.per {
+        Per::Client => SETS,
+        Per::Route => 1,
     }
 }
 
@@ -201,6 +210,7 @@ mod tests {
             assert_eq!(limiter.take(IpAddr::V4(n.into()), now), Ok(()), "{n}");
         }
         assert_eq!((limiter.sets.len(), limiter.sets.capacity()), (SETS, SETS));
+        assert!((500_000..600_000).contains(&Limiter::memory(limiter.rule())), "half a megabyte");
         // Among few, everybody is remembered.
         let (limiter, now) = self::limiter(1, 1, Per::Client);
         let clients = || (0..1_000_u32).map(|n| IpAddr::V4(n.into()));
