@@ -37,7 +37,7 @@ fn cpu() -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -17,15 +17,9 @@ pub(crate) fn reloading() {
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic_micros()));
 }
 
-#[cfg(unix)]
 fn monotonic_micros() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
-}
-
-#[cfg(not(unix))]
-fn monotonic_micros() -> i64 {
-    0
 }
 
 /// The end has begun and may take `longest`, so that the process is not killed before that, whatever `TimeoutStopSec` is.
@@ -34,7 +28,6 @@ pub(crate) fn stopping(longest: Duration) {
     notify(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}\n"));
 }
 
-#[cfg(unix)]
 fn notify(facts: &str) {
     // Without a service manager, there is nobody to tell.
     let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
@@ -44,15 +37,10 @@ fn notify(facts: &str) {
     }
 }
 
-#[cfg(not(unix))]
-fn notify(_: &str) {}
-
-#[cfg(unix)]
 fn send(address: &std::ffi::OsStr, facts: &[u8]) -> std::io::Result<()> {
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
     // Nobody who reads slowly may hold up the proxy.
     socket.set_write_timeout(Some(Duration::from_secs(1)))?;
-    #[cfg(target_os = "linux")]
     if let Some(name) = address.as_encoded_bytes().strip_prefix(b"@") {
         use std::os::linux::net::SocketAddrExt;
         let abstract_address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;

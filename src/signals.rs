@@ -2,7 +2,6 @@
 //! is being carried; the first that ends the process asks for a drain, the second ends it at once. Others that
 //! other proxies take for orders end nothing.
 
-#[cfg(unix)]
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -16,7 +15,6 @@ pub const FORCED_EXIT: i32 = 2;
 
 /// Signals that reload, reopen logs or replace the program elsewhere, and that an operator or logrotate may send here too.
 /// What the system does with most of them unless told is to end the process.
-#[cfg(unix)]
 const ORDERS: &[std::ffi::c_int] = {
     use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
     &[SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH]
@@ -38,10 +36,8 @@ pub enum Asked {
 /// Waits for signals. Made before anything else, so that none is missed.
 #[derive(Debug)]
 pub struct Signals {
-    #[cfg(unix)]
     signals: signal_hook::iterator::Signals,
     /// What has come and was not told yet.
-    #[cfg(unix)]
     asked: VecDeque<Asked>,
     received: Arc<AtomicBool>,
 }
@@ -54,9 +50,7 @@ impl Signals {
     /// The system does not let go of one of them.
     pub fn register() -> io::Result<Self> {
         Ok(Self {
-            #[cfg(unix)]
             signals: signal_hook::iterator::Signals::new(ORDERS)?,
-            #[cfg(unix)]
             asked: VecDeque::new(),
             received: Arc::default(),
         })
@@ -72,14 +66,12 @@ impl Signals {
             // signal handler itself, so the second works whatever the threads are doing.
             flag::register_conditional_shutdown(*signal, FORCED_EXIT, Arc::clone(&self.received))?;
             flag::register(*signal, Arc::clone(&self.received))?;
-            #[cfg(unix)]
             self.signals.handle().add_signal(*signal)?;
         }
         Ok(())
     }
 
     /// Blocks until the next signal that asks for something.
-    #[cfg(unix)]
     pub fn wait(&mut self) -> Asked {
         loop {
             if let Some(asked) = self.asked.pop_front() {
@@ -91,14 +83,12 @@ impl Signals {
     }
 
     /// Whether one has come that ends the process, without waiting. The next [`wait`](Self::wait) says so too.
-    #[cfg(unix)]
     pub fn is_told_to_end(&mut self) -> bool {
         let came: Vec<_> = self.signals.pending().collect();
         self.take_in(came);
         self.asked.iter().any(|asked| matches!(asked, Asked::End(_)))
     }
 
-    #[cfg(unix)]
     fn take_in(&mut self, came: Vec<std::ffi::c_int>) {
         use signal_hook::consts::{SIGHUP, SIGUSR1, SIGWINCH};
         for signal in came {
@@ -122,21 +112,5 @@ impl Signals {
                 Asked::Reload | Asked::Reopen | Asked::Tell => self.asked.push_back(asked),
             }
         }
-    }
-
-    /// Blocks until the first signal that ends the process.
-    #[cfg(not(unix))]
-    pub fn wait(&mut self) -> Asked {
-        // The handler can only raise a flag here.
-        while !self.is_told_to_end() {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        Asked::End("Ctrl+C")
-    }
-
-    /// Whether that has come.
-    #[cfg(not(unix))]
-    pub fn is_told_to_end(&mut self) -> bool {
-        self.received.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

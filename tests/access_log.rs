@@ -372,7 +372,6 @@ on_both_engines!(
 );
 
 /// What only the native engine sees.
-#[cfg(target_os = "linux")]
 mod how_it_ended {
     use super::*;
 

@@ -93,7 +93,6 @@ fn of_connections(engine: Engine) {
     check(nobody, Cause::NameNotResolved, |addr| get(addr, "/"));
 }
 
-#[cfg(target_os = "linux")]
 fn of_connections_in_time(engine: Engine) {
     let full = crate::support::backend::FullBacklog::new();
     check(to(engine, full.addr(), "connect_timeout_secs = 0.1"), Cause::ConnectTimeout, |addr| {
@@ -208,7 +207,6 @@ fn of_overload(engine: Engine) {
 
 on_both_engines!(of_requests, of_heads, of_connections, of_answers, of_health, of_limits, of_overload,);
 
-#[cfg(target_os = "linux")]
 mod linux {
     use super::of_connections_in_time;
     crate::support::engines::on_both_engines!(of_connections_in_time);

@@ -100,7 +100,6 @@ fn a_backend_that_drips_its_head_is_504(engine: Engine) {
         .expect_failure(504, "response_timeout");
 }
 
-#[cfg(target_os = "linux")]
 fn a_backend_that_does_not_accept_is_504(engine: Engine) {
     let full = crate::support::backend::FullBacklog::new();
     answer_from(engine, full.addr(), "connect_timeout_secs = 0.3").expect_failure(504, "connect_timeout");
@@ -259,7 +258,6 @@ on_both_engines!(
     failures_leave_the_connection_usable,
 );
 
-#[cfg(target_os = "linux")]
 mod linux {
     use super::a_backend_that_does_not_accept_is_504;
     crate::support::engines::on_both_engines!(a_backend_that_does_not_accept_is_504);

@@ -72,7 +72,6 @@ fn a_hung_backend_stops_no_other_route(engine: Engine) {
 }
 
 /// A backend that takes no connections holds exchanges as well.
-#[cfg(target_os = "linux")]
 fn nor_does_one_that_takes_no_connections(engine: Engine) {
     let full = crate::support::backend::FullBacklog::new();
     let origin = Origin::echo();
@@ -111,7 +110,6 @@ fn nor_does_one_that_takes_no_connections(engine: Engine) {
 
 on_both_engines!(a_hung_backend_stops_no_other_route);
 
-#[cfg(target_os = "linux")]
 mod linux {
     use super::nor_does_one_that_takes_no_connections;
     crate::support::engines::on_both_engines!(nor_does_one_that_takes_no_connections);

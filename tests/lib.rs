@@ -10,9 +10,8 @@
     reason = "a test fails by panicking and says why by printing"
 )]
 
-#[cfg(unix)]
 mod access_log;
-#[cfg(all(unix, feature = "admin"))]
+#[cfg(feature = "admin")]
 mod admin;
 mod algorithms;
 mod backend_limits;
@@ -27,24 +26,20 @@ mod counters;
 mod dead_resolver;
 mod deadline;
 mod deadline_clients;
-#[cfg(target_os = "linux")]
 mod drain;
 mod dropped;
 mod early_answers;
 mod expect;
-#[cfg(target_os = "linux")]
 mod explain;
 mod failures;
 mod forms;
 mod health;
 mod hold;
 mod idle_connections;
-#[cfg(unix)]
 mod installation;
 mod interim;
 mod isolation;
 mod large_bodies;
-#[cfg(target_os = "linux")]
 mod listeners;
 mod load;
 mod logging;
@@ -56,7 +51,6 @@ mod passive_health;
 mod pipelining;
 mod pool;
 mod pools;
-#[cfg(target_os = "linux")]
 mod proxy_protocol;
 mod reload;
 mod request_headers;
@@ -65,23 +59,19 @@ mod retries;
 mod reuse;
 mod routing;
 mod rules;
-#[cfg(target_os = "linux")]
 mod service_manager;
 mod shutdown;
-#[cfg(unix)]
 mod signals;
 mod slow_clients;
 mod startup;
 mod streaming;
 mod strict;
 mod support;
-#[cfg(target_os = "linux")]
 mod survival;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(all(feature = "tls", target_os = "linux"))]
+#[cfg(feature = "tls")]
 mod tls_front;
 mod trailers;
-#[cfg(unix)]
 mod unix;
 mod upgrade;

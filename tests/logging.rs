@@ -52,7 +52,6 @@ fn the_last_lines_are_written(engine: Engine) {
     for _ in 0..200 {
         get(addr, "/").expect(200);
     }
-    #[cfg(unix)]
     {
         process.signal(rustix::process::Signal::TERM);
         let exit = process.wait();
@@ -68,7 +67,6 @@ on_both_engines!(
 );
 
 /// stderr is a pipe, and whoever should read it has stopped.
-#[cfg(target_os = "linux")]
 mod a_full_pipe {
     use std::io::{BufRead, BufReader, Read};
     use std::net::SocketAddr;

@@ -65,7 +65,6 @@ fn closing_without_a_word_takes_a_backend_out(engine: Engine) {
     assert_eq!(closing.requests(), 3, "as many as max_fails met it");
 }
 
-#[cfg(target_os = "linux")]
 fn connections_that_do_not_stand_take_a_backend_out(engine: Engine) {
     let (full, other) = (crate::support::backend::FullBacklog::new(), Origin::named("other"));
     let keys = format!("{FOR_GOOD}\nconnect_timeout_secs = 0.2");
@@ -343,7 +342,6 @@ on_both_engines!(
     a_flapping_backend_does_not_fill_the_log,
 );
 
-#[cfg(target_os = "linux")]
 mod linux {
     use super::connections_that_do_not_stand_take_a_backend_out;
     crate::support::engines::on_both_engines!(connections_that_do_not_stand_take_a_backend_out);

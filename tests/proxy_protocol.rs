@@ -333,7 +333,6 @@ fn a_reload_begins_to_send_it(_: Engine) {
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
-#[cfg(unix)]
 fn clients_of_a_unix_socket_have_no_address(_: Engine) {
     let directory = TempDir::new();
     let path = directory.path().join("http.sock");

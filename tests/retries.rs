@@ -237,7 +237,6 @@ fn where_there_is_one_backend_it_is_asked_again(engine: Engine) {
 }
 
 /// Retries take no more time than one answer may.
-#[cfg(target_os = "linux")]
 fn not_beyond_the_response_timeout(engine: Engine) {
     let (full, origin) = (crate::support::backend::FullBacklog::new(), Origin::echo());
     let backends = [full.addr(), origin.addr()];
@@ -251,7 +250,6 @@ fn not_beyond_the_response_timeout(engine: Engine) {
     assert_eq!((retries(&hasty), origin.requests()), (0, 1));
 }
 
-#[cfg(target_os = "linux")]
 fn not_beyond_the_deadline(engine: Engine) {
     let (full, origin) = (crate::support::backend::FullBacklog::new(), Origin::echo());
     let keys = format!("{STAYS_IN}\ndeadline_secs = 0.3");
@@ -327,7 +325,6 @@ on_both_engines!(
     under_load_every_get_is_answered,
 );
 
-#[cfg(target_os = "linux")]
 mod linux {
     use super::{not_beyond_the_deadline, not_beyond_the_response_timeout};
     crate::support::engines::on_both_engines!(not_beyond_the_response_timeout, not_beyond_the_deadline);

@@ -166,7 +166,6 @@ on_both_engines!(
 );
 
 /// The same with the program and its signals.
-#[cfg(unix)]
 mod signals {
     use rustix::process::Signal;
 

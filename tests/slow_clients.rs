@@ -172,7 +172,6 @@ fn quick_beside(addr: SocketAddr, slow: &mut [(Client, Vec<u8>)], rounds: usize)
 }
 
 /// 200 dribbled heads and 100 dribbled bodies beside two workers.
-#[cfg(target_os = "linux")]
 fn dribblers_hold_no_worker(engine: Engine) {
     use crate::support::ProxyProcess;
     let origin = Origin::echo();
@@ -214,7 +213,6 @@ fn dribblers_hold_no_worker(engine: Engine) {
 }
 
 /// What a connection held of its last request is given back while it waits for the next.
-#[cfg(target_os = "linux")]
 fn idle_connections_hold_no_buffers(engine: Engine) {
     use crate::support::ProxyProcess;
     let origin = Origin::echo();

@@ -530,7 +530,6 @@ fn the_log_says_what_matters() {
 
 /// Found at start, not at the first request.
 #[test]
-#[cfg(target_os = "linux")]
 fn a_system_without_certificates_is_told_at_start() {
     let directory = TempDir::new();
     let config = "listen_addr = \"127.0.0.1:0\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"https://localhost:1\"]\n";

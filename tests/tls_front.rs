@@ -638,7 +638,7 @@ fn old_versions_can_be_refused(_: Engine) {
 
 /// Where the others are seen, too: status, metrics, the access log.
 #[test]
-#[cfg(all(feature = "admin", target_os = "linux"))]
+#[cfg(feature = "admin")]
 fn certificates_and_versions_are_shown() {
     use crate::support::send_once;
     let (origin, directory) = (Origin::echo(), TempDir::new());

@@ -36,7 +36,6 @@ pub(super) fn open(to: &AccessLogTo, counters: Arc<Counters>) -> io::Result<Open
 fn open_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
-    #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
         // Opening a pipe that nobody reads would wait for ever; this way it is an error.

@@ -133,7 +133,6 @@ fn tcp_host(host: &str) -> Option<String> {
     (host.len() <= 253 && labels.split('.').all(possible)).then(|| host.to_ascii_lowercase())
 }
 
-#[cfg(unix)]
 fn unix(path: &str) -> Result<BackendAddr, BackendAddrError> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(BackendAddrError::UnixPath);
@@ -143,11 +142,6 @@ fn unix(path: &str) -> Result<BackendAddr, BackendAddrError> {
         Ok(_) => Ok(BackendAddr::Unix(PathBuf::from(path))),
         Err(_) => Err(BackendAddrError::UnixPathRefused),
     }
-}
-
-#[cfg(not(unix))]
-fn unix(_: &str) -> Result<BackendAddr, BackendAddrError> {
-    Err(BackendAddrError::NoUnix)
 }
 
 /// Why a text is not a [`BackendAddr`]. `Display` says so as the end of a sentence that begins with the text.
@@ -246,7 +240,6 @@ mod tests {
             ("HTTPS://[::1]:8443", "https://[::1]:8443"),
             ("https://app.example", "https://app.example:443"),
             ("https://[::1]", "https://[::1]:443"),
-            #[cfg(unix)]
             ("unix:/run/a b.sock", "unix:/run/a b.sock"),
         ] {
             let addr: BackendAddr = text.parse().unwrap();
@@ -291,18 +284,13 @@ mod tests {
             ("https://", Https),
             ("https://a:0", PortRange),
             ("https://::1", BareV6),
-            #[cfg(unix)]
             ("unix:", UnixPath),
-            #[cfg(unix)]
             ("unix:run/a.sock", UnixPath),
-            #[cfg(unix)]
             ("unix:/run/", UnixPath),
-            #[cfg(unix)]
             ("unix:/a\0b", UnixPathRefused),
         ] {
             assert_eq!(text.parse::<BackendAddr>(), Err(expected), "{text}");
         }
-        #[cfg(unix)]
         assert_eq!(format!("unix:/{}", "x".repeat(200)).parse::<BackendAddr>(), Err(UnixPathRefused));
     }
 

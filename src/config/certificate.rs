@@ -48,10 +48,7 @@ impl Stamps {
         Self([cert, key].map(|path| {
             // Follows links: what they lead to is what counts.
             let metadata = path.metadata().ok()?;
-            #[cfg(unix)]
             let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-            #[cfg(not(unix))]
-            let inode = 0;
             Some(Stamp { modified: metadata.modified().ok(), len: metadata.len(), inode })
         }))
     }
@@ -206,15 +203,9 @@ mod with_tls {
         bytes.windows(words.len()).any(|part| part == words)
     }
 
-    #[cfg(unix)]
     fn is_open(metadata: &std::fs::Metadata) -> bool {
         use std::os::unix::fs::PermissionsExt;
         metadata.permissions().mode() & 0o006 != 0
-    }
-
-    #[cfg(not(unix))]
-    fn is_open(_: &std::fs::Metadata) -> bool {
-        false
     }
 
     fn parsed<'a>(der: &'a CertificateDer<'a>) -> Result<EndEntityCert<'a>, PairError> {

@@ -91,7 +91,6 @@ pub(crate) fn open_one(config: &ListenConfig, mode: Option<u32>) -> io::Result<L
 fn bind(addr: SocketAddr) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     // On Windows the option means something else: that somebody may take over the port.
-    #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
         // As in nginx: 0.0.0.0 and :: are two listeners.
@@ -117,17 +116,10 @@ fn with_address(socket: Socket) -> io::Result<Listener> {
     Ok(Listener { socket, addr, entrance })
 }
 
-#[cfg(unix)]
 fn path_of(addr: &SockAddr) -> Option<PathBuf> {
     addr.as_pathname().map(Path::to_owned)
 }
 
-#[cfg(not(unix))]
-fn path_of(_: &SockAddr) -> Option<PathBuf> {
-    None
-}
-
-#[cfg(unix)]
 fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<Listener> {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
@@ -150,14 +142,7 @@ fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<Listener> {
     with_address(socket)
 }
 
-/// The configuration has no such addresses there.
-#[cfg(not(unix))]
-fn bind_unix(_: &Path, _: Option<u32>) -> io::Result<Listener> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// Whether `path` is a socket that nobody listens on. Any other file stays where it is.
-#[cfg(unix)]
 fn is_stale(path: &Path, addr: &SockAddr) -> bool {
     use std::os::unix::fs::FileTypeExt;
 
@@ -174,7 +159,6 @@ fn is_stale(path: &Path, addr: &SockAddr) -> bool {
 }
 
 /// Sockets passed by systemd or the like.
-#[cfg(unix)]
 fn passed_sockets() -> Vec<Listener> {
     let mut fds = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
@@ -198,11 +182,6 @@ fn passed_sockets() -> Vec<Listener> {
         }
     }
     listeners
-}
-
-#[cfg(not(unix))]
-fn passed_sockets() -> Vec<Listener> {
-    Vec::new()
 }
 
 impl Listener {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::Result;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-#[cfg(unix)]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +25,7 @@ impl DeadPort {
     pub fn reserve() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         // On Linux a bound socket keeps the port for us and lets our own listener bind it as well.
-        socket.set_reuse_address(cfg!(target_os = "linux")).expect("SO_REUSEADDR");
+        socket.set_reuse_address(true).expect("SO_REUSEADDR");
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
         let addr = socket.local_addr().expect("its address").as_socket().expect("an IPv4 address");
         Self { _socket: socket, addr }
@@ -49,19 +48,12 @@ struct Port {
 
 impl Port {
     fn any() -> (Self, Socket) {
-        if cfg!(target_os = "linux") {
-            let reserved = DeadPort::reserve();
-            let port = Self { addr: reserved.addr.into(), shown: reserved.addr(), _reserved: Some(reserved) };
-            let listener = port.listen().expect("listen on a reserved port");
-            (port, listener)
-        } else {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            let addr = listener.local_addr().expect("its address");
-            (Self { addr: addr.into(), shown: addr.to_string(), _reserved: None }, listener.into())
-        }
+        let reserved = DeadPort::reserve();
+        let port = Self { addr: reserved.addr.into(), shown: reserved.addr(), _reserved: Some(reserved) };
+        let listener = port.listen().expect("listen on a reserved port");
+        (port, listener)
     }
 
-    #[cfg(unix)]
     fn unix(path: &Path) -> (Self, Socket) {
         let addr = SockAddr::unix(path).expect("a path that fits");
         let port = Self { addr, shown: format!("unix:{}", path.display()), _reserved: None };
@@ -72,9 +64,8 @@ impl Port {
     fn listen(&self) -> Result<Socket> {
         let socket = Socket::new(self.addr.domain(), Type::STREAM, None)?;
         if self.addr.domain() == Domain::IPV4 {
-            socket.set_reuse_address(cfg!(unix))?;
+            socket.set_reuse_address(true)?;
         }
-        #[cfg(unix)]
         if let Some(path) = self.addr.as_pathname() {
             drop(std::fs::remove_file(path));
         }
@@ -122,13 +113,11 @@ impl ScriptedBackend {
     }
 
     /// [`per_connection`](Self::per_connection) on a Unix-domain socket.
-    #[cfg(unix)]
     pub fn unix(path: &Path, script: impl Fn(Conn) -> Result<()> + Send + Sync + 'static) -> Self {
         Self::on(Port::unix(path), script)
     }
 
     /// [`unix`](Self::unix) on a socket that listens at `path` already.
-    #[cfg(unix)]
     pub fn on_unix_listener(
         path: &Path,
         listener: Socket,
@@ -425,7 +414,6 @@ impl Drop for Conn {
 }
 
 /// A listening socket whose backlog is full: connecting to it takes for ever.
-#[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub struct FullBacklog {
     addr: SocketAddr,
@@ -433,7 +421,6 @@ pub struct FullBacklog {
     _waiting: Vec<TcpStream>,
 }
 
-#[cfg(target_os = "linux")]
 impl FullBacklog {
     pub fn new() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");

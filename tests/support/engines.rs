@@ -201,7 +201,6 @@ macro_rules! on_both_engines {
             )+
         }
 
-        #[cfg(target_os = "linux")]
         mod native {
             $(
                 #[test]
@@ -218,7 +217,6 @@ pub(crate) use on_both_engines;
 /// Makes a test of each function, for the native engine only.
 macro_rules! on_native {
     ($($test:ident),+ $(,)?) => {
-        #[cfg(target_os = "linux")]
         mod native {
             $(
                 #[test]
@@ -238,11 +236,7 @@ fn every_skipped_test_exists() {
     let output = std::process::Command::new(program).arg("--list").output().unwrap();
     let tests = String::from_utf8(output.stdout).unwrap();
     for (engine, name, _) in SKIPPED {
-        let is_there = match engine {
-            Engine::Native => cfg!(target_os = "linux"),
-            Engine::TinyHttp => cfg!(feature = "classic"),
-        };
-        if !is_there {
+        if *engine == Engine::TinyHttp && cfg!(not(feature = "classic")) {
             continue;
         }
         let (file, test) = name.split_once("::").unwrap();
@@ -251,7 +245,6 @@ fn every_skipped_test_exists() {
         let is_it = |line: &str| line.starts_with(&start) && line.ends_with(&end);
         assert!(tests.lines().any(is_it), "SKIPPED names {name} of {}, which is not a test", engine.name());
     }
-    #[cfg(target_os = "linux")]
     for (file, _) in NATIVE_ONLY {
         // Without the cargo feature their tests are not built.
         if file.starts_with("tls") && cfg!(not(feature = "tls")) {

@@ -50,7 +50,6 @@ pub fn program() -> Command {
 }
 
 /// The program, started by a shell that runs `first` and is replaced by it.
-#[cfg(unix)]
 pub fn program_after(first: &str) -> Command {
     let command = program();
     let path = command.get_program().to_owned();
@@ -101,21 +100,18 @@ impl ProxyProcess {
     }
 
     /// Threads it has now.
-    #[cfg(target_os = "linux")]
     pub fn threads(&self) -> usize {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
         tasks.expect("the program is running").count()
     }
 
     /// Descriptors it has now.
-    #[cfg(target_os = "linux")]
     pub fn descriptors(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
         open.expect("the program is running").count()
     }
 
     /// Kilobytes of memory it has now.
-    #[cfg(target_os = "linux")]
     pub fn resident_kib(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the program is running");
@@ -124,7 +120,6 @@ impl ProxyProcess {
     }
 
     /// Takes away its descriptors: `spare` more can be opened now, and no other.
-    #[cfg(target_os = "linux")]
     pub fn limit_descriptors(&self, spare: u64) {
         let open = |number: &u64| {
             std::fs::exists(format!("/proc/{}/fd/{number}", self.child.id())).is_ok_and(|it| it)
@@ -134,12 +129,10 @@ impl ProxyProcess {
     }
 
     /// Gives it as many as it likes again.
-    #[cfg(target_os = "linux")]
     pub fn unlimit_descriptors(&self) {
         self.set_descriptor_limit(1000);
     }
 
-    #[cfg(target_os = "linux")]
     fn set_descriptor_limit(&self, soft: u64) {
         use rustix::process::{Pid, Resource, Rlimit, prlimit};
         let pid = Pid::from_raw(self.child.id().cast_signed());
@@ -178,7 +171,6 @@ impl ProxyProcess {
     }
 
     /// Sends a signal.
-    #[cfg(unix)]
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("send a signal");

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "tls")]
 use super::super::*;
-#[cfg(any(feature = "tls", target_os = "linux"))]
 use super::accepted;
 use super::refused;
 
@@ -29,7 +28,7 @@ fn warned(text: &str) -> Vec<String> {
 }
 
 #[test]
-#[cfg(all(feature = "tls", target_os = "linux"))]
+#[cfg(feature = "tls")]
 fn tables_and_texts_in_one_list() {
     let listen = "listen_addr = [\"127.0.0.1:80\", { addr = \"127.0.0.1:81\", https_redirect = true }, \
                   { addr = \"127.0.0.1:443\", tls = true }]";
@@ -45,7 +44,7 @@ fn tables_and_texts_in_one_list() {
 }
 
 #[test]
-#[cfg(all(feature = "tls", target_os = "linux"))]
+#[cfg(feature = "tls")]
 fn pairs_that_are_none() {
     for (cert, key, line, message) in [
         ("shop.pem", "other.key", 4, "is not the key of the certificate in"),
@@ -66,7 +65,7 @@ fn pairs_that_are_none() {
 }
 
 #[test]
-#[cfg(all(feature = "tls", target_os = "linux"))]
+#[cfg(feature = "tls")]
 fn what_is_asked_for_and_not_there() {
     assert_eq!(
         refused(&format!("{TLS}\n{ROUTE}")),
@@ -104,7 +103,7 @@ fn what_is_asked_for_and_not_there() {
 }
 
 #[test]
-#[cfg(all(feature = "tls", target_os = "linux"))]
+#[cfg(feature = "tls")]
 fn what_is_good_for_little_is_warned_about() {
     assert_eq!(warned(&with_pair("shop.pem", "shop.key", "")), Vec::<String>::new());
     assert_eq!(
@@ -147,7 +146,7 @@ fn what_is_good_for_little_is_warned_about() {
 }
 
 #[test]
-#[cfg(all(feature = "tls", unix))]
+#[cfg(feature = "tls")]
 fn a_key_that_everybody_can_read_is_warned_about() {
     use std::os::unix::fs::PermissionsExt;
 
@@ -200,7 +199,6 @@ fn tls_is_for_the_native_engine() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn proxy_headers_are_taken_from_somebody() {
     let listen = "listen_addr = { addr = \"127.0.0.1:0\", proxy_protocol = true }";
     let trusting = format!("{listen}\n[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{ROUTE}");

@@ -40,7 +40,7 @@ fn all_of_it_uncommented_is_valid() {
 
 // Elsewhere the engine is another one.
 #[test]
-#[cfg(all(target_os = "linux", feature = "admin"))]
+#[cfg(feature = "admin")]
 fn defaults_are_as_documented() {
     // That a key is written can be worth a warning, whatever its value.
     let read = |text: &str| Config { warnings: Vec::new(), written: Written::default(), ..accepted(text) };

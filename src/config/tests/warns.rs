@@ -50,7 +50,6 @@ fn prefixes_that_are_never_found() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn limits_that_are_never_reached() {
     expect(
         &with_route("max_in_flight = 101\n[server]\nmax_exchanges = 100"),
@@ -162,7 +161,6 @@ fn keys_without_use_beside_others() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn keys_without_use_with_the_native_engine() {
     expect(
         &with_route("[server]\nqueue_size = 5"),
