@@ -29,6 +29,8 @@ mod deadline_clients;
 mod drain;
 mod dropped;
 mod early_answers;
+#[cfg(all(feature = "tls", feature = "admin"))]
+mod examples;
 mod expect;
 mod explain;
 mod failures;

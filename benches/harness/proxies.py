@@ -96,7 +96,7 @@ max_connections = 12000
 """)
         return [binary, "--config", config]
 
-    version = _first_line(binary, "--version")
+    version = _first_line(binary, "--version", pattern=r"reverse-proxy (\S+)")
     speaks_tls = engine == "native"
     return Proxy(name, command, version, str(binary), {"RUST_LOG": "error"}, True, only, speaks_tls)
 

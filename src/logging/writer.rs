@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// What is written at once.
 const BATCH: usize = 64 << 10;
 /// Between two batches while lines come: so many seldom wake the thread, and one at a time would cost more than they do.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Whoever gave us the pipe made it non-blocking, and it takes no more: it is tried again this much later.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 

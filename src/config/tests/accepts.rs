@@ -1,7 +1,7 @@
 //! What is accepted, and what it means.
 
 use super::super::*;
-use super::{accepted, refused, with_key, with_route};
+use super::{accepted, with_key, with_route};
 use crate::routing::HostPattern;
 use crate::rules::{Access, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
 
