@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_the_proxys_own() {
+    fn what_belongs_to_the_proxy() {
         for name in [
             "connection",
             "keep-alive",
