@@ -241,7 +241,7 @@ fn the_other_engine() {
 fn the_other_engine() {
     let message =
         ":6: server.engine: \"tiny_http\" is not part of this build; it takes the cargo feature classic";
-    assert_eq!(refused(&with_route("[server]\nengine = \"tiny_http\"")), [message]);
+    assert_eq!(super::refused(&with_route("[server]\nengine = \"tiny_http\"")), [message]);
 }
 
 #[test]
