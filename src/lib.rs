@@ -1,4 +1,4 @@
-//! A reverse proxy for HTTP/1.1 on plain threads and blocking I/O, without an async runtime.
+//! A reverse proxy for HTTP/1.1 on plain threads, without an async runtime.
 //!
 //! # The way of one request
 //!
@@ -52,7 +52,9 @@
 //! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
-//! [`logging`] what the others stand on · `demo` a first look.
+//! [`logging`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
+//! `service_manager` what systemd is told · `process_info`, [`build_info`] what the program says of itself · `livez` what
+//! asks it · `demo` a first look.
 
 #![cfg_attr(not(feature = "admin"), allow(dead_code, reason = "what the admin listener alone asks for"))]
 

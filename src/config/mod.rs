@@ -13,6 +13,7 @@ mod certificate;
 mod document;
 mod error;
 mod expect;
+mod forms;
 mod front;
 mod listen;
 mod network;

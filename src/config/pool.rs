@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::raw::{PoolName, RawBackend, RawHealthCheck, RawPool, RawRoute, RawTls, Seconds};
+use super::forms::{PoolName, Seconds};
+use super::raw::{RawBackend, RawHealthCheck, RawPool, RawRoute, RawTls};
 use super::values::Resolver;
 use super::{BackendAddr, BackendConfig, Engine, RouteConfig, ServerConfig};
 use crate::routing::Prefix;

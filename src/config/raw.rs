@@ -1,7 +1,7 @@
 //! The TOML as people write it. Values are checked in `resolve`; here they only have their types and their places in
 //! the file.
 //!
-//! Every key is documented here, and for operators in the README and in `reverse-proxy.toml`. Defaults are those of
+//! Every key is documented here, and for operators in `docs/configuration.md` and in `reverse-proxy.toml`. Defaults are those of
 //! [`ServerConfig`](super::ServerConfig), [`RouteConfig`](super::RouteConfig) and
 //! [`HealthCheckConfig`](super::HealthCheckConfig).
 
@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
+
+use super::forms::{AddrOrTable, PoolName, Seconds, Table};
 
 /// The keys a table may have. Next to each struct below, because serde keeps the names to itself and the messages
 /// about unknown keys need those of the other tables too ("it belongs to ...").
@@ -984,92 +986,18 @@ pub(super) struct RawExpect {
     pub(super) request_header: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
 }
 
-/// The name of a `[[backends]]` table. People write addresses there who know another program.
-#[derive(Debug)]
-pub(super) struct PoolName(pub(super) String);
-
-impl<'de> Deserialize<'de> for PoolName {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-
-        impl Visitor<'_> for Name {
-            type Value = PoolName;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a [[backends]] table; addresses are named by backend_addrs")
-            }
-
-            fn visit_str<E: Error>(self, name: &str) -> Result<PoolName, E> {
-                Ok(PoolName(name.to_owned()))
-            }
-        }
-
-        deserializer.deserialize_any(Name)
-    }
-}
-
 /// An entry of `backend_addrs`.
-#[derive(Debug)]
-pub(super) enum RawBackend {
-    Addr(String),
-    Table(RawBackendTable),
-}
+pub(super) type RawBackend = AddrOrTable<RawBackendTable>;
 
-// By hand, as are the three below: serde's untagged enums lose the places of what is inside them, and their message
-// ("data did not match any variant") helps nobody.
-impl<'de> Deserialize<'de> for RawBackend {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringOrTable;
-
-        impl<'de> Visitor<'de> for StringOrTable {
-            type Value = RawBackend;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"host:port\", \"unix:/path\" or { addr = \"host:port\", weight = 1 }")
-            }
-
-            fn visit_str<E: Error>(self, addr: &str) -> Result<RawBackend, E> {
-                Ok(RawBackend::Addr(addr.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawBackend, A::Error> {
-                RawBackendTable::deserialize(MapAccessDeserializer::new(map)).map(RawBackend::Table)
-            }
-        }
-
-        deserializer.deserialize_any(StringOrTable)
-    }
+impl Table for RawBackendTable {
+    const EXPECTED: &'static str = "\"host:port\", \"unix:/path\" or { addr = \"host:port\", weight = 1 }";
 }
 
 /// An entry of `listen_addr`.
-#[derive(Debug)]
-pub(super) enum RawListenEntry {
-    Addr(String),
-    Table(RawListenTable),
-}
+pub(super) type RawListenEntry = AddrOrTable<RawListenTable>;
 
-impl<'de> Deserialize<'de> for RawListenEntry {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringOrTable;
-
-        impl<'de> Visitor<'de> for StringOrTable {
-            type Value = RawListenEntry;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"ip:port\", \"unix:/path\" or { addr = \"ip:port\", tls = true }")
-            }
-
-            fn visit_str<E: Error>(self, addr: &str) -> Result<RawListenEntry, E> {
-                Ok(RawListenEntry::Addr(addr.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawListenEntry, A::Error> {
-                RawListenTable::deserialize(MapAccessDeserializer::new(map)).map(RawListenEntry::Table)
-            }
-        }
-
-        deserializer.deserialize_any(StringOrTable)
-    }
+impl Table for RawListenTable {
+    const EXPECTED: &'static str = "\"ip:port\", \"unix:/path\" or { addr = \"ip:port\", tls = true }";
 }
 
 /// `listen_addr`: an entry or a list of them.
@@ -1109,43 +1037,6 @@ impl<'de> Deserialize<'de> for RawListen {
         }
 
         deserializer.deserialize_any(EntryOrList)
-    }
-}
-
-/// Any number, whole or not, of whatever size.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Seconds(pub(super) f64);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-
-        #[expect(clippy::cast_precision_loss, reason = "only numbers far out of range lose digits")]
-        impl Visitor<'_> for Number {
-            type Value = Seconds;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds, for example 5 or 0.5")
-            }
-
-            fn visit_f64<E: Error>(self, n: f64) -> Result<Seconds, E> {
-                Ok(Seconds(n))
-            }
-
-            fn visit_i64<E: Error>(self, n: i64) -> Result<Seconds, E> {
-                Ok(Seconds(n as f64))
-            }
-
-            fn visit_u64<E: Error>(self, n: u64) -> Result<Seconds, E> {
-                Ok(Seconds(n as f64))
-            }
-
-            fn visit_i128<E: Error>(self, n: i128) -> Result<Seconds, E> {
-                Ok(Seconds(n as f64))
-            }
-        }
-
-        deserializer.deserialize_any(Number)
     }
 }
 

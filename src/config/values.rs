@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::ConfigError;
 use super::document::Document;
-use super::raw::Seconds;
+use super::forms::Seconds;
 use super::suggest;
 
 /// Seconds that make sense as a time-out or an interval. Below a millisecond some systems round to "none at all" or

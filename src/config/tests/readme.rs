@@ -36,6 +36,20 @@ fn readme_table_lists_every_key() {
     }
 }
 
+/// So that what it shows of errors does not stay behind.
+#[test]
+fn readme_shows_the_errors_as_they_are() {
+    let bad = r#"listen_addr = "127.0.0.1:3000"
+shutdown_timout = 20
+[[routes]]
+prefix = "api"
+backend_addrs = ["127.0.0.1:9001"]
+health_check = { path = "/health", interval_secs = 0 }
+"#;
+    let errors = super::super::Config::parse(bad, "bad.toml").unwrap_err().to_string();
+    assert!(README.contains(&format!("```text\n{errors}\n```")), "{errors}");
+}
+
 /// What the reference calls a table.
 pub(super) fn heading(table: &TableKeys) -> String {
     match table.name {

@@ -1,0 +1,109 @@
+//! Values that people may write in more than one way, each with a message that says which.
+//!
+//! By hand: serde's untagged enums lose the places of what is inside them, and their message ("data did not match any
+//! variant") helps nobody.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+
+/// A table for which its address may stand alone.
+pub(super) trait Table: for<'de> Deserialize<'de> {
+    /// What is written where something else was found.
+    const EXPECTED: &'static str;
+}
+
+/// An address, or a table that says more about it.
+#[derive(Debug)]
+pub(super) enum AddrOrTable<T> {
+    Addr(String),
+    Table(T),
+}
+
+impl<'de, T: Table> Deserialize<'de> for AddrOrTable<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Table> Visitor<'de> for Either<T> {
+            type Value = AddrOrTable<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+
+            fn visit_str<E: Error>(self, addr: &str) -> Result<Self::Value, E> {
+                Ok(AddrOrTable::Addr(addr.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(AddrOrTable::Table)
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+/// The name of a `[[backends]]` table. People write addresses there who know another program.
+#[derive(Debug)]
+pub(super) struct PoolName(pub(super) String);
+
+impl<'de> Deserialize<'de> for PoolName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = PoolName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a [[backends]] table; addresses are named by backend_addrs")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<PoolName, E> {
+                Ok(PoolName(name.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Name)
+    }
+}
+
+/// Any number, whole or not, of whatever size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seconds(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        #[expect(clippy::cast_precision_loss, reason = "only numbers far out of range lose digits")]
+        impl Visitor<'_> for Number {
+            type Value = Seconds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds, for example 5 or 0.5")
+            }
+
+            fn visit_f64<E: Error>(self, n: f64) -> Result<Seconds, E> {
+                Ok(Seconds(n))
+            }
+
+            fn visit_i64<E: Error>(self, n: i64) -> Result<Seconds, E> {
+                Ok(Seconds(n as f64))
+            }
+
+            fn visit_u64<E: Error>(self, n: u64) -> Result<Seconds, E> {
+                Ok(Seconds(n as f64))
+            }
+
+            fn visit_i128<E: Error>(self, n: i128) -> Result<Seconds, E> {
+                Ok(Seconds(n as f64))
+            }
+        }
+
+        deserializer.deserialize_any(Number)
+    }
+}
