@@ -1,0 +1,110 @@
+//! The tables of the rules of a route.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::TableKeys;
+
+pub(in crate::config) static REDIRECT: TableKeys = TableKeys {
+    name: "redirect",
+    expected: "a table, for example { to = \"https://{host}{target}\" }",
+    keys: &["to", "status"],
+    tables: &[],
+    aliases: &[("url", "to"), ("location", "to"), ("target", "to"), ("code", "status")],
+    absent: &[(
+        "permanent",
+        "whether it is for good is said by status: 308 (or 301) is, 307 (or 302) is not",
+    )],
+};
+
+/// `redirect` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawRedirect {
+    /// A URL or a path, with placeholders. Required.
+    pub(in crate::config) to: Option<Spanned<String>>,
+    /// 301, 302, 303, 307 or 308. Default: 308.
+    pub(in crate::config) status: Option<Spanned<i128>>,
+}
+
+pub(in crate::config) static RATE_LIMIT: TableKeys = TableKeys {
+    name: "rate_limit",
+    expected: "a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
+    keys: &["requests_per_sec", "burst", "per"],
+    tables: &[],
+    aliases: &[("rate", "requests_per_sec"), ("average", "requests_per_sec"), ("key", "per"), ("by", "per")],
+    absent: &[],
+};
+
+/// `rate_limit` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawRateLimit {
+    /// In the long run. Required.
+    pub(in crate::config) requests_per_sec: Option<Spanned<i128>>,
+    /// At once, after a pause. Default: as many as in a second.
+    pub(in crate::config) burst: Option<Spanned<i128>>,
+    /// `client` or `route`: whose requests are counted together. Default: client.
+    pub(in crate::config) per: Option<Spanned<String>>,
+}
+
+pub(in crate::config) static RESPOND: TableKeys = TableKeys {
+    name: "respond",
+    expected: "a table, for example { status = 200, body = \"hello\" }",
+    keys: &["status", "body", "file", "content_type", "headers"],
+    tables: &[],
+    aliases: &[
+        ("code", "status"),
+        ("content", "body"),
+        ("text", "body"),
+        ("path", "file"),
+        ("mime_type", "content_type"),
+        ("type", "content_type"),
+        ("header", "headers"),
+    ],
+    absent: &[],
+};
+
+/// `respond` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawRespond {
+    /// Default: 200.
+    pub(in crate::config) status: Option<Spanned<i128>>,
+    /// The content. Absent, as `file` is: none.
+    pub(in crate::config) body: Option<Spanned<String>>,
+    /// A file with the content, of 1 MiB at most, read when the configuration is.
+    pub(in crate::config) file: Option<Spanned<String>>,
+    /// Default: `text/plain; charset=utf-8`.
+    pub(in crate::config) content_type: Option<Spanned<String>>,
+    /// Further header fields, with placeholders.
+    pub(in crate::config) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+}
+
+pub(in crate::config) static REQUEST_HEADERS: TableKeys = field_rules("request_headers");
+pub(in crate::config) static RESPONSE_HEADERS: TableKeys = field_rules("response_headers");
+
+const fn field_rules(name: &'static str) -> TableKeys {
+    TableKeys {
+        name,
+        expected: "a table, for example { set = { X-A = \"b\" }, remove = [\"X-B\"] }",
+        keys: &["set", "add", "remove"],
+        tables: &[],
+        aliases: &[("replace", "set"), ("append", "add"), ("delete", "remove"), ("unset", "remove")],
+        absent: &[],
+    }
+}
+
+/// `request_headers` or `response_headers` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawFieldRules {
+    /// Fields and their values, in place of those that came; with placeholders.
+    pub(in crate::config) set: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// The same, beside those that came.
+    pub(in crate::config) add: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// Names of fields that are not passed on.
+    pub(in crate::config) remove: Option<Spanned<Vec<Spanned<String>>>>,
+}
