@@ -17,6 +17,8 @@ pub(crate) struct Front {
     /// The port of the first listener where it is.
     pub https_port: Option<u16>,
     pub acme_challenge_dir: Option<PathBuf>,
+    /// Backends are told who a client is by its certificate.
+    pub client_cert_headers: bool,
     pub handshake_timeout: Duration,
     /// The share of one worker.
     pub max_handshakes: usize,
@@ -40,6 +42,7 @@ impl Front {
             tls,
             https_port,
             acme_challenge_dir: front.acme_challenge_dir.clone(),
+            client_cert_headers: front.client_cert_headers,
             handshake_timeout: front.handshake_timeout,
             max_handshakes: front.max_handshakes.get().div_ceil(workers.get()),
         })

@@ -607,6 +607,86 @@ fn clients_can_be_asked_for_certificates(_: Engine) {
     assert!(proxy.counters().handshakes_failed.load(Ordering::Relaxed) >= 4);
 }
 
+/// As `openssl x509 -subject -fingerprint -nameopt RFC2253` has it. There is a line end in the name.
+const ODD: &str = "C=DE,O=M\\C3\\BCller \\+ S\\C3\\B6hne\\; \\0D\\0AX-Admin: yes,CN=\\#1 \\\"a\\,b\\\"";
+const ODD_SHA256: &str = "7b7c766a75a6edd240c576925e85ce4891beffb229b6b3955c660326a2f83fe0";
+
+fn backends_are_told_whose_certificate_it_is(_: Engine) {
+    const FALSE: &str = "X-Client-Cert-Subject: CN=admin\r\nx_client-cert_subject: CN=admin\r\n\
+                         X-Client-Cert-Fingerprint: 00\r\nX-User: CN=admin\r\nX-Client-Cert: mine\r\n";
+    let origin = Origin::echo();
+    let rules = "request_headers = { set = { X-User = \"{tls_client_subject}|{tls_client_fingerprint}\" } }\n\
+                 response_headers = { set = { X-You = \"{tls_client_fingerprint}\" } }";
+    let builder = |keys: &str| {
+        let tables = format!(
+            "{}\n[tls]\nclient_ca = {:?}\nclient_auth = \"request\"\n{keys}",
+            shop(),
+            file("odd.pem")
+        );
+        let listen = format!("[{LISTEN}, \"127.0.0.1:0\"]");
+        front(&tables).listen(&listen).route("/", &[origin.addr()], rules)
+    };
+    let mut proxy = builder("client_cert_headers = true").start();
+    let (secured, plain) = (proxy.addrs()[0], proxy.addrs()[1]);
+    let ask = |client: &mut Client| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: x-user\r\n{FALSE}\r\n"));
+        let response = client.response().expect(200);
+        (Echo::parse(&response.body).fields, response.fields().one("x-you").unwrap())
+    };
+    let expect = |client: &mut Client, is_known: bool| {
+        let (fields, you) = ask(client);
+        let shown = |text: &str| is_known.then(|| text.to_owned());
+        assert_eq!(fields.one("x-client-cert-subject"), shown(ODD));
+        assert_eq!(fields.one("x-client-cert-fingerprint"), shown(ODD_SHA256));
+        assert!(!fields.has("x_client-cert_subject"), "{fields:?}");
+        assert_eq!(fields.one("x-client-cert").as_deref(), Some("mine"), "that is no field of ours");
+        let (subject, sha256) = if is_known { (ODD, ODD_SHA256) } else { ("", "") };
+        assert_eq!(fields.one("x-user"), Some(format!("{subject}|{sha256}")));
+        assert_eq!(you, sha256);
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let known = Arc::new(client_with(&[version], Some("odd")));
+        let unknown = Arc::new(trusting(&[version]));
+        for (config, is_known) in [(known, true), (unknown, false)] {
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let mut client = Client::connect_tls(secured, &config, "shop.test");
+                expect(&mut client, is_known);
+                expect(&mut client, is_known);
+                assert_eq!(client.tls().handshake_kind(), Some(kind));
+            }
+        }
+    }
+    expect(&mut Client::connect(plain), false);
+    proxy.reload(&builder("")).unwrap();
+    let known = Arc::new(client_with(rustls::ALL_VERSIONS, Some("odd")));
+    let (fields, you) = ask(&mut Client::connect_tls(secured, &known, "shop.test"));
+    assert_eq!(fields.one("x-client-cert-subject").as_deref(), Some("CN=admin"), "nobody has asked for it");
+    assert_eq!(you, ODD_SHA256);
+}
+
+fn sticky_cookies_stay_with_tls(_: Engine) {
+    let origin = Origin::echo();
+    let listen = format!("[{LISTEN}, \"127.0.0.1:0\"]");
+    let builder = |server: &str| {
+        let keys = "sticky_cookie = { name = \"stick\" }";
+        front(&shop()).server(server).listen(&listen).route("/", &[origin.addr()], keys)
+    };
+    let mut proxy = builder("").start();
+    let (secured, plain) = (proxy.addrs()[0], proxy.addrs()[1]);
+    let is_secure = |mut client: Client, fields: &str| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n"));
+        let cookie = client.response().expect(200).fields().one("set-cookie").unwrap();
+        assert!(cookie.starts_with("stick="), "{cookie}");
+        cookie.split("; ").any(|part| part == "Secure")
+    };
+    assert!(is_secure(connect(secured, "shop.test"), ""));
+    assert!(!is_secure(Client::connect(plain), ""));
+    assert!(!is_secure(Client::connect(plain), "X-Forwarded-Proto: https\r\n"), "anybody can say that");
+    proxy.reload(&builder("trusted_proxies = [\"127.0.0.1\"]")).unwrap();
+    assert!(is_secure(Client::connect(plain), "X-Forwarded-Proto: https\r\n"));
+    assert!(!is_secure(Client::connect(plain), "X-Forwarded-Proto: http\r\n"));
+}
+
 fn a_connection_is_for_the_sites_of_its_certificate(_: Engine) {
     let origin = Origin::echo();
     let tables = format!("{}\n{}", shop(), certificate("other.pem", "other.key"));
@@ -721,13 +801,19 @@ fn explanations_know_of_it(_: Engine) {
     let dir = TempDir::new();
     let listen =
         "[{ addr = \"127.0.0.1:80\", https_redirect = true }, { addr = \"127.0.0.1:8443\", tls = true }]";
-    let tables = format!("{}\n[tls]\nacme_challenge_dir = {:?}", shop(), dir.path());
+    let tables = format!(
+        "{}\n[tls]\nacme_challenge_dir = {:?}\nclient_ca = {:?}\nclient_cert_headers = true",
+        shop(),
+        dir.path(),
+        file("ca.pem")
+    );
     let config = front(&tables).listen(listen).route("/", &["127.0.0.1:9".to_owned()], "").toml();
     let path = dir.file("reverse-proxy.toml", &config);
     for (request, words) in [
         ("GET http://shop.test/a", &["308", "https_redirect"][..]),
         ("GET http://shop.test/.well-known/acme-challenge/x", &["200", "acme_challenge_dir"]),
         ("GET https://shop.test/a", &["x-forwarded-proto", "https", "x-forwarded-port", "8443"]),
+        ("GET https://shop.test/a", &["x-client-cert-subject", "SUBJECT", "of the client's certificate, if"]),
         ("GET /a", &["308", "https_redirect"]),
     ] {
         let arguments = ["--explain", request, "-H", "Host: shop.test"];
@@ -793,6 +879,8 @@ on_native!(
     plain_listeners_redirect_and_serve_challenges,
     what_a_backend_says_of_hsts_stays,
     clients_can_be_asked_for_certificates,
+    backends_are_told_whose_certificate_it_is,
+    sticky_cookies_stay_with_tls,
     a_connection_is_for_the_sites_of_its_certificate,
     old_versions_can_be_refused,
     a_drain_lets_requests_end,

@@ -57,12 +57,14 @@ impl LoadBalancer for StickyCookie<'_> {
 }
 
 /// The value of `Set-Cookie` for an answer of `backend` to a request with these `fields`; `None` when the route has no
-/// sticky cookie, or the client's names this backend, or one that can still be used: it was only full this time.
+/// sticky cookie, or the client's names this backend, or one that can still be used: it was only full this time. `scheme`: how
+/// the client speaks. What it has got over `https` it never sends in the clear.
 pub(crate) fn set_cookie(
     route: &RouteConfig,
     fields: &Fields,
     backend: &Backend,
     can_be_used: &dyn Fn(u64) -> bool,
+    scheme: &str,
 ) -> Option<HeaderValue> {
     let StickyCookieConfig { name, max_age_secs } = route.sticky_cookie.as_ref()?;
     if named(fields, name).any(|id| id == backend.id() || can_be_used(id)) {
@@ -70,7 +72,8 @@ pub(crate) fn set_cookie(
     }
     let (id, path) = (backend.id(), route.key.prefix.as_str());
     let max_age = max_age_secs.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    let value = format!("{name}={id:016x}; Path={path}; HttpOnly; SameSite=Lax{max_age}");
+    let secure = if scheme == "https" { "; Secure" } else { "" };
+    let value = format!("{name}={id:016x}; Path={path}; HttpOnly; SameSite=Lax{secure}{max_age}");
     HeaderValue::try_from(value).ok()
 }
 
@@ -171,14 +174,14 @@ mod tests {
     fn the_cookie_is_set_when_it_is_missing_or_names_another() {
         let route = Route::for_tests(2, |route| route.sticky_cookie = Some(config(None)));
         let [one, other] = &route.backends()[..] else { panic!("two backends") };
-        let set = |fields: &Fields, backend| set_cookie(route.config(), fields, backend, &|_| false);
+        let set = |fields: &Fields, backend| set_cookie(route.config(), fields, backend, &|_| false, "http");
         let expected = format!("stick={:016x}; Path=/api; HttpOnly; SameSite=Lax", one.id());
         assert_eq!(set(&Fields::new(), one).unwrap(), expected.as_str());
         assert_eq!(set(&naming(other), one).unwrap(), expected.as_str());
         assert_eq!(set(&cookie("stick=nobody"), one).unwrap(), expected.as_str());
         assert_eq!(set(&naming(one), one), None);
         let other_is_full = |id| id == other.id();
-        assert_eq!(set_cookie(route.config(), &naming(other), one, &other_is_full), None);
+        assert_eq!(set_cookie(route.config(), &naming(other), one, &other_is_full, "http"), None);
         assert_ne!(set(&naming(one), other).unwrap(), expected.as_str());
         assert!(!expected.contains("127"), "{expected}");
     }
@@ -186,10 +189,17 @@ mod tests {
     #[test]
     fn it_lasts_as_long_as_the_configuration_says() {
         let route = Route::for_tests(1, |route| route.sticky_cookie = Some(config(Some(3600))));
-        let value = set_cookie(route.config(), &Fields::new(), &route.backends()[0], &|_| false).unwrap();
-        assert!(value.to_str().unwrap().ends_with("; SameSite=Lax; Max-Age=3600"), "{value:?}");
+        let set = |route: &Route, scheme| {
+            set_cookie(route.config(), &Fields::new(), &route.backends()[0], &|_| false, scheme)
+        };
+        let ends = |scheme, end: &str| {
+            let value = set(&route, scheme).unwrap();
+            assert!(value.to_str().unwrap().ends_with(end), "{value:?}");
+        };
+        ends("http", "; SameSite=Lax; Max-Age=3600");
+        ends("https", "; SameSite=Lax; Secure; Max-Age=3600");
         let without = Route::for_tests(1, |_| ());
-        assert_eq!(set_cookie(without.config(), &Fields::new(), &without.backends()[0], &|_| false), None);
+        assert_eq!(set(&without, "https"), None);
     }
 
     /// If this fails, an upgrade of the proxy makes every client's cookie worthless.

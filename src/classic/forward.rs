@@ -177,9 +177,15 @@ impl<'a> Forward<'a> {
             head: self.head,
             route,
             client: self.address(client),
-            scheme: scheme(self.head, client.address(), &self.snapshot.trusted, false),
+            scheme: self.scheme(client),
+            client_cert: None,
             request_id: self.record.id.as_bytes(),
         }
+    }
+
+    /// `https` or `http`: how the client speaks to the proxy before this one, or to this one.
+    fn scheme(&self, client: &Client) -> &'static str {
+        scheme(self.head, client.address(), &self.snapshot.trusted, false)
     }
 
     /// Tries backends as long as another try is safe, allowed and in time.
@@ -266,6 +272,8 @@ impl<'a> Forward<'a> {
             forwarded_for: &forwarded_for,
             trusted: &self.snapshot.trusted,
             secured: false,
+            client_cert: None,
+            tells_client_cert: false,
             port: None,
             upgrade: false,
             via: &self.gateway.via,
@@ -342,10 +350,10 @@ impl<'a> Forward<'a> {
             }
             ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
         };
-        let cookie = self
-            .guard
-            .as_ref()
-            .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
+        let scheme = self.scheme(client);
+        let cookie = self.guard.as_ref().and_then(|guard| {
+            set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id), scheme)
+        });
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };

@@ -10,6 +10,7 @@ use socket2::Socket;
 
 use super::listener::Entrance;
 use crate::error::Cause;
+use crate::http::client_cert::ClientCert;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, scan};
 use crate::http::headers::forwarded_for;
 use crate::net::proxy_protocol::{self, Ends, Fault, Found};
@@ -95,6 +96,8 @@ pub(crate) struct Connection {
     entrance: Entrance,
     /// The name it has asked for in the handshake.
     server_name: Option<Box<str>>,
+    /// Who it is by the certificate it has shown in the handshake.
+    client_cert: Option<Box<ClientCert>>,
     /// Received and not used. Empty while the connection is idle: 10,000 of those cost no buffers.
     pub(crate) input: Vec<u8>,
     /// What the client is owed and has not taken.
@@ -125,6 +128,7 @@ impl Connection {
             destination: None,
             entrance,
             server_name: None,
+            client_cert: None,
             forwarded_for: forwarded_for(peer.ip()),
             input: Vec::new(),
             unsent: Unsent::default(),
@@ -165,6 +169,11 @@ impl Connection {
     /// The name it has asked for in the TLS handshake, if it has asked for one.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
+    }
+
+    /// Who it is by the certificate it has shown in the TLS handshake, if it has shown one.
+    pub(crate) fn client_cert(&self) -> Option<&ClientCert> {
+        self.client_cert.as_deref()
     }
 
     /// TLS is still to be agreed upon.
@@ -217,6 +226,7 @@ impl Connection {
             match self.stream.handshake() {
                 Ok(true) => {
                     self.server_name = self.stream.server_name().map(Box::from);
+                    self.client_cert = self.stream.client_cert().map(Box::new);
                     self.phase = Phase::Idle { since: now };
                 }
                 Ok(false) => return Step::Wait,

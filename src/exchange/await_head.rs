@@ -144,7 +144,7 @@ impl Exchange {
         if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
             backend.stream.acknowledge();
         }
-        let cookie = self.sticky_cookie();
+        let cookie = self.sticky_cookie(client);
         let mut out = cx.buffers.take_out();
         let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
         let added = Added {
@@ -171,8 +171,9 @@ impl Exchange {
         }
     }
 
-    fn sticky_cookie(&self) -> Option<http::HeaderValue> {
+    fn sticky_cookie(&self, client: &Connection) -> Option<http::HeaderValue> {
         let ((route, _), guard) = (self.route.as_ref()?, self.guard.as_ref()?);
-        set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id))
+        let can_be_used = |id| route.can_use(id);
+        set_cookie(route.config(), &self.head.fields, guard, &can_be_used, self.scheme(client))
     }
 }

@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
+use crate::http::client_cert::{ClientCert, ClientCertFields};
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, RequestHead};
 use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed, rewrite};
@@ -72,6 +73,10 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) trusted: &'a [IpNetwork],
     /// The client speaks TLS.
     pub(crate) secured: bool,
+    /// Who it is by its certificate, if it has shown one.
+    pub(crate) client_cert: Option<&'a ClientCert>,
+    /// `client_cert_headers`.
+    pub(crate) tells_client_cert: bool,
     /// The port it came in by; `None`: not one of TCP.
     pub(crate) port: Option<u16>,
     /// There is a place for the tunnel that the request asks for.
@@ -116,6 +121,7 @@ impl<'a> Outgoing<'a> {
             route: self.route,
             client: self.client,
             scheme: scheme(head, self.peer, self.trusted, self.secured),
+            client_cert: self.client_cert,
             request_id: self.request_id,
         }
     }
@@ -128,6 +134,7 @@ impl<'a> Outgoing<'a> {
             trusted: is_trusted(self.peer, self.trusted),
             secured: self.secured,
             port: self.port,
+            client_cert: ClientCertFields::new(self.tells_client_cert, self.client_cert),
             prefix: self.route.rules.rewrite.as_ref().map(PathRewrite::outside),
             upgrade: self.upgrade,
             via: self.via,

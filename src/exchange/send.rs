@@ -75,6 +75,8 @@ impl Exchange {
             forwarded_for: client.forwarded_for(),
             trusted: &self.snapshot.trusted,
             secured: client.entrance().tls,
+            client_cert: client.client_cert(),
+            tells_client_cert: self.snapshot.front.client_cert_headers,
             port: client.entrance().port,
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,

@@ -1,6 +1,7 @@
 //! HTTP/1.1 messages: bytes to types and back. No sockets here.
 
 pub mod chunked;
+pub mod client_cert;
 pub mod cookie;
 mod date;
 pub mod fields;

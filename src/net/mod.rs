@@ -9,6 +9,8 @@ pub(crate) mod shown;
 pub(crate) mod slab;
 pub(crate) mod stream;
 #[cfg(feature = "tls")]
+mod subject;
+#[cfg(feature = "tls")]
 pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]

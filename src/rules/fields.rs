@@ -97,8 +97,14 @@ mod tests {
         let request = head("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         let config = Config::for_tests();
         let client = "::1".parse().unwrap();
-        let facts =
-            Facts { head: &request, route: &config.routes[0], client, scheme: "http", request_id: b"id" };
+        let facts = Facts {
+            head: &request,
+            route: &config.routes[0],
+            client,
+            scheme: "http",
+            client_cert: None,
+            request_id: b"id",
+        };
         rules.amend(&mut answer, &facts);
         let crossing = answer.fields.iter().filter(|(name, _)| crosses(name, &answer.options));
         let found: Vec<_> = crossing.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
