@@ -523,12 +523,18 @@ fn new_files_are_seen_and_bad_ones_are_not_taken(_: Engine) {
     };
     install(dir.path(), "shop-renewed.pem", "shop-renewed.key");
     expect_soon("shop-renewed.pem");
+    let refused = &proxy.counters().certificates_refused;
+    let before = refused.load(Ordering::Relaxed);
     // A key that is not its key.
     install(dir.path(), "shop.pem", "other.key");
-    std::thread::sleep(Duration::from_secs(5));
-    expect_soon("shop-renewed.pem");
+    wait_for("the refusal", || match refused.load(Ordering::Relaxed) {
+        now if now > before => Ok(()),
+        now => Err(now),
+    });
+    expect_shown(proxy.addr(), &trust(), "shop.test", &file("shop-renewed.pem"));
     install(dir.path(), "shop.pem", "shop.key");
     expect_soon("shop.pem");
+    assert!(proxy.counters().certificates_renewed.load(Ordering::Relaxed) >= 2);
 }
 
 fn plain_listeners_redirect_and_serve_challenges(_: Engine) {
@@ -736,6 +742,10 @@ fn certificates_and_versions_are_shown() {
     };
     let metrics = ask("/metrics");
     assert!(metrics.contains("\nreverse_proxy_certificate_not_after_timestamp_seconds{cert=\""), "{metrics}");
+    for counter in ["certificates_renewed", "certificates_refused"] {
+        assert!(metrics.contains(&format!("\nreverse_proxy_{counter}_total 0.0\n")), "{metrics}");
+    }
+    assert!(ask("/status.json").contains("\"certificates_refused\":0"));
     assert!(ask("/status.json").contains("\"certificates\":[{\"cert\":\""));
     let line = wait_for("the line", || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
