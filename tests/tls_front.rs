@@ -355,7 +355,7 @@ fn a_truncated_request_is_none(_: Engine) {
         if is_announced {
             client.close_notify();
         }
-        client.finish();
+        client.truncate();
         let _ = client.try_response_to("POST");
     }
     proxy.expect_count(Cause::ClientLeft, 2);
