@@ -170,23 +170,194 @@ fn plain_http_is_told_so(_: Engine) {
 
 /// Whoever stays in the middle of a handshake takes a place, but no place from others and no thread.
 fn half_open_handshakes_disturb_nobody(_: Engine) {
+    const SILENT: u64 = 2000;
+    const PLACES: u64 = 100;
     let origin = Origin::echo();
-    let tables = format!("{}\n[tls]\nmax_handshakes = 6\nhandshake_timeout_secs = 60", shop());
+    let tables = format!("{}\n[tls]\nmax_handshakes = {PLACES}\nhandshake_timeout_secs = 60", shop());
     let proxy = front(&tables).server("workers = 2").route("/", &[origin.addr()], "").start();
+    let hello = hello(b"shop.test");
     let mut silent = Vec::new();
-    for number in 0..60 {
+    for number in 0..usize::try_from(SILENT).unwrap() {
         let client = TcpStream::connect(proxy.addr()).unwrap();
-        if number % 2 == 0 {
-            // The beginning of a record that never ends.
-            (&client).write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
-        }
+        let begun = match number % 3 {
+            0 => &b""[..],
+            // A record that never ends.
+            1 => &hello[..hello.len() / 2],
+            // A handshake that has got its answer.
+            _ => &hello,
+        };
+        // Some are given up at once.
+        let _ = (&client).write_all(begun);
         silent.push(client);
+        if number % 100 == 0 {
+            get(proxy.addr(), "shop.test");
+        }
     }
     for _ in 0..20 {
         get(proxy.addr(), "shop.test");
     }
-    let failed = proxy.counters().handshakes_failed.load(Ordering::Relaxed);
-    assert!(failed >= 50, "{failed} were given up");
+    wait_for("all others to be given up", || {
+        match proxy.counters().handshakes_failed.load(Ordering::Relaxed) {
+            failed if failed >= SILENT - PLACES => Ok(()),
+            failed => Err(failed),
+        }
+    });
+}
+
+/// The first flight of a client that asks for `name`, whatever that is.
+fn hello(name: &[u8]) -> Vec<u8> {
+    const NAMED: &[u8] = b"a-name.test";
+    let server = str::from_utf8(NAMED).unwrap().try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(trust(), server).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let at = hello.windows(NAMED.len()).position(|part| part == NAMED).unwrap();
+    // Record, handshake, version, random; then the id of the session, the suites and the compressions with their lengths.
+    let mut extensions = 5 + 4 + 2 + 32;
+    extensions += 1 + usize::from(hello[extensions]);
+    extensions += 2 + usize::from(u16::from_be_bytes([hello[extensions], hello[extensions + 1]]));
+    extensions += 1 + usize::from(hello[extensions]);
+    // All lengths that the name is part of: of the record, the handshake, the extensions, this one, its list, the name.
+    for place in [3, 7, extensions, at - 7, at - 5, at - 2] {
+        let length = u16::from_be_bytes([hello[place], hello[place + 1]]);
+        let length = usize::from(length) - NAMED.len() + name.len();
+        hello[place..place + 2].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+    }
+    hello.splice(at..at + NAMED.len(), name.iter().copied());
+    hello
+}
+
+/// How the proxy answers to these bytes: the type of the first record, and of what is in it.
+fn first_answer(addr: SocketAddr, bytes: &[u8]) -> Option<(u8, u8)> {
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Who has read enough may close before all of it is sent.
+    let _ = client.write_all(bytes);
+    let mut head = [0; 6];
+    match std::io::Read::read_exact(&mut client, &mut head) {
+        Ok(()) => Some((head[0], head[5])),
+        Err(error) => {
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "neither answered nor closed");
+            None
+        }
+    }
+}
+
+const ALERT: u8 = 21;
+const SERVER_HELLO: (u8, u8) = (22, 2);
+
+fn what_is_no_handshake_is_refused_at_once(_: Engine) {
+    let origin = Origin::echo();
+    let tables = format!("{}\n[tls]\nhandshake_timeout_secs = 60", shop());
+    let proxy = front(&tables).server("workers = 1").route("/", &[origin.addr()], "").start();
+    let good = hello(b"shop.test");
+    assert_eq!(first_answer(proxy.addr(), &good), Some(SERVER_HELLO));
+    let changed = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        bytes
+    };
+    let kinds: Vec<Vec<u8>> = vec![
+        pattern(1, 2000),
+        vec![0; 100],
+        vec![0xff; 70_000],
+        // No record is as long.
+        b"\x16\x03\x01\xff\xff".to_vec(),
+        // Application data, an alert, a change of ciphers where a handshake has to begin.
+        b"\x17\x03\x03\x00\x02hi".to_vec(),
+        b"\x15\x03\x01\x00\x02\x02\x28".to_vec(),
+        b"\x14\x03\x03\x00\x01\x01".repeat(1000),
+        b"\x16\x03\x01\x00\x00".repeat(10_000),
+        // That of SSL 2.
+        b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".repeat(5),
+        // A message of 16 MiB.
+        [b"\x16\x03\x01\x40\x00\x01\xff\xff\xff".to_vec(), vec![0; 0x4000 - 4]].concat().repeat(5),
+        // Another message, a length that is too short or too long for what is in it.
+        changed(5, 2),
+        changed(8, good[8] - 1),
+        changed(43, 200),
+    ];
+    for (number, bytes) in kinds.iter().enumerate() {
+        let answer = first_answer(proxy.addr(), bytes);
+        assert!(answer.is_none_or(|(record, _)| record == ALERT), "number {number}: {answer:?}");
+        get(proxy.addr(), "shop.test");
+    }
+    assert_eq!(origin.requests(), kinds.len());
+}
+
+fn names_that_are_none_find_no_site(_: Engine) {
+    let origin = Origin::echo();
+    let tables = format!("{}\n{}", certificate("other.pem", "other.key"), shop());
+    let mut proxy = front(&tables).route("/", &[origin.addr()], "").start();
+    let is_refused = |name: &[u8]| {
+        let answer = first_answer(proxy.addr(), &hello(name)).expect("an answer");
+        assert!(answer == SERVER_HELLO || answer.0 == ALERT, "{answer:?}");
+        answer.0 == ALERT
+    };
+    let longest = [&[b'a'; 60][..]; 4].join(&b'.');
+    assert!(!is_refused(b"shop.test"));
+    assert!(!is_refused(&longest), "a long one that nobody knows");
+    for name in [
+        &b""[..],
+        b"shop.test\0",
+        b"shop\0.test",
+        b"shop.test\0.evil.test",
+        b"a b",
+        b"\xff",
+        &[b'a'; 255],
+        &[b'.'; 9],
+    ] {
+        assert!(is_refused(name), "{name:?}");
+    }
+    // RFC 6066 §3 has no addresses in it. Clients that send one all the same mean nobody in particular.
+    for name in [&b"192.0.2.1"[..], b"127.0.0.1"] {
+        assert!(!is_refused(name), "{name:?}");
+    }
+    let strict = format!("{tables}\n[tls]\nstrict_sni = true");
+    proxy.reload(&front(&strict).route("/", &[origin.addr()], "")).unwrap();
+    for name in [&b"192.0.2.1"[..], &longest] {
+        assert_eq!(
+            first_answer(proxy.addr(), &hello(name)).map(|(record, _)| record),
+            Some(ALERT),
+            "{name:?}"
+        );
+    }
+    get(proxy.addr(), "shop.test");
+}
+
+/// No extension can be longer than 64 KiB, and no more of one is kept.
+fn a_hello_may_be_as_large_as_they_get(_: Engine) {
+    let origin = Origin::echo();
+    let proxy = start(&origin.addr());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut config = trusting(&[version]);
+        config.alpn_protocols = (0..250).map(|number| vec![number; 250]).collect();
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        let config = Arc::new(config);
+        let mut client = Client::connect_tls(proxy.addr(), &config, "shop.test");
+        client.get("/").expect(200);
+        assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+        let mut client = Client::connect_tls(byte_by_byte(proxy.addr()), &config, "shop.test");
+        client.get("/").expect(200);
+    }
+}
+
+/// They are sealed with keys that nobody has any more.
+fn tickets_from_before_a_restart_are_of_no_use(_: Engine) {
+    let origin = Origin::echo();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = Arc::new(trusting(&[version]));
+        let kind = |proxy: &TestProxy| {
+            let mut client = Client::connect_tls(proxy.addr(), &config, "shop.test");
+            client.get("/").expect(200);
+            client.tls().handshake_kind().unwrap()
+        };
+        let proxy = start(&origin.addr());
+        assert_eq!((kind(&proxy), kind(&proxy)), (HandshakeKind::Full, HandshakeKind::Resumed));
+        drop(proxy);
+        let proxy = start(&origin.addr());
+        assert_eq!((kind(&proxy), kind(&proxy)), (HandshakeKind::Full, HandshakeKind::Resumed));
+    }
 }
 
 fn a_handshake_has_a_deadline(_: Engine) {
@@ -600,17 +771,25 @@ fn clients_can_be_asked_for_certificates(_: Engine) {
         let known = Arc::new(client_with(&[version], Some("client")));
         // Its certificate is not one of a client.
         let wrong = Arc::new(client_with(&[version], Some("other")));
+        let foreign = Arc::new(client_with(&[version], Some("odd")));
         Client::connect_tls(addr, &unknown, "shop.test").get("/").expect(200);
         Client::connect_tls(addr, &known, "shop.test").get("/").expect(200);
-        expect_handshake_fails(&mut Client::connect_tls(addr, &wrong, "shop.test"));
+        for config in [&wrong, &foreign] {
+            expect_handshake_fails(&mut Client::connect_tls(addr, config, "shop.test"));
+        }
         proxy.reload(&builder("require")).unwrap();
         Client::connect_tls(addr, &known, "shop.test").get("/").expect(200);
-        for config in [&unknown, &wrong] {
+        for config in [&unknown, &wrong, &foreign] {
             let error = expect_handshake_fails(&mut Client::connect_tls(addr, config, "shop.test"));
             assert!(error.contains("alert"), "who is refused learns why: {error}");
         }
     }
-    assert!(proxy.counters().handshakes_failed.load(Ordering::Relaxed) >= 4);
+    assert!(proxy.counters().handshakes_failed.load(Ordering::Relaxed) >= 10);
+    let tables = format!("{}\n[tls]\nclient_ca = {:?}", shop(), file("client-expired.pem"));
+    proxy.reload(&front(&tables).route("/", &[origin.addr()], "")).unwrap();
+    let expired = Arc::new(client_with(rustls::ALL_VERSIONS, Some("client-expired")));
+    let error = expect_handshake_fails(&mut Client::connect_tls(addr, &expired, "shop.test"));
+    assert!(error.contains("alert") && error.to_lowercase().contains("expired"), "{error}");
 }
 
 /// As `openssl x509 -subject -fingerprint -nameopt RFC2253` has it. There is a line end in the name.
@@ -873,6 +1052,10 @@ on_native!(
     keys_of_every_kind_fit,
     plain_http_is_told_so,
     half_open_handshakes_disturb_nobody,
+    what_is_no_handshake_is_refused_at_once,
+    names_that_are_none_find_no_site,
+    a_hello_may_be_as_large_as_they_get,
+    tickets_from_before_a_restart_are_of_no_use,
     a_handshake_has_a_deadline,
     a_handshake_may_come_byte_by_byte,
     bodies_pass_whole,

@@ -70,6 +70,8 @@ usage=clientAuth subject=client leaf client "DNS:client.test" 20200101000000Z 21
 subject='#1 "a,b"/O=M\303\274ller \\+ S\303\266hne; \r\nX-Admin: yes/C=DE'
 subject=$(printf "$subject") usage=clientAuth \
     leaf_of odd "-utf8 -preserveDN -selfsign -keyfile odd.key" CA:FALSE "DNS:odd.test" 20200101000000Z 21200101000000Z
+usage=clientAuth subject=late \
+    leaf_of client-expired "-selfsign -keyfile client-expired.key" CA:FALSE "DNS:late.test" 20200101000000Z 20210101000000Z
 openssl ec -in shop.key -out shop.sec1.key 2>/dev/null
 openssl rsa -in other.key -traditional -out other.pkcs1.key 2>/dev/null
 openssl pkey -in shop.key -aes256 -passout pass:test -out shop.encrypted.key
