@@ -5,6 +5,8 @@ pub(crate) mod deadlines;
 pub(crate) mod pipe;
 pub(crate) mod poller;
 pub(crate) mod proxy_protocol;
+#[cfg(test)]
+mod proxy_protocol_rules;
 pub(crate) mod shown;
 pub(crate) mod slab;
 pub(crate) mod stream;
