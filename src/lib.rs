@@ -34,6 +34,7 @@
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
+//! | `challenge` | 1 per challenge of an ACME server, 4 at most | `front/challenges.rs` | when its file is read; nobody |
 //! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
 //!
 //! # Locks

@@ -17,6 +17,10 @@ pub(crate) fn check(input: &[u8]) {
         Some(whole) => assert_eq!(found, whole, "{input:?}"),
         None => assert!(!matches!(found, Found::Whole { .. }), "{found:?} in {input:?}"),
     }
+    if let Some([.., high, low]) = input.get(..16).filter(|begin| begin.starts_with(SIGNATURE)) {
+        let is_all_here = input.len() >= 16 + usize::from(*high) * 256 + usize::from(*low);
+        assert!(!is_all_here || found != Found::Part, "waits for what will not come: {input:?}");
+    }
     let most = MOST[usize::from(!input.starts_with(b"P"))];
     let mut before = Found::Part;
     // Beyond the longest one nothing is looked at.
