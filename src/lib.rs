@@ -4,7 +4,8 @@
 //!
 //! With `engine = "native"`, the default on Linux:
 //!
-//! 1. `workers/accept.rs` takes connections in and deals them out to the workers, fewest first.
+//! 1. `workers/door.rs` is where connections come in: a worker that the kernel has woken takes one in, and keeps it unless
+//!    another carries fewer.
 //! 2. A worker (`workers/worker.rs`) is one thread, asleep in one epoll (`net/poller.rs`). It owns its connections and what
 //!    happens on them; nobody is waited for anywhere else, so whoever is slow holds no thread.
 //! 3. [`downstream`]: bytes of a client become a request head ([`http::head`]).
@@ -27,7 +28,7 @@
 //! | `log` | 1 | [`logging`] | when the log is dropped; writes what is left, for half a second at most |
 //! | `access-log` | 1 if there is such a log | `access_log/mod.rs` | when the last snapshot with it is gone; nobody, a drain waits for its last lines |
 //! | `admin-N` | 4 if there is such a listener | `admin/server.rs` | when told to stop; `admin/server.rs`, for 0.3 s at most |
-//! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
+//! | `accept` | 1, asleep while connections can be accepted | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
 //! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
 //! | `health POOL` | 1 per pool with a health check; a route that has its backends for itself is one | [`health::checker`] | at once when told; `Proxy::drain` |
@@ -38,8 +39,8 @@
 //!
 //! # Locks
 //!
-//! Never two at a time on the request path, and none across I/O. A connection and its exchange have one owner, so they have
-//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
+//! Never two at a time on the request path, and none across I/O that could wait. A connection and its exchange have one owner, so
+//! they have none. The listeners have one that workers share while they accept, and that a reload takes for itself. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
 //! few of its buckets.
 //!
 //! # Modules, in reading order

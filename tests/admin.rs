@@ -44,6 +44,19 @@ fn expect_metric(addr: SocketAddr, series: &str, value: f64) {
     });
 }
 
+/// Whichever of them has accepted them.
+fn few_connections_are_dealt_out_evenly_among_the_workers(engine: Engine) {
+    let origin = Origin::echo();
+    let builder = TestProxy::builder(engine).server("workers = 4\n\n[admin]\nlisten_addr = \"127.0.0.1:0\"");
+    let proxy = builder.route("/", &[origin.addr()], "").start();
+    let _clients: Vec<Client> = (0..12).map(|_| Client::connect(proxy.addr())).collect();
+    wait_for("three of twelve connections for each of four workers", || {
+        let workers = status(admin(&proxy))["workers"].as_array().cloned().unwrap_or_default();
+        let carried: Vec<_> = workers.iter().map(|worker| worker["connections"].as_u64()).collect();
+        if carried == [Some(3); 4] { Ok(()) } else { Err(carried) }
+    });
+}
+
 fn each_metric_moves_when_it_should(engine: Engine) {
     let (origin, dead) = (Origin::named("a"), DeadPort::reserve());
     let (up, down) = (origin.addr(), dead.addr());
@@ -384,6 +397,7 @@ fn it_is_hurt_by_nobody(engine: Engine) {
 
 on_both_engines!(
     it_is_hurt_by_nobody,
+    few_connections_are_dealt_out_evenly_among_the_workers,
     each_metric_moves_when_it_should,
     the_metrics_are_as_prometheus_wants_them,
     the_status_shows_what_is_going_on,

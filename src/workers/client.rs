@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::accept::ConnectionPlace;
 use super::mailbox::Load;
+use super::places::ConnectionPlace;
 use super::report::WorkerLoad;
 use crate::access_log::{Entry, Lines};
 use crate::counters::Counters;

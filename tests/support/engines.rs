@@ -136,6 +136,16 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "reload::a_listener_that_goes_loses_nobody",
         "tiny_http has no limit of connections that would make one wait",
     ),
+    (
+        Engine::TinyHttp,
+        "admin::few_connections_are_dealt_out_evenly_among_the_workers",
+        "its workers carry requests, and tiny_http the connections",
+    ),
+    (
+        Engine::TinyHttp,
+        "reload::who_waits_beyond_a_smaller_max_connections_is_served",
+        "tiny_http has no limit of connections that would make one wait",
+    ),
 ];
 
 /// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
