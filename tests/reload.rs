@@ -177,9 +177,11 @@ fn who_waits_beyond_a_smaller_max_connections_is_served(engine: Engine) {
         _ => Ok(()),
     });
     proxy.reload(&to(engine, &[origin.addr()], "").server("max_connections = 1")).unwrap();
-    for client in inside {
+    for mut client in inside {
         assert!(!waiting.has_input(), "served beyond max_connections");
-        drop(client);
+        // One after the other: the answer of the proxy says that its place is free.
+        client.finish();
+        client.expect_fin();
     }
     waiting.response().expect(200);
 }
