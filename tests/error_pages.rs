@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::support::engines::on_both_engines;
 use crate::support::process::TempDir;
 use crate::support::{
-    Client, DeadPort, Engine, Origin, ProxyProcess, Response, ScriptedBackend, TestProxy, get, send_once,
-    wait_for,
+    Client, DeadPort, Engine, Origin, Response, ScriptedBackend, TestProxy, get, send_once, wait_for,
 };
 
 /// A directory with pages.
@@ -342,39 +341,6 @@ fn a_reload_reads_them_again(engine: Engine) {
     assert!(shown(proxy.addr(), "/").starts_with("404 Not Found: "));
 }
 
-/// A client that takes none of its answers has none kept for it but the one that is on its way, and that one is shared.
-fn answers_that_nobody_takes_are_not_kept(engine: Engine) {
-    const COUNT: usize = 100;
-    let directory = TempDir::new();
-    let page = "x".repeat(1 << 20);
-    let file = directory.file("large.html", &page).display().to_string();
-    let config = TestProxy::builder(engine)
-        .front(&format!("error_pages = {{ 4xx = {file:?} }}"))
-        .server("workers = 1")
-        .answering_route("/respond", &format!("respond = {{ file = {file:?} }}"))
-        .answering_route("/denied", "respond = {}\ndeny = [\"127.0.0.1\"]");
-    let (process, addr) = ProxyProcess::start(&config.toml());
-    get(addr, "/denied").expect_failure(403, "client_denied");
-    let before = process.resident_kib();
-    let targets = ["/", "/respond", "/denied"];
-    let mut clients: Vec<_> = targets.iter().map(|_| Client::with_small_window(addr)).collect();
-    for (client, target) in clients.iter_mut().zip(targets) {
-        client.send(format!("GET {target} HTTP/1.1\r\nHost: proxy.test\r\n\r\n").repeat(COUNT));
-    }
-    // Whoever comes behind them is served.
-    if engine == Engine::Native {
-        get(addr, "/denied").expect_failure(403, "client_denied");
-    }
-    let grown = process.resident_kib().saturating_sub(before);
-    assert!(grown < 8 * 1024, "{grown} KiB more");
-    for (client, status) in clients.iter_mut().zip([404, 200, 403]) {
-        for _ in 0..COUNT {
-            let response = client.response().expect(status);
-            assert!(response.text() == page, "not the page");
-        }
-    }
-}
-
 on_both_engines!(
     pages_by_status,
     a_request_that_is_none_has_the_page_of_all,
@@ -384,5 +350,4 @@ on_both_engines!(
     only_final_answers_are,
     the_log_has_them_as_answers,
     a_reload_reads_them_again,
-    answers_that_nobody_takes_are_not_kept,
 );
