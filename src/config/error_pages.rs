@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use super::ConfigError;
 use super::forms::StatusOrClass;
 use super::rules::read_content;
 use super::values::Resolver;
@@ -22,7 +23,9 @@ impl Resolver<'_> {
     ) -> ErrorPages {
         let span = raw.span();
         self.note(key, &span);
-        if raw.get_ref().is_empty() {
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        if raw.get_ref().is_empty() && !self.errors.iter().any(is_inside) {
             let problem =
                 "has nothing in it; expected a status and a file, for example { 502 = \"sorry.html\" }";
             self.refuse(&span, key, problem.to_owned());
