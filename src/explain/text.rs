@@ -43,7 +43,7 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
                 None => {}
                 Some(Content::Json) => writeln!(out, "  in JSON, by its Accept")?,
                 Some(Content::Page { key, line }) => {
-                    writeln!(out, "  with the page of {}", place(key, *line))?
+                    writeln!(out, "  with the page of {}", place(key, *line))?;
                 }
             }
         }
