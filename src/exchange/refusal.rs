@@ -164,7 +164,7 @@ impl<'a> Refused<'a> {
                 (format!("{}: {sentence} ({word})\n", line.trim_end()).into(), PLAIN)
             }
         };
-        // To who prefers JSON, a page in JSON is no other answer.
+        // A page in JSON is the same for whoever prefers that.
         let is_chosen = self.fields.is_some() && !matches!(told, Told::Page(page) if page.is_json());
         let mut out = Vec::with_capacity(512);
         write_status_line(&mut out, status, title.as_bytes());
