@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::downstream::body::COLLECT;
 use crate::exchange::context::{BUFFERS, READ};
 use crate::http::response_head::MAX_HEAD;
+use crate::rules::ErrorPages;
 
 /// What the log may have waiting.
 const LOG: usize = 4 << 20;
@@ -38,7 +39,8 @@ impl Memory {
         // The request as it was collected, and once more where the backend takes none of it; the answer's head and one read
         // beyond it, or what the client does not take of both.
         let exchange = EXCHANGE + 2 * (head + COLLECT) + 2 * (MAX_HEAD + READ);
-        let rules: usize = config.routes.iter().map(|route| route.rules.memory()).sum();
+        let pages = config.error_pages.as_ref().map_or(0, ErrorPages::memory);
+        let rules: usize = pages + config.routes.iter().map(|route| route.rules.memory()).sum::<usize>();
         Self {
             connections: clients.saturating_mul(CONNECTION + tls + head + READ),
             exchanges: carried.saturating_mul(exchange),

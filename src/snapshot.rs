@@ -10,6 +10,7 @@ use crate::front::Front;
 use crate::http::head::HeadLimits;
 use crate::route::{Pool, Route, pool};
 use crate::routing::RouteTable;
+use crate::rules::ErrorPages;
 
 /// The configuration at work. Never changed.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Snapshot {
     pub number: u64,
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
+    /// For answers of ours where the route has none, or there is no route.
+    pub error_pages: Option<ErrorPages>,
     pub limits: Limits,
     pub front: Front,
     pub access_log: Option<Arc<AccessLog>>,
@@ -50,6 +53,7 @@ impl Snapshot {
             number,
             routes: RouteTable::new(routes.iter().map(entry).collect()),
             trusted: config.server.trusted_proxies.clone(),
+            error_pages: config.error_pages.clone(),
             limits: limits(&config.server),
             front: Front::default(),
             access_log,

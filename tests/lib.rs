@@ -29,6 +29,7 @@ mod deadline_clients;
 mod drain;
 mod dropped;
 mod early_answers;
+mod error_pages;
 #[cfg(all(feature = "tls", feature = "admin"))]
 mod examples;
 mod expect;

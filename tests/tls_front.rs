@@ -394,6 +394,20 @@ fn a_client_that_does_not_read_is_cut(_: Engine) {
     proxy.expect_idle();
 }
 
+/// More than TLS and the kernel take at once.
+fn a_large_answer_of_the_proxy_comes_whole(_: Engine) {
+    let (directory, page) = (TempDir::new(), pattern(1, 1 << 20));
+    let path = directory.path().join("large");
+    std::fs::write(&path, &page).unwrap();
+    let respond = format!("respond = {{ file = {path:?} }}");
+    let proxy = front(&shop()).answering_route("/", &respond).start();
+    let mut client = Client::with_small_window(proxy.addr()).with_tls(&trust(), "shop.test");
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(6));
+    for _ in 0..6 {
+        assert!(client.response().expect(200).body == page, "not what is in the file");
+    }
+}
+
 fn an_upgrade_becomes_a_tunnel(_: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
@@ -786,6 +800,7 @@ on_native!(
     a_truncated_request_is_none,
     a_client_that_has_announced_its_end_gets_its_answer,
     a_client_that_does_not_read_is_cut,
+    a_large_answer_of_the_proxy_comes_whole,
     an_upgrade_becomes_a_tunnel,
     tls_on_both_sides,
     a_reload_replaces_a_certificate_under_load,

@@ -26,7 +26,7 @@ use crate::exchange::client_address::client_address;
 use crate::exchange::decision::{Outgoing, admit, amend_answer, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
-use crate::exchange::refusal::OwnAnswer;
+use crate::exchange::refusal::{OwnAnswer, Pages, Refused};
 use crate::exchange::retry::{self, Progress};
 use crate::http::chunked::{LAST_CHUNK, write_chunk};
 use crate::http::fields::Fields;
@@ -81,8 +81,16 @@ impl<'a> Forward<'a> {
 
     /// Answers with what the proxy has made itself.
     pub(super) fn answer_itself(&mut self, answer: &OwnAnswer, client: &mut Client) {
-        self.record.head_sent(answer.head_len);
-        client.answer(&answer.bytes);
+        self.record.head_sent(answer.head.len());
+        client.answer_whole(answer);
+    }
+
+    /// What an answer of ours depends on, in place of that of a backend. tiny_http decides by the request alone what becomes
+    /// of the connection.
+    pub(super) fn refused(&self) -> Refused<'_> {
+        let of_route = self.route.as_ref().and_then(|route| route.config().rules.error_pages.as_ref());
+        let pages = Pages { of_route, of_all: self.snapshot.error_pages.as_ref() };
+        Refused::new(self.head, &self.record.id, self.head.keep_alive, pages)
     }
 
     /// Says in the logs what became of it.
@@ -327,6 +335,15 @@ impl<'a> Forward<'a> {
         if head.status.is_informational() {
             // A switch of protocols that nobody has asked for.
             return Err(Cause::BadResponse);
+        }
+        let intercept = route.config().rules.intercept.as_ref();
+        if intercept.is_some_and(|intercept| intercept.has(head.status.as_u16())) {
+            // To read the body to its end would be to wait for it: ureq closes the connection.
+            drop(body);
+            self.answered = Some(head.status);
+            self.record.answer_begins(Instant::now());
+            self.answer_itself(&self.refused().intercepted(&head), client);
+            return Ok(head.status);
         }
         if let Some(guard) = &self.guard {
             let host = guard.upstream().host();

@@ -71,6 +71,42 @@ impl<'de> Deserialize<'de> for PoolName {
     }
 }
 
+/// A status, or a class of them: `500` or `"5xx"`. Whether there is such a one is for others to say.
+#[derive(Debug)]
+pub(super) struct StatusOrClass(pub(super) String);
+
+impl<'de> Deserialize<'de> for StatusOrClass {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Status;
+
+        impl Visitor<'_> for Status {
+            type Value = StatusOrClass;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("statuses, for example [500, 502] or [\"5xx\"]")
+            }
+
+            fn visit_str<E: Error>(self, class: &str) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(class.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, status: i64) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(status.to_string()))
+            }
+
+            fn visit_u64<E: Error>(self, status: u64) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(status.to_string()))
+            }
+
+            fn visit_i128<E: Error>(self, status: i128) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(status.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Status)
+    }
+}
+
 /// Any number, whole or not, of whatever size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seconds(pub(super) f64);

@@ -12,6 +12,7 @@ mod balancing;
 mod certificate;
 mod document;
 mod error;
+mod error_pages;
 mod expect;
 mod forms;
 mod front;
@@ -37,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::routing::{Prefix, RouteKey};
-use crate::rules::Rules;
+use crate::rules::{ErrorPages, Rules};
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
@@ -64,6 +65,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
+    /// What clients get where an answer failed and the route has no page for it; absent = a line of text.
+    pub error_pages: Option<ErrorPages>,
     /// TLS towards clients.
     pub front: FrontConfig,
     /// One line about each exchange; absent = none.

@@ -22,11 +22,12 @@ pub(super) fn resolve(
     document: &Document<'_>,
     errors: Vec<ConfigError>,
 ) -> Result<Config, ConfigErrors> {
-    let mut resolver = Resolver { document, errors, places: HashMap::new() };
+    let mut resolver = Resolver::new(document, errors);
     let mut shutdown_timeout = Duration::from_secs(10);
     resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
     let mut drain_delay = Duration::ZERO;
     resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
+    let error_pages = raw.error_pages.map(|raw| resolver.error_pages("error_pages", raw));
     let listen_mode = raw.listen_mode.and_then(|mode| resolver.mode("listen_mode", &mode));
     let server = resolver.server(raw.server);
     let access_log = resolver.access_log(raw.access_log);
@@ -47,6 +48,7 @@ pub(super) fn resolve(
         listen_mode,
         drain_delay,
         shutdown_timeout,
+        error_pages,
         front,
         access_log,
         admin,
@@ -157,6 +159,7 @@ impl Resolver<'_> {
                 ("replace_prefix", raw.replace_prefix.as_ref().map(Spanned::span)),
                 ("request_headers", raw.request_headers.as_ref().map(Spanned::span)),
                 ("response_headers", raw.response_headers.as_ref().map(Spanned::span)),
+                ("intercept_errors", raw.intercept_errors.as_ref().map(Spanned::span)),
                 ("tls", of_pool.at("tls")),
             ];
             // One that was refused for its type was written all the same.
@@ -197,6 +200,10 @@ impl Resolver<'_> {
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
             route.rules.response_headers =
                 raw.response_headers.map(|raw| self.field_rules(&format!("{key}.response_headers"), raw));
+            route.rules.error_pages =
+                raw.error_pages.map(|raw| self.error_pages(&format!("{key}.error_pages"), raw));
+            route.rules.intercept =
+                raw.intercept_errors.map(|list| self.intercept(&format!("{key}.intercept_errors"), list));
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);

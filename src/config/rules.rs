@@ -66,7 +66,7 @@ const LARGEST_CONTENT: u64 = 1 << 20;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Keys that have no meaning where no backend is asked, and where they are.
-pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 9];
+pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 10];
 
 impl Resolver<'_> {
     /// `redirect` and `respond` of the route at `route`.
@@ -394,7 +394,7 @@ fn leads_somewhere(to: &Template) -> Result<(), &'static str> {
 }
 
 /// What is in the file. The error is the end of a sentence.
-fn read_content(path: &Path) -> Result<Bytes, String> {
+pub(super) fn read_content(path: &Path) -> Result<Bytes, String> {
     let cannot = |error: io::Error| format!("cannot be read: {error}");
     // A pipe would be waited for.
     if !path.metadata().map_err(cannot)?.is_file() {

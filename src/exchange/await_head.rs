@@ -43,7 +43,7 @@ impl Exchange {
             }
         }
         // What an interim response left unsent.
-        if !client.send_owed() {
+        if !client.send_owed(cx.now) {
             return Next::Failed(Cause::ClientLeft);
         }
         if let Some(due) = self.send_due(waits_for, cx) {
@@ -91,6 +91,9 @@ impl Exchange {
             }
             if !head.status.is_informational() {
                 self.permit = None;
+                if let Some(next) = self.intercept(&head, cx) {
+                    return Some(next);
+                }
                 if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
                     let host = guard.upstream().host();
                     amend_answer(&mut head, &self.head, route.config(), host, || {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 
 use super::context::Context;
 use super::record::Record;
-use super::refusal::{self, OwnAnswer};
+use super::refusal::{OwnAnswer, Pages, Refused};
 use super::send::State;
+use super::tell::Tell;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
 use crate::balance::Backend;
@@ -51,13 +52,21 @@ impl Exchange {
                 client.unsent.clear();
                 client.stream.cut();
             }
-            return self.ended(End::Broken, Some(cause), client, cx);
+            // Why there is an answer of ours is why the exchange has failed, whatever becomes of that answer.
+            let first = if let Stage::Tell(tell) = &self.stage { tell.cause } else { None };
+            return self.ended(End::Broken, Some(first.unwrap_or(cause)), client, cx);
         }
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
-        let is_head = self.head.method == Method::HEAD;
-        let answer = refusal::refusal(cause, &self.record.id, self.head.version, is_head, keep_alive);
+        let answer = self.refused(keep_alive).answer(cause);
         self.answer(&answer, keep_alive, cause.status(), Some(cause), client, cx)
+    }
+
+    /// What an answer of ours depends on, in place of that of a backend.
+    pub(super) fn refused(&self, keep_alive: bool) -> Refused<'_> {
+        let of_route = self.route.as_ref().and_then(|(route, _)| route.config().rules.error_pages.as_ref());
+        let pages = Pages { of_route, of_all: self.snapshot.error_pages.as_ref() };
+        Refused::new(&self.head, &self.record.id, keep_alive, pages)
     }
 
     /// Answers with what the proxy has made itself.
@@ -71,26 +80,30 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Progress {
         self.answered = Some(status);
-        self.record.head_sent(answer.head_len);
-        let end = match client.unsent.send(&mut client.stream, &answer.bytes) {
+        self.record.head_sent(answer.head.len());
+        let end = match client.unsent.send_shared(&mut client.stream, &answer.head, &answer.content) {
             _ if cause == Some(Cause::ClientLeft) => End::Broken,
             Ok(_) if keep_alive => End::KeepAlive,
             Ok(_) => End::Close,
             Err(_) => End::Broken,
         };
+        if end != End::Broken && client.is_owed_bytes() && self.body.is_all_received() {
+            return self.begin_tell(Tell::new(cause, end, cx.now));
+        }
         self.ended(end, cause, client, cx)
     }
 
-    /// What the client is told after a panic, unless it has been sent some of an answer.
-    pub(crate) fn panic_answer(&mut self) -> Option<Vec<u8>> {
+    /// What the client is told after a panic, unless it has been sent some of an answer. No page: it may take more than a
+    /// moment to send, and there will be none.
+    pub(crate) fn panic_answer(&mut self) -> Option<OwnAnswer> {
         if self.answered.is_some() {
             return None;
         }
-        let is_head = self.head.method == Method::HEAD;
-        let answer = refusal::refusal(Cause::Internal, &self.record.id, self.head.version, is_head, false);
+        let refused = Refused::new(&self.head, &self.record.id, false, Pages::default());
+        let answer = refused.answer(Cause::Internal);
         self.answered = Some(Cause::Internal.status());
-        self.record.head_sent(answer.head_len);
-        Some(answer.bytes)
+        self.record.head_sent(answer.head.len());
+        Some(answer)
     }
 
     /// Counts and logs the end, and lets go of everything.

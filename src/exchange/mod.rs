@@ -8,6 +8,7 @@
 //! | await head | `send.rs`, `await_head.rs` | room to send the request in, its body, and the head of the answer |
 //! | relay | `relay.rs` | the body of the answer, or room to pass it on in; `send.rs` goes on beside it |
 //! | tunnel | `tunnel.rs` | either side, after a 101 |
+//! | tell | `tell.rs` | room to send the rest of an answer of ours in |
 //!
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
@@ -21,6 +22,7 @@ pub(crate) mod context;
 pub(crate) mod decision;
 mod finish;
 pub(crate) mod gateway;
+mod intercept;
 pub(crate) mod last_hop;
 pub(crate) mod queued;
 pub(crate) mod record;
@@ -29,6 +31,7 @@ mod relay;
 pub(crate) mod retry;
 mod send;
 pub(crate) mod sight;
+mod tell;
 mod tunnel;
 
 use std::net::IpAddr;
@@ -55,6 +58,7 @@ use record::{Phase, Record};
 use refusal::OwnAnswer;
 use relay::Relay;
 use send::Upload;
+use tell::Tell;
 use tunnel::Tunnel;
 
 /// What a client waits for that sent `Expect: 100-continue`.
@@ -70,6 +74,7 @@ enum Stage {
     AwaitHead,
     Relay(Box<Relay>),
     Tunnel(Box<Tunnel>),
+    Tell(Tell),
 }
 
 impl Stage {
@@ -79,7 +84,7 @@ impl Stage {
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
             Self::AwaitHead => Phase::Await,
-            Self::Relay(_) => Phase::Relay,
+            Self::Relay(_) | Self::Tell(_) => Phase::Relay,
             Self::Tunnel(_) => Phase::Tunnel,
         }
     }
@@ -104,6 +109,8 @@ enum Next {
     Whole,
     /// The tunnel is over.
     TunnelEnded,
+    /// The client has an answer of ours, whole. What becomes of its connection, and why there was one.
+    Told(End, Option<Cause>),
 }
 
 /// Until when a stage waits.
@@ -270,6 +277,7 @@ impl Exchange {
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
+                Next::Told(end, cause) => return self.ended(end, cause, client, cx),
                 Next::Wait(due) => {
                     let deadline = self.deadline.filter(|_| !self.is_tunnel());
                     let due = due.or(deadline.map(|at| Due::fails(at, Cause::DeadlineExceeded)));
@@ -303,13 +311,17 @@ impl Exchange {
             Stage::AwaitHead => self.await_head(client, cx),
             Stage::Relay(_) => self.relay(client, cx),
             Stage::Tunnel(_) => self.tunnel(client, cx),
+            Stage::Tell(_) => self.tell(client, cx),
         }
     }
 
     /// The client is gone. Its end together with its request is none: it may wait for the answer with its side closed.
     fn client_left(&self, client: &Connection) -> bool {
-        if self.is_tunnel() {
-            return false;
+        match self.stage {
+            Stage::Tunnel(_) => return false,
+            // It has asked for all that it wants, and gets it.
+            Stage::Tell(_) => return client.stream.is_broken(),
+            _ => {}
         }
         client.stream.is_broken()
             || (client.stream.has_hung_up() && !self.half_closed && self.body.is_all_received())
@@ -431,6 +443,7 @@ impl Exchange {
                 self.body.pace.is_too_slow(cx.now, limits.read_timeout, limits.min_body_rate)
             }
             (Cause::WriteTimeout, Stage::Relay(relay)) => relay.client_is_too_slow(limits, cx.now),
+            (Cause::WriteTimeout, Stage::Tell(tell)) => tell.client_is_too_slow(limits, cx.now),
             _ => true,
         };
         if !is_over {

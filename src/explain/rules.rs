@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, Facts, FieldRules, Per, Template};
+use crate::rules::{Answer, ErrorPages, Facts, FieldRules, Page, Per, Statuses, Template};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -63,7 +63,24 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add(stage, name, fields(rules, facts));
         }
     }
+    if let Some(intercept) = &route.rules.intercept {
+        add("failures", "intercept_errors", format!("{intercept} of backends are not passed on"));
+    }
+    if let Some(own) = &route.rules.error_pages {
+        add("failures", "error_pages", pages(own));
+    }
+    if let Some(of_all) = &config.error_pages {
+        let key = "error_pages".to_owned();
+        found.push(Rule { stage: "failures", says: pages(of_all), line: config.written.line(&key), key });
+    }
     found
+}
+
+fn pages(pages: &ErrorPages) -> String {
+    let page = |(statuses, page): &(Statuses, Page)| {
+        format!("{statuses} has a page of {} bytes", page.content.len())
+    };
+    pages.iter().map(page).collect::<Vec<_>>().join(", ")
 }
 
 fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {

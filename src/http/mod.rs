@@ -1,5 +1,6 @@
 //! HTTP/1.1 messages: bytes to types and back. No sockets here.
 
+pub mod accept;
 pub mod chunked;
 pub mod cookie;
 mod date;

@@ -3,12 +3,14 @@
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
 //! (`methods.rs`), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
-//! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
+//! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. Whatever fails on this way, or comes back from a backend
+//! as a failure, is shown as `error_pages.rs` says. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
 mod access;
 pub(crate) mod answer;
+pub(crate) mod error_pages;
 mod fields;
 mod methods;
 pub(crate) mod names;
@@ -18,6 +20,7 @@ pub(crate) mod template;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use error_pages::{ErrorPages, Intercept, Page, Statuses};
 pub use fields::FieldRules;
 pub use methods::Methods;
 pub use rate_limit::{Limiter, Per, RateLimit};
@@ -41,6 +44,10 @@ pub struct Rules {
     pub request_headers: Option<FieldRules>,
     /// Fields of a backend's answer; absent = as they came.
     pub response_headers: Option<FieldRules>,
+    /// Statuses of a backend's answers that clients do not get as they came; absent = none.
+    pub intercept: Option<Intercept>,
+    /// What clients get where an answer failed; absent = what all routes have, or a line of text.
+    pub error_pages: Option<ErrorPages>,
 }
 
 impl Rules {
@@ -50,6 +57,7 @@ impl Rules {
             Some(Answer::Respond { content, .. }) => content.len(),
             _ => 0,
         };
-        content + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+        let pages = self.error_pages.as_ref().map_or(0, ErrorPages::memory);
+        content + pages + self.rate_limit.as_ref().map_or(0, Limiter::memory)
     }
 }

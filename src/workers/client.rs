@@ -12,8 +12,8 @@ use crate::downstream::connection::{Connection, Step};
 use crate::error::Cause;
 use crate::exchange::context::Context;
 use crate::exchange::gateway::Place;
-use crate::exchange::{End, Exchange, Progress, refusal};
-use crate::http::head::Version;
+use crate::exchange::refusal::{Pages, Refused};
+use crate::exchange::{End, Exchange, Progress};
 use crate::http::request_id::RequestId;
 
 /// What a worker has of one client.
@@ -62,9 +62,9 @@ impl Client {
     /// After a panic: says so to a client that has not been sent an answer yet, as far as it takes that at once.
     pub(super) fn answer_panic(&mut self, counters: &Counters, lines: &mut Lines) {
         let Some(exchange) = &mut self.exchange else { return };
-        if let Some(bytes) = exchange.panic_answer() {
-            self.connection.unsent.push(&bytes);
-            self.connection.send_owed();
+        if let Some(answer) = exchange.panic_answer() {
+            self.connection.unsent.push(&answer.head, &answer.content);
+            self.connection.send_owed(Instant::now());
         }
         counters.count(Cause::Internal);
         exchange.note_end(exchange.age(), Some(Cause::Internal), &self.connection, counters, lines);
@@ -116,7 +116,7 @@ impl Client {
     }
 
     fn advance_between(&mut self, cx: &mut Context<'_>, load: &WorkerLoad) -> Option<Outcome> {
-        if self.connection.stream.is_broken() || !self.connection.send_owed() {
+        if self.connection.stream.is_broken() || !self.connection.send_owed(cx.now) {
             return Some(Outcome::Close);
         }
         let buffers = &mut *cx.buffers;
@@ -167,11 +167,12 @@ impl Client {
         cx.gateway.counters.unrouted.count(cause.status());
         log::debug!("refused client={} cause={cause}", self.connection.who());
         let id = RequestId::random();
-        let answer = refusal::refusal(cause, &id, Version::Http11, false, false);
-        self.connection.unsent.push(&answer.bytes);
+        let pages = Pages { of_route: None, of_all: cx.snapshot.error_pages.as_ref() };
+        let answer = Refused::unknown(&id, false, false, pages).answer(cause);
+        self.connection.unsent.push(&answer.head, &answer.content);
         if let Some(log) = &cx.snapshot.access_log {
             let entry = Entry::refused(id.as_str(), self.connection.address(), cause);
-            let bytes_sent = (answer.bytes.len() - answer.head_len) as u64;
+            let bytes_sent = answer.content.len() as u64;
             cx.lines.add(log, &Entry { bytes_sent, ..entry });
         }
         self.connection.begin_linger(cx.now);

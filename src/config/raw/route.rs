@@ -1,9 +1,11 @@
 //! `[[routes]]`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::forms::{PoolName, Seconds};
+use super::super::forms::{PoolName, Seconds, StatusOrClass};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
     BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
@@ -50,6 +52,8 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "replace_prefix",
         "request_headers",
         "response_headers",
+        "error_pages",
+        "intercept_errors",
         "tls",
         "hsts_secs",
         "send_proxy",
@@ -116,6 +120,13 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("add_header", "response_headers"),
         ("rewrite_prefix", "replace_prefix"),
         ("prefix_rewrite", "replace_prefix"),
+        ("error_page", "error_pages"),
+        ("errorfile", "error_pages"),
+        ("errorfiles", "error_pages"),
+        ("error_document", "error_pages"),
+        ("handle_errors", "error_pages"),
+        ("proxy_intercept_errors", "intercept_errors"),
+        ("intercept", "intercept_errors"),
         ("return", "respond"),
         ("response", "respond"),
         ("whitelist", "allow"),
@@ -203,6 +214,12 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) request_headers: Option<Spanned<RawFieldRules>>,
     /// Header fields that clients get in answers of backends. Absent: as they came.
     pub(in crate::config) response_headers: Option<Spanned<RawFieldRules>>,
+    /// Files that clients get in place of a line of text where an answer is the proxy's own, by status or class of statuses;
+    /// of 1 MiB each at most, read when the configuration is. Absent: those of the top level.
+    pub(in crate::config) error_pages: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// Answers of backends with such a status are not passed on: clients get what they would of the proxy itself. Absent:
+    /// none.
+    pub(in crate::config) intercept_errors: Option<Spanned<Vec<Spanned<StatusOrClass>>>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(in crate::config) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.

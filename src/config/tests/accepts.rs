@@ -3,7 +3,10 @@
 use super::super::*;
 use super::{accepted, with_key, with_route};
 use crate::routing::HostPattern;
-use crate::rules::{Access, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
+use crate::rules::{
+    Access, FieldRules, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Statuses,
+    Template,
+};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -47,6 +50,7 @@ balancing_algorithm = "least_connections"
             admin: None,
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
+            error_pages: None,
             front: FrontConfig::default(),
             routes: vec![
                 route("/", &[8001, 8002, 8003], "/health", 10, Algorithm::RoundRobin),
@@ -112,6 +116,7 @@ strip_prefix = false
 replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
 response_headers = { remove = ["Server"] }
+intercept_errors = [500, "4xx"]
 hsts_secs = 300
 send_proxy = true
 [routes.health_check]
@@ -218,6 +223,8 @@ health_check = { path = "/", interval_secs = 0.5 }
                 ..FieldRules::default()
             }),
             rewrite: Some(PathRewrite::new(&Prefix::parse("/a").unwrap(), &Prefix::parse("/v2").unwrap())),
+            intercept: Some(Intercept::new(vec![Statuses::One(500), Statuses::Class(4)])),
+            error_pages: None,
         },
         hsts: Some(300),
         send_proxy: true,

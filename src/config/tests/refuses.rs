@@ -48,12 +48,12 @@ fn unknown_keys() {
         (
             format!("listen = 1\n{}", with_route("")),
             ":1: listen: unknown key; did you mean listen_addr? \
-             allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, certificates, tls, server, access_log, admin, backends, routes, expect"
+             allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, error_pages, certificates, tls, server, access_log, admin, backends, routes, expect"
                 .to_owned(),
         ),
         (
             with_route("[prometheus]\nlisten_addr = \"127.0.0.1:9900\""),
-            ":5: prometheus: unknown key; allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, certificates, tls, server, access_log, admin, backends, routes, expect".to_owned(),
+            ":5: prometheus: unknown key; allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, error_pages, certificates, tls, server, access_log, admin, backends, routes, expect".to_owned(),
         ),
         (
             with_route("[server]\nwrokers = 4"),

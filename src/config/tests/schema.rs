@@ -82,13 +82,23 @@ fn simple(row: &Row) -> Value {
         "octal" => return json!({ "type": "string", "pattern": "^0?[0-7]{3}$" }),
         "path" => return json!({ "type": "string", "pattern": "^/" }),
         "networks" | "names" => return json!({ "type": "array", "items": { "type": "string" } }),
-        "fields" => {
-            return json!({
+        "statuses" => {
+            let one =
+                json!([{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": ["4xx", "5xx"] }]);
+            return json!({ "type": "array", "minItems": 1, "items": { "anyOf": one } });
+        }
+        "fields" | "pages" => {
+            let mut schema = json!({
                 "type": "object",
                 "properties": {},
                 "required": [],
                 "additionalProperties": { "type": "string" },
             });
+            if row.unit == "pages" {
+                let names = json!({ "pattern": "^[45]([0-9][0-9]|xx)$" });
+                object(&mut schema).insert("propertyNames".to_owned(), names);
+            }
+            return schema;
         }
         "seconds" => return json!({ "type": "number", "minimum": SECONDS.0, "maximum": SECONDS.1 }),
         "seconds, from 0" => return json!({ "type": "number", "minimum": 0, "maximum": SECONDS.1 }),

@@ -74,6 +74,7 @@ fn defaults_are_as_documented() {
         "methods",
         "rate_limit",
         "replace_prefix",
+        "intercept_errors",
         "hsts_secs",
     ];
     assert_eq!(examples, expected);
