@@ -2,7 +2,7 @@
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
-//! (`methods.rs`), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
+//! (`methods.rs`), how often (`rate_limit.rs`), whether another service lets it in (`forward_auth.rs`), then what is answered here (`answer.rs`), then another path
 //! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
@@ -10,6 +10,7 @@
 mod access;
 pub(crate) mod answer;
 mod fields;
+pub(crate) mod forward_auth;
 mod methods;
 pub(crate) mod names;
 mod rate_limit;
@@ -19,6 +20,7 @@ pub(crate) mod template;
 pub use access::Access;
 pub use answer::Answer;
 pub use fields::FieldRules;
+pub use forward_auth::ForwardAuth;
 pub use methods::Methods;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
@@ -33,6 +35,8 @@ pub struct Rules {
     pub methods: Option<Methods>,
     /// How many requests it takes; absent = any number.
     pub rate_limit: Option<RateLimit>,
+    /// Who else decides about a request; absent = nobody.
+    pub forward_auth: Option<ForwardAuth>,
     /// What is answered in place of a backend; absent = a backend is asked.
     pub answer: Option<Answer>,
     /// The path that a backend gets; absent = as it came.
