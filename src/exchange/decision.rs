@@ -16,7 +16,7 @@ use crate::http::response_head::ResponseHead;
 use crate::http::response_out::write_field;
 use crate::http::target::MAX_LEN;
 use crate::routing::RouteTable;
-use crate::rules::{Facts, PathRewrite};
+use crate::rules::{Facts, ForwardAuth, PathRewrite};
 
 const TOO_LONG: HeadError = HeadError::new(
     414,
@@ -107,6 +107,11 @@ impl<'a> Outgoing<'a> {
             }
         });
         rules.put(&self.facts(head), put);
+    }
+
+    /// The whole head that the service of `forward_auth` gets.
+    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth) {
+        rule.write(out, head, &self.rewrite(head));
     }
 
     /// What placeholders stand for.

@@ -7,7 +7,6 @@ use http::{HeaderValue, Method, header};
 use super::context::Context;
 use super::record::Record;
 use super::refusal::{self, OwnAnswer};
-use super::send::State;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
 use crate::balance::Backend;
@@ -15,6 +14,7 @@ use crate::counters::Counters;
 use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
 use crate::error::{Blame, Cause};
+use crate::rules::forward_auth::cause_of_failure;
 
 impl Exchange {
     /// The client has its answer, or is owed the last of it.
@@ -30,7 +30,7 @@ impl Exchange {
     pub(super) fn release_backend(&mut self, cx: &mut Context<'_>) {
         let Stage::Relay(relay) = &self.stage else { return };
         if let (Some(backend), Some(guard)) = (self.backend.take(), &self.guard) {
-            if relay.backend_stays && self.upload.state == State::Done {
+            if relay.backend_stays && self.upload.is_done() {
                 cx.upstreams.keep(backend, guard.upstream(), cx.now);
             } else {
                 cx.upstreams.close(backend);
@@ -41,6 +41,7 @@ impl Exchange {
     /// Answers in place of a backend, or breaks off an answer that has begun.
     pub(super) fn fail(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
         self.drop_backend(cx);
+        let cause = if self.asking.is_some() { cause_of_failure(cause) } else { cause };
         if self.answered.is_some() {
             if let Stage::Relay(relay) = &self.stage
                 && relay.ends_with_connection()

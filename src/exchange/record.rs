@@ -10,6 +10,8 @@ use crate::http::request_id::RequestId;
 pub(crate) enum Phase {
     /// The request comes in.
     Receive,
+    /// The service of `forward_auth` is asked.
+    Auth,
     /// It waits for a backend.
     Queue,
     /// A connection to the backend is being made.
@@ -26,6 +28,7 @@ impl Phase {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Receive => "receive",
+            Self::Auth => "auth",
             Self::Queue => "queue",
             Self::Connect => "connect",
             Self::Await => "await_head",

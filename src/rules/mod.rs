@@ -17,6 +17,8 @@ mod rate_limit;
 mod rewrite;
 pub(crate) mod template;
 
+use crate::http::fields::Fields;
+
 pub use access::Access;
 pub use answer::Answer;
 pub use fields::FieldRules;
@@ -55,5 +57,15 @@ impl Rules {
             _ => 0,
         };
         content + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+    }
+
+    /// Leaves out of the trailers of a request what would not have been passed on before its body.
+    pub(crate) fn clear_request_trailers(&self, trailers: &mut Fields) {
+        if let Some(rules) = &self.request_headers {
+            rules.clear_trailers(trailers);
+        }
+        if let Some(rule) = &self.forward_auth {
+            trailers.retain(|name| !rule.is_copied(name));
+        }
     }
 }
