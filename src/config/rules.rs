@@ -18,7 +18,9 @@ use super::{BackendAddr, ConfigError, Engine, IpNetwork, ServerConfig};
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, FieldRules, ForwardAuth, Methods, PathRewrite, Per, Placeholder, RateLimit, Template};
+use crate::rules::{
+    Access, Answer, FieldRules, ForwardAuth, Methods, PathRewrite, Per, Placeholder, RateLimit, Template,
+};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -178,7 +180,11 @@ impl Resolver<'_> {
             let key = name("copy_headers");
             let Some(field) = self.field_name(&key, text.get_ref(), &text.span()) else { continue };
             if field == http::header::SET_COOKIE {
-                self.refuse_text(&text, &key, "is for clients, and what is copied is for backends; leave it out");
+                self.refuse_text(
+                    &text,
+                    &key,
+                    "is for clients, and what is copied is for backends; leave it out",
+                );
             } else if copied.contains(&field) {
                 self.refuse_text(&text, &key, "is listed twice");
             }
@@ -194,7 +200,8 @@ impl Resolver<'_> {
         match text.get_ref().parse() {
             Err(error) => self.refuse_text(text, key, error),
             Ok(BackendAddr::Https { .. }) if cfg!(not(feature = "tls")) => {
-                let problem = "asks for https, which is not part of this build; it takes the cargo feature tls";
+                let problem =
+                    "asks for https, which is not part of this build; it takes the cargo feature tls";
                 self.refuse_text(text, key, problem);
             }
             Ok(BackendAddr::Https { .. } | BackendAddr::Unix(_)) if engine == Engine::TinyHttp => {

@@ -518,7 +518,8 @@ impl Exchange {
         // However long it was held, no backend had it meanwhile.
         let in_time = cx.now.duration_since(self.record.started) < config.response_timeout
             || cx.now < self.held_until(cx);
-        let progress = retry::Progress { sent, received, replayable: self.asking.is_some() || self.body.rewind() };
+        let progress =
+            retry::Progress { sent, received, replayable: self.asking.is_some() || self.body.rewind() };
         if !in_time || !retry::may_retry(self.sent_method(), cause, progress) {
             self.give_up_backend();
             return Err(cause);

@@ -15,7 +15,9 @@ use crate::config::{BackendAddr, BackendConfig, RouteConfig, ServerConfig};
 use crate::error::Cause;
 use crate::http::fields::Fields;
 use crate::http::head::RequestHead;
-use crate::http::headers::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO, Rewrite, rewrite};
+use crate::http::headers::{
+    FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO, Rewrite, rewrite,
+};
 use crate::http::response_out::write_field;
 use crate::routing::Prefix;
 
@@ -147,8 +149,10 @@ fn is_for_service(name: &[u8]) -> bool {
     let is_ours = [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_PORT].iter().any(is);
     let is_of_connection =
         [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::MAX_FORWARDS].iter().any(is);
-    let tells_of_another =
-        !is_ours && (name.starts_with(b"x-forwarded-") || name.starts_with(b"x-original-") || name == b"x-rewrite-url");
+    let tells_of_another = !is_ours
+        && (name.starts_with(b"x-forwarded-")
+            || name.starts_with(b"x-original-")
+            || name == b"x-rewrite-url");
     !is_of_connection && !name.starts_with(b"content-") && !CONDITIONS.iter().any(is) && !tells_of_another
 }
 
@@ -167,7 +171,8 @@ mod tests {
     }
 
     fn asked(request: &str, trusted: bool) -> String {
-        let (host, client) = (HeaderValue::from_static("auth.test:9091"), HeaderValue::from_static("192.0.2.1"));
+        let (host, client) =
+            (HeaderValue::from_static("auth.test:9091"), HeaderValue::from_static("192.0.2.1"));
         let with = Rewrite {
             host: &host,
             client: &client,
@@ -206,9 +211,12 @@ mod tests {
         let request = "GET /a HTTP/1.1\r\nHost: inner\r\nX-Forwarded-Host: shop.test\r\nX-Forwarded-Proto: http\r\n\
                        X-Forwarded-Method: DELETE\r\nX-Forwarded-Uri: /b\r\n\r\n";
         let asked = asked(request, true);
-        for line in
-            ["x-forwarded-host: shop.test", "x-forwarded-proto: http", "x-forwarded-method: GET", "x-forwarded-uri: /a"]
-        {
+        for line in [
+            "x-forwarded-host: shop.test",
+            "x-forwarded-proto: http",
+            "x-forwarded-method: GET",
+            "x-forwarded-uri: /a",
+        ] {
             assert!(asked.contains(&format!("\r\n{line}\r\n")), "{line}\n{asked}");
         }
         assert_eq!(asked.matches("x-forwarded-uri").count() + asked.matches("x-forwarded-method").count(), 2);
@@ -236,7 +244,8 @@ mod tests {
         ];
         assert_eq!(found, expected);
         // Nor does it count as one for this connection alone.
-        let crosses = |name: &str| crate::http::hop_by_hop::crosses(&name.parse().unwrap(), &request.connection);
+        let crosses =
+            |name: &str| crate::http::hop_by_hop::crosses(&name.parse().unwrap(), &request.connection);
         assert!(crosses("remote-user") && !crosses("x-other"));
     }
 
@@ -259,7 +268,8 @@ mod tests {
 
     #[test]
     fn two_hundred_and_something_lets_in() {
-        for (status, expected) in [(200, true), (202, true), (204, true), (299, true), (300, false), (304, false), (401, false)]
+        for (status, expected) in
+            [(200, true), (202, true), (204, true), (299, true), (300, false), (304, false), (401, false)]
         {
             assert_eq!(lets_in(StatusCode::from_u16(status).unwrap()), expected, "{status}");
         }

@@ -6,9 +6,9 @@ use toml::Spanned;
 use super::super::forms::{PoolName, Seconds};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
-    RawBackend, RawFieldRules, RawForwardAuth, RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie,
-    RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
+    RESPONSE_HEADERS, RawBackend, RawFieldRules, RawForwardAuth, RawHealthCheck, RawRateLimit, RawRedirect,
+    RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
