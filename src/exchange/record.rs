@@ -46,6 +46,8 @@ pub(crate) struct Record {
     pub phase: Phase,
     /// When that began.
     since: Instant,
+    /// Time for which the service of `forward_auth` was waited for.
+    pub asked: Duration,
     pub queued: Duration,
     pub connecting: Duration,
     /// From the beginning to the head of the answer.
@@ -65,6 +67,7 @@ impl Record {
             started: now,
             phase: Phase::Receive,
             since: now,
+            asked: Duration::ZERO,
             queued: Duration::ZERO,
             connecting: Duration::ZERO,
             first_byte: None,
@@ -81,6 +84,7 @@ impl Record {
         }
         let spent = now.saturating_duration_since(self.since);
         match self.phase {
+            Phase::Auth => self.asked += spent,
             Phase::Queue => self.queued += spent,
             Phase::Connect => self.connecting += spent,
             _ => {}
@@ -119,6 +123,7 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut record = Record::new(&Fields::new(), 1000, start);
         for (phase, millis) in [
+            (Phase::Auth, 0),
             (Phase::Queue, 1),
             (Phase::Connect, 3),
             (Phase::Queue, 7),
@@ -129,6 +134,7 @@ mod tests {
             record.enter(phase, at(millis));
         }
         record.answer_begins(at(63));
+        assert_eq!(record.asked, Duration::from_millis(1));
         assert_eq!(record.queued, Duration::from_millis(2 + 8));
         assert_eq!(record.connecting, Duration::from_millis(4 + 16));
         assert_eq!(record.first_byte, Some(Duration::from_millis(63)));
