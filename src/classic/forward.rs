@@ -106,7 +106,7 @@ impl<'a> Forward<'a> {
             whole.as_millis(),
         );
         let (received, sent) = (client.received(), self.record.body_sent(client.sent()));
-        let Record { first_byte, retries, asked, queued, connecting, .. } = self.record;
+        let Record { first_byte, retries, queued, connecting, .. } = self.record;
         match &self.route {
             Some(route) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
@@ -133,7 +133,7 @@ impl<'a> Forward<'a> {
             bytes_received: received,
             bytes_sent: sent,
             retries,
-            asked,
+            asked: self.record.asked(Instant::now()),
             queued,
             connecting,
             first_byte,

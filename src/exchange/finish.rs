@@ -1,6 +1,6 @@
 //! How an exchange ends: with a whole answer, with a refusal, or broken off. And what is said and counted then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, header};
 
@@ -141,7 +141,7 @@ impl Exchange {
     ) {
         let (received, sent) = self.bytes(client);
         let status = self.answered.unwrap_or(0);
-        let Record { first_byte, retries, asked, queued, connecting, .. } = self.record;
+        let Record { first_byte, retries, queued, connecting, .. } = self.record;
         match &self.route {
             Some((route, _)) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
@@ -171,7 +171,7 @@ impl Exchange {
             bytes_received: received,
             bytes_sent: sent,
             retries,
-            asked,
+            asked: self.record.asked(Instant::now()),
             queued,
             connecting,
             first_byte,

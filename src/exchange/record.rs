@@ -46,8 +46,8 @@ pub(crate) struct Record {
     pub phase: Phase,
     /// When that began.
     since: Instant,
-    /// Time for which the service of `forward_auth` was waited for.
-    pub asked: Duration,
+    /// Time for which the service of `forward_auth` was waited for, before now.
+    asked: Duration,
     pub queued: Duration,
     pub connecting: Duration,
     /// From the beginning to the head of the answer.
@@ -92,6 +92,11 @@ impl Record {
         (self.phase, self.since) = (phase, now);
     }
 
+    /// For how long the service of `forward_auth` was waited for, if it ends at `now`.
+    pub(crate) fn asked(&self, now: Instant) -> Duration {
+        if self.phase == Phase::Auth { self.asked + self.in_phase(now) } else { self.asked }
+    }
+
     /// How long it has been in the phase it is in.
     pub(crate) fn in_phase(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
@@ -134,7 +139,7 @@ mod tests {
             record.enter(phase, at(millis));
         }
         record.answer_begins(at(63));
-        assert_eq!(record.asked, Duration::from_millis(1));
+        assert_eq!(record.asked(at(63)), Duration::from_millis(1));
         assert_eq!(record.queued, Duration::from_millis(2 + 8));
         assert_eq!(record.connecting, Duration::from_millis(4 + 16));
         assert_eq!(record.first_byte, Some(Duration::from_millis(63)));
