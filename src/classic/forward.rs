@@ -133,7 +133,7 @@ impl<'a> Forward<'a> {
             bytes_received: received,
             bytes_sent: sent,
             retries,
-            asked: self.record.asked(Instant::now()),
+            asked: self.record.asked(self.record.started + whole),
             queued,
             connecting,
             first_byte,

@@ -1,6 +1,6 @@
 //! How an exchange ends: with a whole answer, with a refusal, or broken off. And what is said and counted then.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 
@@ -171,7 +171,7 @@ impl Exchange {
             bytes_received: received,
             bytes_sent: sent,
             retries,
-            asked: self.record.asked(Instant::now()),
+            asked: self.record.asked(self.record.started + whole),
             queued,
             connecting,
             first_byte,
