@@ -314,27 +314,68 @@ fn a_kept_connection_that_was_closed_is_no_failure(engine: Engine) {
     );
 }
 
-/// A body that does not come is not waited for, and its connection not used again.
+/// A short one is read, however it comes, so that the connection can be used again.
 fn the_body_of_a_yes_is_nobodys(engine: Engine) {
     let origin = Origin::echo();
+    let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{}", "x".repeat(200_000));
     for (answer, kept) in [
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|2\r\nok|\r\n0\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n|o|k|o|k", true),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", false),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more", false),
         ("HTTP/1.0 200 OK\r\n\r\nok", false),
+        (&long, false),
     ] {
-        let (auth, _) = answering(answer);
-        let keys = asks(&auth.addr(), ", timeout_secs = 0.5");
-        let proxy = TestProxy::to(engine, &[origin.addr()], &keys);
+        let pieces: Vec<String> = answer.split('|').map(str::to_owned).collect();
+        let (auth, _) =
+            service(move |conn, _| pieces.iter().try_for_each(|piece| conn.send(piece.as_bytes())));
+        let proxy = TestProxy::to(engine, &[origin.addr()], &asks(&auth.addr(), ""));
         let mut client = Client::connect(proxy.addr());
         for _ in 0..2 {
             client.get("/").expect(200);
         }
         if engine == Engine::Native {
-            assert_eq!(auth.connections(), if kept { 1 } else { 2 }, "{answer:?}");
+            assert_eq!(auth.connections(), if kept { 1 } else { 2 }, "{answer:.80?}");
         }
         proxy.expect_idle();
     }
+}
+
+/// What says that its answer has more, and breaks off, has not said yes.
+fn a_yes_that_is_not_whole_lets_nobody_in(engine: Engine) {
+    let origin = Origin::echo();
+    let silent = answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok").0;
+    let closing = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok")
+    });
+    let broken = answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nok?\r\n").0;
+    let twice = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok").0;
+    let proxy = TestProxy::builder(engine)
+        .route("/silent", &[origin.addr()], &asks(&silent.addr(), ", timeout_secs = 0.2"))
+        .route("/closing", &[origin.addr()], &asks(&closing.addr(), ""))
+        .route("/broken", &[origin.addr()], &asks(&broken.addr(), ""))
+        .route("/twice", &[origin.addr()], &asks(&twice.addr(), ""))
+        .start();
+    get(proxy.addr(), "/silent").expect_failure(504, "auth_timeout");
+    get(proxy.addr(), "/closing").expect_failure(503, "auth_unavailable");
+    get(proxy.addr(), "/broken").expect_failure(502, "auth_bad_response");
+    get(proxy.addr(), "/twice").expect_failure(502, "auth_bad_response");
+    assert_eq!(origin.requests(), 0);
+    proxy.expect_idle();
+}
+
+/// Its addresses are looked up as those of backends are.
+fn a_service_with_a_name(engine: Engine) {
+    let origin = Origin::echo();
+    let (auth, asked) = answering(YES);
+    let port: u16 = auth.addr().rsplit_once(':').unwrap().1.parse().unwrap();
+    let name = format!("auth.test:{port}");
+    let proxy = TestProxy::builder(engine)
+        .route("/", &[origin.addr()], &asks(&name, ""))
+        .start_with_lookup(Arc::new(|_, port| Ok(vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))])));
+    get(proxy.addr(), "/").expect(200);
+    assert_eq!(asked.lock().unwrap()[0].fields.all("host"), [name]);
 }
 
 fn interim_answers_of_the_service_are_not_passed_on(engine: Engine) {
@@ -414,6 +455,8 @@ on_both_engines!(
     a_service_that_trickles,
     a_kept_connection_that_was_closed_is_no_failure,
     the_body_of_a_yes_is_nobodys,
+    a_yes_that_is_not_whole_lets_nobody_in,
+    a_service_with_a_name,
     interim_answers_of_the_service_are_not_passed_on,
     pipelined_requests_are_asked_about_one_by_one,
     a_reload_meanwhile,

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use ureq::{Body, SendBody, Timeout};
@@ -194,10 +195,9 @@ impl<'a> Forward<'a> {
             return self.answer(response, None, client).map(Some).map_err(cause_of_failure);
         }
         let (parts, body) = response.into_parts();
-        let fields: Fields =
-            parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        rule.admit(self.head.to_mut(), &fields);
-        throw_away(body);
+        let answer = head_of(&parts, &Method::GET).map_err(cause_of_failure)?;
+        throw_away(body, answer.framing).map_err(|error| cause_of_failure(body_cause(&error)))?;
+        rule.admit(self.head.to_mut(), &answer.fields);
         self.guard = None;
         self.record.enter(Phase::Receive, Instant::now());
         Ok(None)
@@ -369,19 +369,7 @@ impl<'a> Forward<'a> {
         client: &mut Client,
     ) -> Result<StatusCode, Cause> {
         let (parts, body) = response.into_parts();
-        let version = if parts.version == http::Version::HTTP_10 { Version::Http10 } else { Version::Http11 };
-        let reason = Bytes::from_static(parts.status.canonical_reason().unwrap_or_default().as_bytes());
-        let fields: Fields =
-            parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let head = ResponseHead::build(version, parts.status, reason, fields, &self.head.method);
-        let mut head = head.map_err(|error| match error {
-            ResponseError::Malformed(_) => Cause::BadResponse,
-            ResponseError::TooLarge => Cause::ResponseHeadTooLarge,
-        })?;
-        if head.status.is_informational() {
-            // A switch of protocols that nobody has asked for.
-            return Err(Cause::BadResponse);
-        }
+        let mut head = head_of(&parts, &self.head.method)?;
         if let (Some(guard), Some(route)) = (&self.guard, route) {
             let host = guard.upstream().host();
             amend_answer(&mut head, &self.head, route, host, || self.facts(route, client));
@@ -417,6 +405,20 @@ impl<'a> Forward<'a> {
     }
 }
 
+/// The head of an answer to this method, by the rules that both engines have.
+fn head_of(parts: &Parts, method: &Method) -> Result<ResponseHead, Cause> {
+    let version = if parts.version == http::Version::HTTP_10 { Version::Http10 } else { Version::Http11 };
+    let reason = Bytes::from_static(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+    let fields: Fields = parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let head = ResponseHead::build(version, parts.status, reason, fields, method);
+    let head = head.map_err(|error| match error {
+        ResponseError::Malformed(_) => Cause::BadResponse,
+        ResponseError::TooLarge => Cause::ResponseHeadTooLarge,
+    })?;
+    // A switch of protocols that nobody has asked for.
+    if head.status.is_informational() { Err(Cause::BadResponse) } else { Ok(head) }
+}
+
 /// Passes the body on.
 fn pass_on(body: Body, to: Delimited, client: &mut Client) -> Result<(), Cause> {
     if to == Delimited::NoBody {
@@ -446,12 +448,12 @@ fn pass_on(body: Body, to: Delimited, client: &mut Client) -> Result<(), Cause> 
     }
 }
 
-/// Reads what is nobody's, so that the connection can be used again. It has come with the head as a rule: nobody waits for more.
-fn throw_away(body: Body) {
-    let mut reader = body.into_reader();
-    let mut buf = [0; 4 * 1024];
-    // The second one finds the end.
-    let _ = reader.read(&mut buf).and_then(|_| reader.read(&mut buf));
+/// Reads what is nobody's, so that the connection can be used again: not more than is worth it.
+fn throw_away(body: Body, framing: ResponseFraming) -> io::Result<()> {
+    if framing != ResponseFraming::UntilClose {
+        io::copy(&mut body.into_reader().take(64 * 1024), &mut io::sink())?;
+    }
+    Ok(())
 }
 
 /// Why the body of an answer broke off.

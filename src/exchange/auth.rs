@@ -7,21 +7,27 @@
 //!
 //! Nothing of the request's body is read meanwhile, and the client is not told to go on with it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
 
-use super::context::Context;
+use super::context::{Buffers, Context};
 use super::queued::Queued;
 use super::relay::Relay;
 use super::send::Upload;
-use super::{Exchange, Next, Stage};
+use super::{Due, Exchange, Failed, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
+use crate::http::fields::Fields;
 use crate::http::head::Version;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::route::{Route, RouteGuard};
+use crate::upstream::fault;
+
+/// A longer body of an answer that lets in costs its connection, and is not waited for.
+const MOST_WAITED_FOR: usize = 64 * 1024;
 
 /// Whom the exchange is with just now: its route, or the service that is asked for it.
 pub(super) fn other_side(
@@ -30,6 +36,35 @@ pub(super) fn other_side(
 ) -> Option<&Arc<Route>> {
     let (route, _) = route?;
     if asking.is_some() { route.auth() } else { Some(route) }
+}
+
+/// An answer that lets the request in, while its body comes.
+#[derive(Debug)]
+pub(super) struct LetIn {
+    relay: Relay,
+    /// Bytes of the body so far, with what delimits them.
+    taken: usize,
+    fields: Fields,
+}
+
+impl LetIn {
+    /// Throws away what has come.
+    fn take_in(
+        &mut self,
+        bytes: &[u8],
+        decoded: &mut [u8],
+        out: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<(), Cause> {
+        self.taken += bytes.len();
+        out.clear();
+        self.relay.receive(bytes, decoded, out, now)
+    }
+
+    /// Whether the rest of the body is waited for. Without it the connection would be closed, one for each request.
+    fn is_worth_it(&self) -> bool {
+        !self.relay.is_received() && self.relay.backend_stays && self.taken < MOST_WAITED_FOR
+    }
 }
 
 impl Exchange {
@@ -57,16 +92,48 @@ impl Exchange {
         Some(Next::Stage(Stage::Queued(Queued::new(cx.now))))
     }
 
-    /// The answer lets the request in, which goes on from here.
-    pub(super) fn let_in(
-        &mut self,
-        answer: &ResponseHead,
-        client: &mut Connection,
-        cx: &mut Context<'_>,
-    ) -> Next {
+    /// The head of the answer lets the request in. Its body is nobody's, but the connection can be used again when it has come.
+    pub(super) fn begin_to_let_in(&mut self, answer: ResponseHead, cx: &mut Context<'_>) -> Next {
+        let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
+        let relay = Relay::new(&answer, Version::Http11, true, cx.now);
+        let mut rest = LetIn { relay, taken: 0, fields: answer.fields };
+        let first = std::mem::take(&mut backend.input);
+        let Buffers { decoded, out, .. } = &mut *cx.buffers;
+        match rest.take_in(&first, decoded, out, cx.now) {
+            Ok(()) => Next::Stage(Stage::LetIn(Box::new(rest))),
+            Err(cause) => Next::TryFailed(Failed { cause, is_ours: false }),
+        }
+    }
+
+    /// Waits for what there is of the body, and lets the request in, which goes on from here.
+    pub(super) fn let_in(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+        let (Stage::LetIn(rest), Some(backend)) = (&mut self.stage, &mut self.backend) else {
+            return Next::Failed(Cause::Internal);
+        };
+        while rest.is_worth_it() {
+            let Buffers { read, decoded, out } = &mut *cx.buffers;
+            let failed = match backend.stream.read(read) {
+                Ok(0) => Cause::BackendClosed,
+                Ok(n) => {
+                    backend.received += n as u64;
+                    let bytes = read.get(..n).unwrap_or_default();
+                    match rest.take_in(bytes, decoded, out, cx.now) {
+                        Ok(()) => continue,
+                        Err(cause) => cause,
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let Some(until) = self.asking else { return Next::Failed(Cause::Internal) };
+                    return Next::Wait(Due::fails(until, Cause::AuthTimeout));
+                }
+                Err(error) => fault::read_cause(&error),
+            };
+            return Next::TryFailed(Failed { cause: failed, is_ours: false });
+        }
+        let is_clean = rest.relay.is_received() && rest.relay.backend_stays && self.upload.is_done();
+        let fields = std::mem::take(&mut rest.fields);
         self.accuse_suspects();
         self.note_success();
-        let is_clean = self.throw_body_away(answer, cx);
         if let (Some(connection), Some(guard)) = (self.backend.take(), self.guard.take()) {
             if is_clean {
                 cx.upstreams.keep(connection, guard.upstream(), cx.now);
@@ -76,7 +143,7 @@ impl Exchange {
         }
         let Some((route, place)) = &mut self.route else { return Next::Failed(Cause::Internal) };
         let Some(rule) = &route.config().rules.forward_auth else { return Next::Failed(Cause::Internal) };
-        rule.admit(&mut self.head, &answer.fields);
+        rule.admit(&mut self.head, &fields);
         // A client that is slow to send its body takes none from others.
         *place = None;
         self.asking = None;
@@ -85,23 +152,6 @@ impl Exchange {
         (self.last, self.held_until, self.failed_on, self.interim) = (None, None, None, 0);
         self.body.pace.resume(cx.now);
         self.go_on(client, cx)
-    }
-
-    /// The body of an answer that lets in is nobody's. It has come with the head as a rule, and then the connection can be used
-    /// again. Nobody waits for one that has not.
-    fn throw_body_away(&mut self, answer: &ResponseHead, cx: &mut Context<'_>) -> bool {
-        let Some(backend) = &mut self.backend else { return false };
-        let mut relay = Relay::new(answer, Version::Http11, true, cx.now);
-        let mut out = cx.buffers.take_out();
-        let first = std::mem::take(&mut backend.input);
-        let mut is_sound = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now).is_ok();
-        if is_sound && !relay.is_received() {
-            let read = backend.stream.read(&mut cx.buffers.read).unwrap_or(0);
-            let rest = cx.buffers.read.get(..read).unwrap_or_default();
-            is_sound = relay.receive(rest, &mut cx.buffers.decoded, &mut out, cx.now).is_ok();
-        }
-        cx.buffers.keep(out);
-        is_sound && relay.is_received() && relay.backend_stays && self.upload.is_done()
     }
 
     /// The answer keeps the request out, and is the client's. To a HEAD it has no body, although the service was asked by GET:

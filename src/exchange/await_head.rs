@@ -92,7 +92,7 @@ impl Exchange {
             }
             if self.asking.is_some() && !head.status.is_informational() {
                 if lets_in(head.status) {
-                    return Some(self.let_in(&head, client, cx));
+                    return Some(self.begin_to_let_in(head, cx));
                 }
                 self.fit_refusal(&mut head);
                 return Some(self.begin_relay(&head, client, cx));

@@ -48,6 +48,7 @@ use crate::route::{Route, RouteGuard};
 use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
+use auth::LetIn;
 use client_address::client_address;
 use connect::Connect;
 use context::Context;
@@ -70,6 +71,7 @@ enum Stage {
     Queued(Queued),
     Connect(Connect),
     AwaitHead,
+    LetIn(Box<LetIn>),
     Relay(Box<Relay>),
     Tunnel(Box<Tunnel>),
 }
@@ -81,6 +83,7 @@ impl Stage {
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
             Self::AwaitHead => Phase::Await,
+            Self::LetIn(_) => Phase::Auth,
             Self::Relay(_) => Phase::Relay,
             Self::Tunnel(_) => Phase::Tunnel,
         }
@@ -312,6 +315,7 @@ impl Exchange {
             Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
             Stage::AwaitHead => self.await_head(client, cx),
+            Stage::LetIn(_) => self.let_in(client, cx),
             Stage::Relay(_) => self.relay(client, cx),
             Stage::Tunnel(_) => self.tunnel(client, cx),
         }

@@ -86,7 +86,7 @@ pub(in crate::config) struct RawForwardAuth {
     pub(in crate::config) path: Option<Spanned<String>>,
     /// Fields of its answer that backends get; those that clients send under these names are removed. Default: none.
     pub(in crate::config) copy_headers: Option<Spanned<Vec<Spanned<String>>>>,
-    /// For the head of its answer, connecting included. Default: 5.
+    /// For its 2xx, or for the head of another answer, connecting included. Default: 5.
     pub(in crate::config) timeout_secs: Option<Spanned<Seconds>>,
 }
 
