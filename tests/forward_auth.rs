@@ -365,6 +365,21 @@ fn a_yes_that_is_not_whole_lets_nobody_in(engine: Engine) {
     proxy.expect_idle();
 }
 
+/// Who a client is for the balancer, it does not say itself.
+fn backends_are_chosen_by_what_the_service_says(engine: Engine) {
+    let origins: Vec<Origin> = (0..4).map(|n| Origin::named(&n.to_string())).collect();
+    let addrs: Vec<String> = origins.iter().map(Origin::addr).collect();
+    let (auth, _) = answering(YES);
+    let keys = "balancing_algorithm = \"consistent_hash\"\nhash_on = \"header:Remote-User\"";
+    let proxy = TestProxy::to(engine, &addrs, &format!("{}\n{keys}", asks(&auth.addr(), "")));
+    for n in 0..20 {
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\nRemote-User: user-{n}\r\n\r\n");
+        send_once(proxy.addr(), request).expect(200);
+    }
+    let counts: Vec<usize> = origins.iter().map(Origin::requests).collect();
+    assert!(counts.contains(&20), "{counts:?}");
+}
+
 /// Its addresses are looked up as those of backends are.
 fn a_service_with_a_name(engine: Engine) {
     let origin = Origin::echo();
@@ -457,6 +472,7 @@ on_both_engines!(
     the_body_of_a_yes_is_nobodys,
     a_yes_that_is_not_whole_lets_nobody_in,
     a_service_with_a_name,
+    backends_are_chosen_by_what_the_service_says,
     interim_answers_of_the_service_are_not_passed_on,
     pipelined_requests_are_asked_about_one_by_one,
     a_reload_meanwhile,
