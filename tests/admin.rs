@@ -166,9 +166,10 @@ fn the_status_shows_what_is_going_on(engine: Engine) {
 fn who_is_asked_about_is_seen(engine: Engine) {
     let (origin, gate) = (Origin::echo(), Gate::new());
     let waits = gate.clone();
-    let auth = ScriptedBackend::per_request(move |conn, _| {
+    let auth = ScriptedBackend::per_request(move |conn, request| {
         waits.wait("the test");
-        conn.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        let answer = if request.fields.has("cookie") { "401 No" } else { "200 Yes" };
+        conn.send_head(&[&format!("HTTP/1.1 {answer}"), "Content-Length: 0"])
     });
     let keys = format!("forward_auth = {{ addr = {:?}, path = \"/v\" }}", auth.addr());
     let proxy = with_admin(engine, "").route("/", &[origin.addr()], &keys).start();
@@ -188,6 +189,12 @@ fn who_is_asked_about_is_seen(engine: Engine) {
         let is_over = seen["routes"][0]["in_flight"] == 0 && seen["in_flight"] == 0;
         if is_over { Ok(()) } else { Err(seen) }
     });
+    // Its answers are not those of a backend.
+    send_once(proxy.addr(), "GET / HTTP/1.1\r\nHost: h\r\nCookie: a\r\n\r\n").expect(401);
+    for (backend, class, count) in [("", "4xx", 1.0), ("", "2xx", 0.0), (&*origin.addr(), "2xx", 1.0)] {
+        let labels = format!("route=\"/\",backend={backend:?},class={class:?}");
+        expect_metric(admin(&proxy), &format!("reverse_proxy_requests_total{{{labels}}}"), count);
+    }
 }
 
 fn the_page_needs_nothing_from_elsewhere(engine: Engine) {

@@ -54,6 +54,8 @@ pub(super) struct Forward<'a> {
     record: Record,
     route: Option<Arc<Route>>,
     guard: Option<BackendGuard>,
+    /// That is of the service of `forward_auth`.
+    asking: bool,
     /// The status of the answer, once some of it may have been sent.
     answered: Option<StatusCode>,
 }
@@ -67,7 +69,17 @@ impl<'a> Forward<'a> {
     ) -> Self {
         let record = Record::new(&head.fields, 0, Instant::now());
         let head = Cow::Borrowed(head);
-        Self { gateway, snapshot, agents, head, record, route: None, guard: None, answered: None }
+        Self {
+            gateway,
+            snapshot,
+            agents,
+            head,
+            record,
+            route: None,
+            guard: None,
+            asking: false,
+            answered: None,
+        }
     }
 
     pub(super) fn id(&self) -> &RequestId {
@@ -111,7 +123,9 @@ impl<'a> Forward<'a> {
         match &self.route {
             Some(route) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+                // What the service of `forward_auth` answers is no answer of a backend.
+                let guard = self.guard.as_ref().filter(|_| !self.asking);
+                route.tally().count(&ended, guard.map(|guard| guard.answers()));
             }
             None => self.gateway.counters.unrouted.count(status),
         }
@@ -186,6 +200,7 @@ impl<'a> Forward<'a> {
     ) -> Result<Option<StatusCode>, Cause> {
         let service = route.auth().ok_or(Cause::Internal)?;
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
+        self.asking = true;
         let asked = self.try_backends(service, Some(rule), address, client);
         let response = asked.map_err(cause_of_failure)?;
         if let Some(guard) = &self.guard {
@@ -198,7 +213,7 @@ impl<'a> Forward<'a> {
         let answer = head_of(&parts, &Method::GET).map_err(cause_of_failure)?;
         throw_away(body, answer.framing).map_err(|error| cause_of_failure(body_cause(&error)))?;
         rule.admit(self.head.to_mut(), &answer.fields);
-        self.guard = None;
+        (self.guard, self.asking) = (None, false);
         self.record.enter(Phase::Receive, Instant::now());
         Ok(None)
     }

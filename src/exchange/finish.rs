@@ -145,7 +145,9 @@ impl Exchange {
         match &self.route {
             Some((route, _)) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.last_backend().map(Backend::answers));
+                // What the service of `forward_auth` answers is no answer of a backend.
+                let backend = self.last_backend().filter(|_| self.asking.is_none());
+                route.tally().count(&ended, backend.map(Backend::answers));
             }
             None => counters.unrouted.count(status),
         }

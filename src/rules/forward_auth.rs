@@ -43,7 +43,8 @@ impl ForwardAuth {
         let service = RouteConfig {
             name: name.clone(),
             pool: name,
-            connect_timeout: timeout,
+            // If one of its addresses does not answer, there is time for another.
+            connect_timeout: (timeout / 2).max(Duration::from_millis(1)),
             response_timeout: timeout,
             idle_timeout: timeout,
             queue_timeout: timeout,
