@@ -49,6 +49,12 @@ pub enum Cause {
     MethodNotAllowed(Methods),
     /// The route's `rate_limit` is reached; in how many seconds another request is taken.
     RateLimited(u32),
+    /// The service of the route's `forward_auth` can't be reached, or closed the connection before its answer was complete.
+    AuthUnavailable,
+    /// No answer of that service in its `timeout_secs`.
+    AuthTimeout,
+    /// Its answer is not valid HTTP/1.1, or its head is too large.
+    AuthBadResponse,
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -94,7 +100,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 28;
+    pub(crate) const COUNT: usize = 31;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -126,6 +132,9 @@ impl Cause {
         "client_denied",
         "method_not_allowed",
         "rate_limited",
+        "auth_unavailable",
+        "auth_timeout",
+        "auth_bad_response",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -159,6 +168,9 @@ impl Cause {
             Self::ClientDenied => 25,
             Self::MethodNotAllowed(_) => 26,
             Self::RateLimited(_) => 27,
+            Self::AuthUnavailable => 28,
+            Self::AuthTimeout => 29,
+            Self::AuthBadResponse => 30,
         }
     }
 
@@ -176,6 +188,9 @@ impl Cause {
             Self::ClientDenied => "client_denied",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::RateLimited(_) => "rate_limited",
+            Self::AuthUnavailable => "auth_unavailable",
+            Self::AuthTimeout => "auth_timeout",
+            Self::AuthBadResponse => "auth_bad_response",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -210,6 +225,9 @@ impl Cause {
             Self::NoRoute => "nothing is served under this path",
             Self::MethodNotAllowed(_) => "this path takes other methods",
             Self::RateLimited(_) => "too many requests in a short time",
+            Self::AuthUnavailable => "who may come here can not be found out at the moment",
+            Self::AuthTimeout => "who may come here was not found out in time",
+            Self::AuthBadResponse => "the answer about who may come here is not valid HTTP/1.1",
             Self::ClientDenied => "this path is not for clients of your network",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
@@ -250,6 +268,7 @@ impl Cause {
             | Self::RouteFull
             | Self::BackendsBusy
             | Self::TunnelsFull
+            | Self::AuthUnavailable
             | Self::Shutdown => 503,
             Self::ConnectRefused
             | Self::ConnectFailed
@@ -257,9 +276,10 @@ impl Cause {
             | Self::TlsFailed(_)
             | Self::BackendClosed
             | Self::BadResponse
+            | Self::AuthBadResponse
             | Self::ResponseHeadTooLarge => 502,
             Self::LoopDetected => 508,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::DeadlineExceeded => 504,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::DeadlineExceeded | Self::AuthTimeout => 504,
             Self::Internal => 500,
         }
     }
@@ -275,7 +295,7 @@ impl Cause {
                 "http_request_denied"
             }
             Self::NoRoute => "destination_not_found",
-            Self::NoHealthyBackend => "destination_unavailable",
+            Self::NoHealthyBackend | Self::AuthUnavailable => "destination_unavailable",
             Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
                 "connection_limit_reached"
             }
@@ -285,10 +305,10 @@ impl Cause {
             Self::NameNotResolved => "dns_error",
             Self::TlsFailed(TlsFault::Certificate) => "tls_certificate_error",
             Self::TlsFailed(TlsFault::Protocol) => "tls_protocol_error",
-            Self::ResponseTimeout | Self::DeadlineExceeded => "http_response_timeout",
+            Self::ResponseTimeout | Self::DeadlineExceeded | Self::AuthTimeout => "http_response_timeout",
             Self::BackendClosed => "connection_terminated",
             Self::LoopDetected => "proxy_loop_detected",
-            Self::BadResponse => "http_protocol_error",
+            Self::BadResponse | Self::AuthBadResponse => "http_protocol_error",
             Self::ResponseHeadTooLarge => "http_response_header_section_size",
             Self::Shutdown => "connection_terminated",
             Self::Internal => "proxy_internal_error",
@@ -317,6 +337,9 @@ impl Cause {
             | Self::Shutdown
             | Self::Internal => Blame::Proxy,
             Self::NoHealthyBackend
+            | Self::AuthUnavailable
+            | Self::AuthTimeout
+            | Self::AuthBadResponse
             | Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectFailed
@@ -379,6 +402,9 @@ mod tests {
         Cause::ClientDenied,
         Cause::MethodNotAllowed(Methods::NONE),
         Cause::RateLimited(1),
+        Cause::AuthUnavailable,
+        Cause::AuthTimeout,
+        Cause::AuthBadResponse,
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

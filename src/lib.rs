@@ -9,8 +9,9 @@
 //! 2. A worker (`workers/worker.rs`) is one thread, asleep in one epoll (`net/poller.rs`). It owns its connections and what
 //!    happens on them; nobody is waited for anywhere else, so whoever is slow holds no thread.
 //! 3. [`downstream`]: bytes of a client become a request head ([`http::head`]).
-//! 4. `exchange`: the request and its response are a value that goes from stage to stage: collect the beginning of the body,
-//!    queue for a backend, connect, await the head, relay the body, or become a tunnel. `exchange/mod.rs` has the table.
+//! 4. `exchange`: the request and its response are a value that goes from stage to stage: ask the service of `forward_auth`, if
+//!    the route has one, collect the beginning of the body, queue for a backend, connect, await the head, relay the body, or
+//!    become a tunnel. `exchange/mod.rs` has the table.
 //! 5. [`route`] and [`balance`]: the route picks a backend of its pool through [`balance::LoadBalancer`], and the exchange is counted on
 //!    it with a [`balance::BackendGuard`].
 //! 6. [`upstream`]: a worker's connections to backends, in use and idle.

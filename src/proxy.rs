@@ -220,7 +220,8 @@ impl Proxy {
         let mut routes = Vec::new();
         for route in &config.routes {
             let pool = pool_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
-            routes.push(Arc::new(Route::new(route.clone(), pool)));
+            let auth = auth_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
+            routes.push(Arc::new(Route::new(route.clone(), pool).with_auth(auth)));
         }
         let access_log = config.access_log.as_ref().map(|log| open_access_log(log, &counters)).transpose()?;
         let max_clients = file_limit::share_out(&Needs::of(&config));
@@ -444,6 +445,16 @@ pub(crate) fn pool_of(
     };
     pools.push(Arc::clone(&pool));
     Ok(pool)
+}
+
+/// The pool of the service of its `forward_auth`, if it has one.
+pub(crate) fn auth_of(
+    config: &RouteConfig,
+    pools: &mut Vec<Arc<Pool>>,
+    before: &[Arc<Pool>],
+) -> io::Result<Option<Arc<Pool>>> {
+    let rule = config.rules.forward_auth.as_ref();
+    rule.map(|rule| pool_of(&rule.service, pools, before)).transpose()
 }
 
 fn log_route(route: &RouteConfig) {

@@ -36,6 +36,8 @@ mod expect;
 mod explain;
 mod failures;
 mod forms;
+mod forward_auth;
+mod forward_auth_meanwhile;
 mod health;
 mod hold;
 mod idle_connections;

@@ -53,6 +53,9 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
     number(out, key!("bytes_received"), entry.bytes_received);
     number(out, key!("bytes_sent"), entry.bytes_sent);
     number(out, key!("retries"), entry.retries.into());
+    if !entry.asked.is_zero() {
+        millis(out, key!("auth_ms"), entry.asked);
+    }
     millis(out, key!("queued_ms"), entry.queued);
     millis(out, key!("connect_ms"), entry.connecting);
     if let Some(first_byte) = entry.first_byte {

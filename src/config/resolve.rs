@@ -15,6 +15,7 @@ use super::{
     RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
+use crate::rules::ForwardAuth;
 
 /// Checks everything, and adds what it finds to `errors`.
 pub(super) fn resolve(
@@ -195,6 +196,9 @@ impl Resolver<'_> {
             route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
             route.rules.rate_limit =
                 raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
+            route.rules.forward_auth = raw
+                .forward_auth
+                .and_then(|raw| self.forward_auth(&format!("{key}.forward_auth"), raw, server));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
@@ -302,7 +306,20 @@ impl Resolver<'_> {
 
     /// A backend that is the proxy itself: each request would come back.
     fn refuse_circles(&mut self, own: &[ListenConfig], pools: &[String], routes: &[RouteConfig]) {
+        let is_reached = |addr: &BackendAddr| {
+            let is_https = matches!(addr, BackendAddr::Https { .. });
+            own.iter().any(|own| own.addr.is_reached_by(addr) && (own.tls || !is_https))
+        };
         for (n, route) in routes.iter().enumerate() {
+            let service = route.rules.forward_auth.as_ref().and_then(ForwardAuth::addr);
+            if let Some(addr) = service.filter(|addr| is_reached(addr)) {
+                let key = format!("routes[{n}].forward_auth.addr");
+                let problem = format!(
+                    "\"{addr}\" is where the proxy itself listens: requests would go in circles; name the service itself"
+                );
+                let span = self.places.get(&key).cloned();
+                self.refuse(&span.unwrap_or_default(), &key, problem);
+            }
             let key = match &route.pool {
                 Some(name) if routes.iter().take(n).any(|other| other.pool.as_ref() == Some(name)) => {
                     continue;
@@ -311,10 +328,7 @@ impl Resolver<'_> {
                 None => format!("routes[{n}].backend_addrs"),
             };
             for (m, backend) in route.backends.iter().enumerate() {
-                let is_https = matches!(backend.addr, BackendAddr::Https { .. });
-                let is_it =
-                    |own: &ListenConfig| own.addr.is_reached_by(&backend.addr) && (own.tls || !is_https);
-                if own.iter().any(is_it) {
+                if is_reached(&backend.addr) {
                     let problem = format!(
                         "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
                         backend.addr
@@ -435,7 +449,7 @@ impl Resolver<'_> {
 }
 
 /// Whether `path` can be sent as the target of a probe. The answer is the end of a sentence.
-fn probe_path(path: &str) -> Result<(), &'static str> {
+pub(super) fn probe_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("does not begin with \"/\"; expected a path, for example \"/health\"");
     }

@@ -5,18 +5,22 @@ use std::io::{self, Read};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::raw::{RawFieldRules, RawRateLimit, RawRedirect, RawRespond};
+use super::raw::{RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect, RawRespond};
+use super::resolve::probe_path;
 use super::values::Resolver;
-use super::{ConfigError, IpNetwork};
+use super::{BackendAddr, ConfigError, Engine, IpNetwork, ServerConfig};
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Template};
+use crate::rules::{
+    Access, Answer, FieldRules, ForwardAuth, Methods, PathRewrite, Per, Placeholder, RateLimit, Template,
+};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -137,6 +141,76 @@ impl Resolver<'_> {
             .per
             .and_then(|text| self.word(&text, &name("per"), "whose they are", &[Per::Client, Per::Route]));
         is_complete.then(|| RateLimit { requests_per_sec, burst, per: per.unwrap_or(Per::Client) })
+    }
+
+    /// `forward_auth` of a route.
+    pub(super) fn forward_auth(
+        &mut self,
+        key: &str,
+        raw: Spanned<RawForwardAuth>,
+        server: &ServerConfig,
+    ) -> Option<ForwardAuth> {
+        let span = raw.span();
+        self.note(key, &span);
+        let raw = raw.into_inner();
+        let name = |name: &str| format!("{key}.{name}");
+        let mut timeout = Duration::from_secs(5);
+        self.timeout(&name("timeout_secs"), raw.timeout_secs, &mut timeout);
+        let addr = match raw.addr {
+            Some(text) => self.service(&name("addr"), &text, server.engine),
+            None => {
+                let expected = "where the service is, for example addr = \"127.0.0.1:9091\"";
+                self.missing(Some(&span), &name("addr"), expected);
+                None
+            }
+        };
+        match &raw.path {
+            Some(path) => {
+                if let Err(problem) = probe_path(path.get_ref()) {
+                    self.refuse_text(path, &name("path"), problem);
+                }
+            }
+            None => {
+                let expected = "what it is asked for, for example path = \"/verify\"";
+                self.missing(Some(&span), &name("path"), expected);
+            }
+        }
+        let mut copied: Vec<HeaderName> = Vec::new();
+        for text in raw.copy_headers.map(Spanned::into_inner).unwrap_or_default() {
+            let key = name("copy_headers");
+            let Some(field) = self.field_name(&key, text.get_ref(), &text.span()) else { continue };
+            if field == http::header::SET_COOKIE {
+                self.refuse_text(
+                    &text,
+                    &key,
+                    "is for clients, and what is copied is for backends; leave it out",
+                );
+            } else if copied.contains(&field) {
+                self.refuse_text(&text, &key, "is listed twice");
+            }
+            copied.push(field);
+        }
+        let rule = ForwardAuth::new(addr?, raw.path?.into_inner(), timeout, server);
+        Some(ForwardAuth { copy_headers: copied, ..rule })
+    }
+
+    /// Where a service is that this engine can ask.
+    fn service(&mut self, key: &str, text: &Spanned<String>, engine: Engine) -> Option<BackendAddr> {
+        self.note(key, &text.span());
+        match text.get_ref().parse() {
+            Err(error) => self.refuse_text(text, key, error),
+            Ok(BackendAddr::Https { .. }) if cfg!(not(feature = "tls")) => {
+                let problem =
+                    "asks for https, which is not part of this build; it takes the cargo feature tls";
+                self.refuse_text(text, key, problem);
+            }
+            Ok(BackendAddr::Https { .. } | BackendAddr::Unix(_)) if engine == Engine::TinyHttp => {
+                let problem = "takes engine = \"native\"; write host:port, or change the engine";
+                self.refuse_text(text, key, problem);
+            }
+            Ok(addr) => return Some(addr),
+        }
+        None
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.

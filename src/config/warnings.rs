@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
 use crate::http::target::normalize_path;
+use crate::rules::ForwardAuth;
 
 pub(crate) use front::about_validity;
 
@@ -206,11 +207,13 @@ impl Warnings<'_> {
                 );
                 self.warn(&written.key("deadline_secs"), problem);
             }
+            let asked = route.rules.forward_auth.as_ref().map_or(Duration::ZERO, ForwardAuth::timeout);
             for (name, value) in [
                 ("connect_timeout_secs", route.connect_timeout),
                 ("idle_timeout_secs", route.idle_timeout),
                 ("queue_timeout_secs", route.queue_timeout),
                 ("hold_secs", route.hold),
+                ("forward_auth.timeout_secs", asked),
             ] {
                 if value > deadline {
                     let problem = format!(

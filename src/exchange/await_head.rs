@@ -15,6 +15,7 @@ use crate::error::Cause;
 use crate::http::head::Version;
 use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan};
 use crate::http::response_out::{Added, write_interim};
+use crate::rules::forward_auth::lets_in;
 use crate::upstream::fault;
 
 /// Interim responses that one exchange may bring. A backend that sends more is taken for broken: it could keep both of us
@@ -49,7 +50,7 @@ impl Exchange {
         if let Some(due) = self.send_due(waits_for, cx) {
             return if waits_for == super::send::WaitsFor::Turn { Next::Again } else { Next::Wait(due) };
         }
-        let Some((route, _)) = &self.route else { return Next::Failed(Cause::Internal) };
+        let Some(route) = self.other_side() else { return Next::Failed(Cause::Internal) };
         let at = self.upload.progress + route.config().response_timeout;
         Next::Wait(Due::fails(at, Cause::ResponseTimeout))
     }
@@ -78,7 +79,7 @@ impl Exchange {
             backend.scanned = 0;
             let rest = if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
             let bytes = Bytes::from(std::mem::replace(&mut backend.input, rest));
-            let mut head = match ResponseHead::parse(&bytes, &self.head.method) {
+            let mut head = match ResponseHead::parse(&bytes, self.sent_method()) {
                 Ok(head) => head,
                 Err(error) => return Some(self.bad_response(error)),
             };
@@ -88,6 +89,13 @@ impl Exchange {
                     return Some(self.bad_response(ResponseError::Malformed("101 without being asked")));
                 };
                 return Some(self.begin_tunnel(&head, permit, client, cx));
+            }
+            if self.asking.is_some() && !head.status.is_informational() {
+                if lets_in(head.status) {
+                    return Some(self.begin_to_let_in(head, cx));
+                }
+                self.fit_refusal(&mut head);
+                return Some(self.begin_relay(&head, client, cx));
             }
             if !head.status.is_informational() {
                 self.permit = None;
@@ -108,7 +116,9 @@ impl Exchange {
             }
             // 100 is answered by the proxy itself, and an HTTP/1.0 client knows none of them (RFC 9110 §15.2). A client that
             // has not taken what it was sent before goes without: they must not pile up.
-            let is_for_client = head.status != StatusCode::CONTINUE && self.head.version == Version::Http11;
+            let is_for_client = head.status != StatusCode::CONTINUE
+                && self.head.version == Version::Http11
+                && self.asking.is_none();
             if is_for_client && client.unsent.is_empty() {
                 let mut out = cx.buffers.take_out();
                 write_interim(&mut out, &head);
@@ -139,7 +149,9 @@ impl Exchange {
         let first = std::mem::take(&mut backend.input);
         let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
-        let rules = self.route.as_ref().and_then(|(route, _)| route.config().rules.response_headers.as_ref());
+        // Rules about answers of backends are not about those of the service of `forward_auth`.
+        let route = self.route.as_ref().filter(|_| self.asking.is_none());
+        let rules = route.and_then(|(route, _)| route.config().rules.response_headers.as_ref());
         if let Some(rules) = rules {
             // Nor do they come behind the body.
             rules.replaced().for_each(|name| relay.options.hide(name));
@@ -175,7 +187,8 @@ impl Exchange {
     }
 
     fn sticky_cookie(&self) -> Option<http::HeaderValue> {
-        let ((route, _), guard) = (self.route.as_ref()?, self.guard.as_ref()?);
+        let route = self.route.as_ref().filter(|_| self.asking.is_none());
+        let ((route, _), guard) = (route?, self.guard.as_ref()?);
         set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id))
     }
 }

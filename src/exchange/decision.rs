@@ -16,7 +16,9 @@ use crate::http::response_head::ResponseHead;
 use crate::http::response_out::write_field;
 use crate::http::target::MAX_LEN;
 use crate::routing::RouteTable;
-use crate::rules::{Facts, PathRewrite};
+#[cfg(feature = "classic")]
+use crate::rules::forward_auth::put_fields;
+use crate::rules::{Facts, ForwardAuth, PathRewrite};
 
 const TOO_LONG: HeadError = HeadError::new(
     414,
@@ -107,6 +109,17 @@ impl<'a> Outgoing<'a> {
             }
         });
         rules.put(&self.facts(head), put);
+    }
+
+    /// The whole head that the service of `forward_auth` gets.
+    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth) {
+        rule.write(out, head, &self.rewrite(head));
+    }
+
+    /// Calls `put` with the name and the value of each field that it gets, in order.
+    #[cfg(feature = "classic")]
+    pub(crate) fn put_question(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
+        put_fields(head, &self.rewrite(head), put);
     }
 
     /// What placeholders stand for.

@@ -7,7 +7,6 @@ use http::{HeaderValue, header};
 use super::context::Context;
 use super::record::Record;
 use super::refusal::{OwnAnswer, Pages, Refused};
-use super::send::State;
 use super::tell::Tell;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
@@ -16,6 +15,7 @@ use crate::counters::Counters;
 use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
 use crate::error::{Blame, Cause};
+use crate::rules::forward_auth::cause_of_failure;
 
 impl Exchange {
     /// The client has its answer, or is owed the last of it.
@@ -31,7 +31,7 @@ impl Exchange {
     pub(super) fn release_backend(&mut self, cx: &mut Context<'_>) {
         let Stage::Relay(relay) = &self.stage else { return };
         if let (Some(backend), Some(guard)) = (self.backend.take(), &self.guard) {
-            if relay.backend_stays && self.upload.state == State::Done {
+            if relay.backend_stays && self.upload.is_done() {
                 cx.upstreams.keep(backend, guard.upstream(), cx.now);
             } else {
                 cx.upstreams.close(backend);
@@ -42,6 +42,7 @@ impl Exchange {
     /// Answers in place of a backend, or breaks off an answer that has begun.
     pub(super) fn fail(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
         self.drop_backend(cx);
+        let cause = if self.asking.is_some() { cause_of_failure(cause) } else { cause };
         if self.answered.is_some() {
             if let Stage::Relay(relay) = &self.stage
                 && relay.ends_with_connection()
@@ -157,7 +158,9 @@ impl Exchange {
         match &self.route {
             Some((route, _)) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.last_backend().map(Backend::answers));
+                // What the service of `forward_auth` answers is no answer of a backend.
+                let backend = self.last_backend().filter(|_| self.asking.is_none());
+                route.tally().count(&ended, backend.map(Backend::answers));
             }
             None => counters.unrouted.count(status),
         }
@@ -183,6 +186,7 @@ impl Exchange {
             bytes_received: received,
             bytes_sent: sent,
             retries,
+            asked: self.record.asked(self.record.started + whole),
             queued,
             connecting,
             first_byte,

@@ -2,6 +2,7 @@
 //!
 //! | stage | file | waits for |
 //! |---|---|---|
+//! | auth | `auth.rs` | the service of `forward_auth`, if the route has one: the next three stages, with it in place of a backend |
 //! | collect | `downstream/body.rs` | the beginning of the request body, so that a slow sender holds no backend |
 //! | queued | `queued.rs` | a backend, while all are full |
 //! | connect | `connect.rs` | the backend's connection, TLS included |
@@ -15,6 +16,7 @@
 
 pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
+mod auth;
 mod await_head;
 pub(crate) mod client_address;
 mod connect;
@@ -49,6 +51,7 @@ use crate::route::{Route, RouteGuard};
 use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
+use auth::LetIn;
 use client_address::client_address;
 use connect::Connect;
 use context::Context;
@@ -72,6 +75,7 @@ enum Stage {
     Queued(Queued),
     Connect(Connect),
     AwaitHead,
+    LetIn(Box<LetIn>),
     Relay(Box<Relay>),
     Tunnel(Box<Tunnel>),
     Tell(Tell),
@@ -84,6 +88,7 @@ impl Stage {
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
             Self::AwaitHead => Phase::Await,
+            Self::LetIn(_) => Phase::Auth,
             Self::Relay(_) | Self::Tell(_) => Phase::Relay,
             Self::Tunnel(_) => Phase::Tunnel,
         }
@@ -184,6 +189,8 @@ pub(crate) struct Exchange {
     /// What it began under.
     snapshot: Arc<Snapshot>,
     route: Option<(Arc<Route>, Option<RouteGuard>)>,
+    /// The service of the route's `forward_auth` is asked, or its answer is passed on. Until then the head of that has to be here.
+    asking: Option<Instant>,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     tried: Vec<Arc<Backend>>,
@@ -224,6 +231,7 @@ impl Exchange {
             half_closed: false,
             snapshot: Arc::clone(snapshot),
             route: None,
+            asking: None,
             deadline: None,
             tried: Vec::new(),
             suspects: Vec::new(),
@@ -281,6 +289,8 @@ impl Exchange {
                 Next::Wait(due) => {
                     let deadline = self.deadline.filter(|_| !self.is_tunnel());
                     let due = due.or(deadline.map(|at| Due::fails(at, Cause::DeadlineExceeded)));
+                    let asked = self.asking.filter(|_| self.answered.is_none());
+                    let due = due.or(asked.map(|at| Due::fails(at, Cause::AuthTimeout)));
                     if cx.now < due.at {
                         return Progress::Wait(due.at);
                     }
@@ -298,7 +308,11 @@ impl Exchange {
     }
 
     fn enter(&mut self, stage: Stage, now: Instant) {
-        self.record.enter(stage.phase(), now);
+        let phase = match stage.phase() {
+            Phase::Queue | Phase::Connect | Phase::Await if self.asking.is_some() => Phase::Auth,
+            phase => phase,
+        };
+        self.record.enter(phase, now);
         self.stage = stage;
     }
 
@@ -309,6 +323,7 @@ impl Exchange {
             Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
             Stage::AwaitHead => self.await_head(client, cx),
+            Stage::LetIn(_) => self.let_in(client, cx),
             Stage::Relay(_) => self.relay(client, cx),
             Stage::Tunnel(_) => self.tunnel(client, cx),
             Stage::Tell(_) => self.tell(client, cx),
@@ -348,15 +363,23 @@ impl Exchange {
         let admitted = decision::admit(&self.head, self.client, route.config())
             .and_then(|()| route.take(self.client, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
-        // A client that asks is told to go on only if somebody is there to take it.
-        let may_continue = route.has_healthy();
         self.route = Some((route, None));
         if let Err(cause) = admitted {
             return Next::Failed(cause);
         }
-        if let Some(next) = self.answer_here(client, keep_alive) {
+        match self.begin_to_ask(client, cx) {
+            Some(next) => next,
+            None => self.go_on(client, cx),
+        }
+    }
+
+    /// The request is let in.
+    fn go_on(&mut self, client: &mut Connection, cx: &Context<'_>) -> Next {
+        if let Some(next) = self.answer_here(client, self.may_keep_alive(cx)) {
             return next;
         }
+        // A client that asks is told to go on only if somebody is there to take it.
+        let may_continue = self.route.as_ref().is_some_and(|(route, _)| route.has_healthy());
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
             self.record.head_sent(CONTINUE.len());
@@ -470,14 +493,15 @@ impl Exchange {
     }
 
     fn note_failure(&self, cause: Cause) {
-        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
             route.note_failure(guard, cause);
         }
     }
 
     /// A backend has answered.
     fn accuse_suspects(&mut self) {
-        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+        let route = auth::other_side(self.route.as_ref(), self.asking);
+        if let (Some(route), Some(guard)) = (route, &self.guard) {
             for suspect in self.suspects.drain(..).filter(|suspect| suspect.id() != guard.backend().id()) {
                 route.note_failure(&suspect, Cause::BackendClosed);
             }
@@ -485,7 +509,7 @@ impl Exchange {
     }
 
     fn note_success(&self) {
-        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
             route.note_success(guard);
         }
     }
@@ -505,14 +529,15 @@ impl Exchange {
             self.note_failure(cause);
         }
         self.drop_backend(cx);
-        let Some((route, _)) = &self.route else { return Err(cause) };
+        let Some(route) = self.other_side().map(Arc::clone) else { return Err(cause) };
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         // However long it was held, no backend had it meanwhile.
         let in_time = cx.now.duration_since(self.record.started) < config.response_timeout
             || cx.now < self.held_until(cx);
-        let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
-        if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
+        let progress =
+            retry::Progress { sent, received, replayable: self.asking.is_some() || self.body.rewind() };
+        if !in_time || !retry::may_retry(self.sent_method(), cause, progress) {
             self.give_up_backend();
             return Err(cause);
         }
@@ -524,8 +549,11 @@ impl Exchange {
             let may_wait = cx.now < self.held_until(cx);
             return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
         }
-        cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.record.retries += 1;
+        // That the service is asked again is no other try of the request.
+        if self.asking.is_none() {
+            cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.record.retries += 1;
+        }
         if let Some(guard) = self.guard.take() {
             log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
             self.tried.push(Arc::clone(guard.backend()));

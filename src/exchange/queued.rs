@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::auth::other_side;
 use super::connect::Connect;
 use super::context::Context;
 use super::{Due, Exchange, Next, Stage};
@@ -63,7 +64,8 @@ impl Queued {
 
 impl Exchange {
     pub(super) fn queue(&mut self, cx: &mut Context<'_>) -> Next {
-        let (Stage::Queued(queued), Some((route, _))) = (&mut self.stage, &self.route) else {
+        let route = other_side(self.route.as_ref(), self.asking);
+        let (Stage::Queued(queued), Some(route)) = (&mut self.stage, route) else {
             return Next::Failed(Cause::Internal);
         };
         if cx.now < queued.next_try {
@@ -102,7 +104,7 @@ impl Exchange {
 
     /// How long the exchange may wait while its route has no backend for it. It begins to when it finds none.
     pub(super) fn held_until(&mut self, cx: &Context<'_>) -> Instant {
-        let hold = self.route.as_ref().map_or(Duration::ZERO, |(route, _)| route.config().hold);
+        let hold = self.other_side().map_or(Duration::ZERO, |route| route.config().hold);
         *self.held_until.get_or_insert(cx.now + hold)
     }
 }

@@ -217,7 +217,7 @@ impl Exchange {
     }
 
     fn relay_due(&self, down: &Waits) -> Option<Due> {
-        let (Stage::Relay(relay), Some((route, _))) = (&self.stage, &self.route) else { return None };
+        let (Stage::Relay(relay), Some(route)) = (&self.stage, self.other_side()) else { return None };
         Some(match (down, &relay.taken) {
             (Waits::ForClient, Some(pace)) => {
                 let limits = &self.snapshot.limits;

@@ -1,5 +1,7 @@
 //! What becomes of a request: the parser, the routing and the rewriting that serve, called without a socket.
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
@@ -222,8 +224,13 @@ impl<'c> Fates<'c> {
             via: VIA,
             request_id: request_id.as_bytes(),
         };
+        // As if the service had let it in, and had said nothing more.
+        let mut head = Cow::Borrowed(head);
+        if let Some(rule) = &route.rules.forward_auth {
+            rule.clear(head.to_mut());
+        }
         let mut bytes = Vec::new();
-        outgoing.write(&mut bytes, head);
+        outgoing.write(&mut bytes, &head);
         let mut sent = take_apart(&bytes);
         sent.fields.retain(|(name, _)| is_sent_by(engine, name.as_bytes()));
         Some(sent)

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, ErrorPages, Facts, FieldRules, Page, Per, Statuses, Template};
+use crate::rules::{Answer, ErrorPages, Facts, FieldRules, ForwardAuth, Page, Per, Statuses, Template};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -39,6 +39,9 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         let of = if limit.per == Per::Client { "each client" } else { "all clients together" };
         let says = format!("{} requests a second of {of}, {} at once", limit.requests_per_sec, limit.burst);
         add("rate limit", "rate_limit", says);
+    }
+    if let Some(rule) = &route.rules.forward_auth {
+        add("forward auth", "forward_auth", asked(rule));
     }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {
@@ -81,6 +84,18 @@ fn pages(pages: &ErrorPages) -> String {
         format!("{statuses} has a page of {} bytes", page.content.len())
     };
     pages.iter().map(page).collect::<Vec<_>>().join(", ")
+}
+
+/// Who is asked for what, and what is made of the answer. What it will be, nobody knows.
+fn asked(rule: &ForwardAuth) -> String {
+    let addr = rule.addr().map(ToString::to_string).unwrap_or_default();
+    let copied: Vec<_> = rule.copy_headers.iter().map(HeaderName::as_str).collect();
+    let copied = if copied.is_empty() { String::new() } else { format!(", with its {}", copied.join(", ")) };
+    format!(
+        "only what {addr} lets in with a 2xx{copied}; GET {} within {} s",
+        rule.path,
+        rule.timeout().as_secs_f64()
+    )
 }
 
 fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {

@@ -42,6 +42,8 @@ pub struct Route {
     in_flight: Arc<AtomicUsize>,
     /// Counts requests, if the route takes no more than some number; the same after a reload that leaves the number.
     limiter: Option<Arc<Limiter>>,
+    /// The service of its `forward_auth`, if another one decides who may come.
+    auth: Option<Arc<Route>>,
     /// What became of its exchanges; the same after a reload.
     tally: Arc<Tally>,
 }
@@ -52,7 +54,21 @@ impl Route {
     pub fn new(config: RouteConfig, pool: Arc<Pool>) -> Self {
         let limiter = config.rules.rate_limit.map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
         let (in_flight, tally) = (Arc::default(), Arc::default());
-        Self { label: config.label(), config, pool, in_flight, limiter, tally }
+        Self { label: config.label(), config, pool, in_flight, limiter, auth: None, tally }
+    }
+
+    /// With the backends in `pool` as the service of its `forward_auth`.
+    #[must_use]
+    pub(crate) fn with_auth(mut self, pool: Option<Arc<Pool>>) -> Self {
+        let rule = self.config.rules.forward_auth.as_ref();
+        let service = rule.zip(pool).map(|(rule, pool)| Arc::new(Self::new((*rule.service).clone(), pool)));
+        self.auth = service;
+        self
+    }
+
+    /// The service of its `forward_auth`, as a route of its own.
+    pub(crate) fn auth(&self) -> Option<&Arc<Self>> {
+        self.auth.as_ref()
     }
 
     /// A route with a pool of its own.

@@ -63,7 +63,7 @@ impl FieldRules {
     }
 }
 
-fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
     let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
     one.len() == other.len() && one.iter().map(dashed).eq(other.iter().map(dashed))
 }

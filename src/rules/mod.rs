@@ -2,9 +2,9 @@
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
-//! (`methods.rs`), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
-//! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. Whatever fails on this way, or comes back from a backend
-//! as a failure, is shown as `error_pages.rs` says. A
+//! (`methods.rs`), how often (`rate_limit.rs`), whether another service lets it in (`forward_auth.rs`), then what is answered here
+//! (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend. Whatever fails on this way,
+//! or comes back from a backend as a failure, is shown as `error_pages.rs` says. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
@@ -12,16 +12,20 @@ mod access;
 pub(crate) mod answer;
 pub(crate) mod error_pages;
 mod fields;
+pub(crate) mod forward_auth;
 mod methods;
 pub(crate) mod names;
 mod rate_limit;
 mod rewrite;
 pub(crate) mod template;
 
+use crate::http::fields::Fields;
+
 pub use access::Access;
 pub use answer::Answer;
 pub use error_pages::{ErrorPages, Intercept, Page, Statuses};
 pub use fields::FieldRules;
+pub use forward_auth::ForwardAuth;
 pub use methods::Methods;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
@@ -36,6 +40,8 @@ pub struct Rules {
     pub methods: Option<Methods>,
     /// How many requests it takes; absent = any number.
     pub rate_limit: Option<RateLimit>,
+    /// Who else decides about a request; absent = nobody.
+    pub forward_auth: Option<ForwardAuth>,
     /// What is answered in place of a backend; absent = a backend is asked.
     pub answer: Option<Answer>,
     /// The path that a backend gets; absent = as it came.
@@ -59,5 +65,15 @@ impl Rules {
         };
         let pages = self.error_pages.as_ref().map_or(0, ErrorPages::memory);
         content + pages + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+    }
+
+    /// Leaves out of the trailers of a request what would not have been passed on before its body.
+    pub(crate) fn clear_request_trailers(&self, trailers: &mut Fields) {
+        if let Some(rules) = &self.request_headers {
+            rules.clear_trailers(trailers);
+        }
+        if let Some(rule) = &self.forward_auth {
+            trailers.retain(|name| !rule.is_copied(name));
+        }
     }
 }

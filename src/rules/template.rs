@@ -241,7 +241,7 @@ pub(crate) mod tests {
     ];
 
     pub(crate) fn head(text: &str) -> Option<RequestHead> {
-        let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
+        let limits = HeadLimits { max_header_bytes: 8192, max_headers: 50 };
         RequestHead::parse(Bytes::copy_from_slice(text.as_bytes()), &limits).ok()
     }
 

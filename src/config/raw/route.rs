@@ -8,9 +8,9 @@ use toml::Spanned;
 use super::super::forms::{PoolName, Seconds, StatusOrClass};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
-    RawBackend, RawFieldRules, RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie,
-    RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
+    RESPONSE_HEADERS, RawBackend, RawFieldRules, RawForwardAuth, RawHealthCheck, RawRateLimit, RawRedirect,
+    RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
@@ -46,6 +46,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "deny",
         "methods",
         "rate_limit",
+        "forward_auth",
         "redirect",
         "respond",
         "strip_prefix",
@@ -63,6 +64,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("rate_limit", Nested::One(&RATE_LIMIT)),
+        ("forward_auth", Nested::One(&FORWARD_AUTH)),
         ("redirect", Nested::One(&REDIRECT)),
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
@@ -114,6 +116,11 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("limit_req", "rate_limit"),
         ("ratelimit", "rate_limit"),
         ("throttle", "rate_limit"),
+        ("auth_request", "forward_auth"),
+        ("forwardauth", "forward_auth"),
+        ("forwardAuth", "forward_auth"),
+        ("external_auth", "forward_auth"),
+        ("ext_authz", "forward_auth"),
         ("method", "methods"),
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
@@ -202,6 +209,8 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) methods: Option<Spanned<Vec<Spanned<String>>>>,
     /// How many requests the route takes; all others are answered 429. Absent: any number.
     pub(in crate::config) rate_limit: Option<Spanned<RawRateLimit>>,
+    /// Another service that decides about each request first. Absent: nobody else does.
+    pub(in crate::config) forward_auth: Option<Spanned<RawForwardAuth>>,
     /// Every request is sent somewhere else; there are no backends then.
     pub(in crate::config) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::super::forms::Seconds;
 use super::TableKeys;
 
 pub(in crate::config) static REDIRECT: TableKeys = TableKeys {
@@ -48,6 +49,45 @@ pub(in crate::config) struct RawRateLimit {
     pub(in crate::config) burst: Option<Spanned<i128>>,
     /// `client` or `route`: whose requests are counted together. Default: client.
     pub(in crate::config) per: Option<Spanned<String>>,
+}
+
+pub(in crate::config) static FORWARD_AUTH: TableKeys = TableKeys {
+    name: "forward_auth",
+    expected: "a table, for example { addr = \"127.0.0.1:9091\", path = \"/verify\" }",
+    keys: &["addr", "path", "copy_headers", "timeout_secs"],
+    tables: &[],
+    aliases: &[
+        ("address", "addr"),
+        ("backend_addr", "addr"),
+        ("service", "addr"),
+        ("uri", "path"),
+        ("url", "path"),
+        ("auth_response_headers", "copy_headers"),
+        ("authResponseHeaders", "copy_headers"),
+        ("headers", "copy_headers"),
+        ("timeout", "timeout_secs"),
+        ("response_timeout_secs", "timeout_secs"),
+    ],
+    absent: &[
+        ("trust_forward_header", "who may say X-Forwarded-* is said by trusted_proxies under [server]"),
+        ("trustForwardHeader", "who may say X-Forwarded-* is said by trusted_proxies under [server]"),
+        ("auth_request_headers", "the service gets all fields of the request"),
+        ("authRequestHeaders", "the service gets all fields of the request"),
+    ],
+};
+
+/// `forward_auth` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawForwardAuth {
+    /// Where the service is, as in `backend_addrs`. Required.
+    pub(in crate::config) addr: Option<Spanned<String>>,
+    /// Path and query that it is asked for. Required.
+    pub(in crate::config) path: Option<Spanned<String>>,
+    /// Fields of its answer that backends get; those that clients send under these names are removed. Default: none.
+    pub(in crate::config) copy_headers: Option<Spanned<Vec<Spanned<String>>>>,
+    /// For its 2xx, or for the head of another answer, connecting included. Default: 5.
+    pub(in crate::config) timeout_secs: Option<Spanned<Seconds>>,
 }
 
 pub(in crate::config) static RESPOND: TableKeys = TableKeys {

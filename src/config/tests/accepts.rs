@@ -4,8 +4,8 @@ use super::super::*;
 use super::{accepted, with_key, with_route};
 use crate::routing::HostPattern;
 use crate::rules::{
-    Access, FieldRules, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Statuses,
-    Template,
+    Access, FieldRules, ForwardAuth, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules,
+    Statuses, Template,
 };
 
 fn listen(addr: &str) -> ListenConfig {
@@ -112,6 +112,7 @@ allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
 rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
+forward_auth = { addr = "unix:/auth", path = "/verify?a", copy_headers = ["Remote-User"], timeout_secs = 16 }
 strip_prefix = false
 replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
@@ -157,6 +158,9 @@ health_check = { path = "/", interval_secs = 0.5 }
     let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
     let mut methods = Methods::default();
     assert!(methods.add("GET") && methods.add("PURGE"));
+    let mut forward_auth =
+        ForwardAuth::new("unix:/auth".parse().unwrap(), "/verify?a".to_owned(), secs(16), &server);
+    forward_auth.copy_headers.push("remote-user".parse().unwrap());
     let route = RouteConfig {
         key: RouteKey {
             hosts: vec![
@@ -204,6 +208,7 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            forward_auth: Some(forward_auth),
             rate_limit: Some(RateLimit {
                 requests_per_sec: NonZeroU32::new(14).unwrap(),
                 burst: NonZeroU32::new(15).unwrap(),

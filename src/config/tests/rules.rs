@@ -423,3 +423,102 @@ fn rate_limits() {
         Ok(())
     );
 }
+
+#[test]
+fn forward_auth() {
+    const ADDR: &str = "addr = \"127.0.0.1:9091\", path = \"/v\"";
+    for (inside, problem) in [
+        (
+            "path = \"/v\"",
+            "addr: missing; expected where the service is, for example addr = \"127.0.0.1:9091\"",
+        ),
+        ("addr = \"a:1\"", "path: missing; expected what it is asked for, for example path = \"/verify\""),
+        (
+            "addr = \"http://a:1\", path = \"/v\"",
+            "addr: \"http://a:1\" is a URL; expected no scheme: write \"a:1\"",
+        ),
+        (
+            "addr = \"a:1\", path = \"v\"",
+            "path: \"v\" does not begin with \"/\"; expected a path, for example \"/health\"",
+        ),
+        (
+            "addr = \"a:1\", path = \"/a b\"",
+            "path: \"/a b\" has characters no request target can have; expected them percent-encoded",
+        ),
+        (
+            &format!("{ADDR}, timeout_secs = 0"),
+            "timeout_secs: found 0; expected seconds from 0.001 to 604800",
+        ),
+        (&format!("{ADDR}, copy_headers = [\"X-A\", \"x-a\"]"), "copy_headers: \"x-a\" is listed twice"),
+        (
+            &format!("{ADDR}, copy_headers = [\"Set-Cookie\"]"),
+            "copy_headers: \"Set-Cookie\" is for clients, and what is copied is for backends; leave it out",
+        ),
+        (
+            &format!("{ADDR}, copy_headers = [\"X-Forwarded-For\"]"),
+            "copy_headers: \"X-Forwarded-For\" is a field that the proxy itself answers for",
+        ),
+        (&format!("{ADDR}, copy_headers = [\"a b\"]"), "copy_headers: \"a b\" is no name of a header field"),
+        (
+            &format!("{ADDR}, copy_headers = \"X-A\""),
+            "copy_headers: found \"X-A\"; expected a list in brackets",
+        ),
+        (
+            &format!("{ADDR}, uri = \"/v\""),
+            "uri: unknown key; did you mean path? allowed here: addr, path, copy_headers, timeout_secs",
+        ),
+    ] {
+        let found = refused(&with_key(&format!("forward_auth = {{ {inside} }}")));
+        assert_eq!(found, [format!(":3: routes[0].forward_auth.{problem}")], "{inside}");
+    }
+    check(&[(
+        "forward_auth = \"127.0.0.1:9091\"",
+        "forward_auth: found \"127.0.0.1:9091\"; expected a table, for example { addr = \"127.0.0.1:9091\", path = \"/verify\" }",
+    )]);
+    // The proxy itself, and what the classic engine cannot ask.
+    let circle = "listen_addr = \"127.0.0.1:81\"\n[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n\
+                  forward_auth = { addr = \"127.0.0.1:81\", path = \"/v\" }\n";
+    assert_eq!(
+        refused(circle),
+        [
+            ":5: routes[0].forward_auth.addr: \"127.0.0.1:81\" is where the proxy itself listens: requests would go in \
+          circles; name the service itself"
+        ]
+    );
+    if cfg!(feature = "classic") {
+        for addr in ["https://a", "unix:/a"] {
+            let text = with_route(&format!("forward_auth = {{ addr = {addr:?}, path = \"/v\" }}"));
+            let text = text.replacen("[[routes]]", "server.engine = \"tiny_http\"\n[[routes]]", 1);
+            let problem = "takes engine = \"native\"; write host:port, or change the engine";
+            assert!(refused(&text)[0].ends_with(&format!("routes[0].forward_auth.addr: {addr:?} {problem}")));
+        }
+    }
+    for addr in ["auth.internal:9091", "[::1]:9091", "unix:/run/auth.sock"] {
+        accepted(&with_route(&format!("forward_auth = {{ addr = {addr:?}, path = \"/v?a=b\" }}")));
+    }
+}
+
+#[test]
+fn forward_auth_is_explained_and_expected_as_if_it_had_passed() {
+    let rules = "forward_auth = { addr = \"auth.test:9091\", path = \"/v?a\", copy_headers = [\"Remote-User\"] }\n\
+                 deny = [\"192.0.2.1\"]\n";
+    let question = Question::new("GET http://h/", "10.0.0.1".parse().ok()).unwrap();
+    let question = question.field("Remote-User: admin").unwrap().field("remote_user: admin").unwrap();
+    let text = explain::explain(&accepted(&with_route(rules)), &question).text();
+    has_lines(
+        &text,
+        &[
+            "    who may come  not 192.0.2.1/32   (routes[0].deny, line 6)",
+            "    forward auth  only what auth.test:9091 lets in with a 2xx, with its remote-user; GET /v?a within 5 s   \
+             (routes[0].forward_auth, line 5)",
+            "  removed    remote-user        admin   (only the service of forward_auth may say it)",
+            "  removed    remote_user        admin   (only the service of forward_auth may say it)",
+        ],
+    );
+    let expect = |expected: &str| {
+        fulfils(&format!("{rules}[[expect]]\nrequest = \"GET http://h/\"\nfrom = \"10.0.0.1\"\n{expected}"))
+    };
+    assert_eq!(expect("route = \"/\""), Ok(()));
+    assert!(expect("status = 401").is_err());
+    assert!(expect("request_header = { Remote-User = \"admin\" }").is_err());
+}

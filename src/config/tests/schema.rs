@@ -268,6 +268,7 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
                 "path" => format!("{} = \"/\", ", row.key),
                 "seconds" => format!("{} = 1, ", row.key),
                 unit if unit.contains("requests") => format!("{} = 1, ", row.key),
+                "address" => format!("{} = \"a:1\", ", row.key),
                 "URL" => format!("{} = \"/x\", ", row.key),
                 _ => format!("{} = \"name\", ", row.key),
             });

@@ -73,6 +73,7 @@ fn defaults_are_as_documented() {
         "deny",
         "methods",
         "rate_limit",
+        "forward_auth",
         "replace_prefix",
         "intercept_errors",
         "hsts_secs",

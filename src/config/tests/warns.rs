@@ -109,11 +109,12 @@ fn times_that_are_never_reached() {
         ],
     );
     expect(&with_route("deadline_secs = 5\nresponse_timeout_secs = 5"), &[]);
-    let others = "connect_timeout_secs = 6\nidle_timeout_secs = 6\nqueue_timeout_secs = 6\nhold_secs = 6";
+    let others = "connect_timeout_secs = 6\nidle_timeout_secs = 6\nqueue_timeout_secs = 6\nhold_secs = 6\n\
+                  forward_auth = { addr = \"a:1\", path = \"/\", timeout_secs = 6 }";
     let warnings = warned(&with_route(&format!(
         "deadline_secs = 5\nresponse_timeout_secs = 2\nmax_in_flight_per_backend = 1\n{others}"
     )));
-    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
     assert!(
         warnings.iter().all(|line| line.contains("6 is never reached: deadline_secs is 5")),
         "{warnings:?}"
