@@ -10,13 +10,17 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::raw::{RawFieldRules, RawRateLimit, RawRedirect, RawRespond};
+use super::forms::SwitchOrTable;
+use super::raw::{RawCompress, RawCompressTable, RawFieldRules, RawRateLimit, RawRedirect, RawRespond};
 use super::values::Resolver;
 use super::{ConfigError, IpNetwork};
+use crate::http::gzip::Gzip;
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Template};
+use crate::rules::{
+    Access, Answer, Compress, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Template,
+};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -66,7 +70,7 @@ const LARGEST_CONTENT: u64 = 1 << 20;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Keys that have no meaning where no backend is asked, and where they are.
-pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 9];
+pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 10];
 
 impl Resolver<'_> {
     /// `redirect` and `respond` of the route at `route`.
@@ -137,6 +141,36 @@ impl Resolver<'_> {
             .per
             .and_then(|text| self.word(&text, &name("per"), "whose they are", &[Per::Client, Per::Route]));
         is_complete.then(|| RateLimit { requests_per_sec, burst, per: per.unwrap_or(Per::Client) })
+    }
+
+    /// `compress` of a route.
+    pub(super) fn compress(&mut self, key: &str, raw: Spanned<RawCompress>) -> Option<Compress> {
+        self.note(key, &raw.span());
+        let RawCompressTable { min_bytes, types, level } = match raw.into_inner() {
+            SwitchOrTable::Switch(is_on) => return is_on.then(Compress::default),
+            SwitchOrTable::Table(table) => table,
+        };
+        let mut rule = Compress::default();
+        self.whole(&format!("{key}.min_bytes"), min_bytes, 0..=i64::MAX.into(), &mut rule.min_bytes);
+        let levels = (*Gzip::LEVELS.start()).into()..=(*Gzip::LEVELS.end()).into();
+        self.whole(&format!("{key}.level"), level, levels, &mut rule.level);
+        let Some(list) = types else { return Some(rule) };
+        let key = format!("{key}.types");
+        if list.get_ref().is_empty() {
+            let problem = "the list is empty; expected at least one type, or no such key";
+            self.refuse(&list.span(), &key, problem.to_owned());
+        }
+        rule.types.clear();
+        for text in list.into_inner() {
+            match text.get_ref().parse() {
+                Ok(range) if rule.types.contains(&range) => {
+                    self.refuse_text(&text, &key, "is listed twice");
+                }
+                Ok(range) => rule.types.push(range),
+                Err(problem) => self.refuse_text(&text, &key, problem),
+            }
+        }
+        Some(rule)
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.

@@ -6,7 +6,7 @@
 //! | queued | `queued.rs` | a backend, while all are full |
 //! | connect | `connect.rs` | the backend's connection, TLS included |
 //! | await head | `send.rs`, `await_head.rs` | room to send the request in, its body, and the head of the answer |
-//! | relay | `relay.rs` | the body of the answer, or room to pass it on in; `send.rs` goes on beside it |
+//! | relay | `relay.rs` | the body of the answer, or room to pass it on in, compressed or not (`coding.rs`); `send.rs` goes on beside it |
 //! | tunnel | `tunnel.rs` | either side, after a 101 |
 //!
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
@@ -16,6 +16,7 @@ pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
 mod await_head;
 pub(crate) mod client_address;
+pub(crate) mod coding;
 mod connect;
 pub(crate) mod context;
 pub(crate) mod decision;

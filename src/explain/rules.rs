@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, Facts, FieldRules, Per, Template};
+use crate::rules::compress::takes_gzip;
+use crate::rules::{Answer, Compress, Facts, FieldRules, Per, Template};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -63,6 +64,9 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add(stage, name, fields(rules, facts));
         }
     }
+    if let Some(rule) = &route.rules.compress {
+        add("compress", "compress", compress(rule, facts));
+    }
     found
 }
 
@@ -74,6 +78,16 @@ fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
     let add = rules.add.iter().map(|field| line("add", field));
     let remove = rules.remove.iter().map(|name| format!("remove {name}"));
     set.chain(add).chain(remove).collect::<Vec<_>>().join("; ")
+}
+
+fn compress(rule: &Compress, facts: &Facts<'_>) -> String {
+    if !takes_gzip(facts.head) {
+        return "not for this request, whose Accept-Encoding asks for no gzip".to_owned();
+    }
+    format!(
+        "gzip at level {}, of answers of {} bytes or more, if their type is worth it",
+        rule.level, rule.min_bytes
+    )
 }
 
 fn networks(list: &[IpNetwork]) -> String {

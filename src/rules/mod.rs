@@ -3,12 +3,13 @@
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
 //! (`methods.rs`), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
-//! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
-//! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
+//! (`rewrite.rs`), then header fields (`fields.rs`), then the backend, and
+//! at last what its answer becomes (`compress.rs`). A rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
 mod access;
 pub(crate) mod answer;
+pub(crate) mod compress;
 mod fields;
 mod methods;
 pub(crate) mod names;
@@ -18,6 +19,7 @@ pub(crate) mod template;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use compress::{Compress, MediaRange};
 pub use fields::FieldRules;
 pub use methods::Methods;
 pub use rate_limit::{Limiter, Per, RateLimit};
@@ -41,6 +43,8 @@ pub struct Rules {
     pub request_headers: Option<FieldRules>,
     /// Fields of a backend's answer; absent = as they came.
     pub response_headers: Option<FieldRules>,
+    /// Which answers of a backend are compressed; absent = none.
+    pub compress: Option<Compress>,
 }
 
 impl Rules {

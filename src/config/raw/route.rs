@@ -6,9 +6,9 @@ use toml::Spanned;
 use super::super::forms::{PoolName, Seconds};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
-    RawBackend, RawFieldRules, RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie,
-    RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, COMPRESS, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
+    RESPONSE_HEADERS, RawBackend, RawCompress, RawFieldRules, RawHealthCheck, RawRateLimit, RawRedirect,
+    RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
@@ -50,6 +50,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "replace_prefix",
         "request_headers",
         "response_headers",
+        "compress",
         "tls",
         "hsts_secs",
         "send_proxy",
@@ -63,6 +64,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
         ("response_headers", Nested::One(&RESPONSE_HEADERS)),
+        ("compress", Nested::Switch(&COMPRESS)),
         ("tls", Nested::One(&TLS)),
     ],
     aliases: &[
@@ -114,6 +116,9 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
         ("add_header", "response_headers"),
+        ("gzip", "compress"),
+        ("encode", "compress"),
+        ("compression", "compress"),
         ("rewrite_prefix", "replace_prefix"),
         ("prefix_rewrite", "replace_prefix"),
         ("return", "respond"),
@@ -203,6 +208,8 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) request_headers: Option<Spanned<RawFieldRules>>,
     /// Header fields that clients get in answers of backends. Absent: as they came.
     pub(in crate::config) response_headers: Option<Spanned<RawFieldRules>>,
+    /// `true`, or a table that says which answers of backends are compressed for clients that take gzip. Absent: none.
+    pub(in crate::config) compress: Option<Spanned<RawCompress>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(in crate::config) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.

@@ -14,7 +14,7 @@ fn relayed(version: Version, pieces: &[&[u8]]) -> (Result<Vec<u8>, Cause>, Relay
     let body_begins = len;
     let head = Bytes::from(bytes.drain(..len).collect::<Vec<u8>>());
     let head = ResponseHead::parse(&head, &Method::GET).unwrap();
-    let mut relay = Relay::new(&head, version, true, now);
+    let mut relay = Relay::new(&head, version, true, None, now);
     let (mut out, mut decoded, mut at) = (Vec::new(), vec![0; 1024], 0);
     for piece in pieces {
         // The head was taken before.

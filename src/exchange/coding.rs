@@ -1,0 +1,77 @@
+//! Compressing an answer on its way, for both engines: whether, and who keeps the state.
+
+use http::StatusCode;
+
+use super::gateway::{Place, Places};
+use crate::error::Cause;
+use crate::http::gzip::Gzip;
+use crate::http::head::RequestHead;
+use crate::http::response_head::{ResponseFraming, ResponseHead};
+use crate::logging::sparingly::log_sparingly;
+use crate::rules::compress::{self, Compress, Verdict};
+
+/// Compressing a byte takes a worker about as long as passing on so many.
+pub(crate) const COST: usize = 8;
+
+/// A body that is being compressed.
+#[derive(Debug)]
+pub(crate) struct Coder {
+    gzip: Gzip,
+    _place: Place,
+}
+
+/// Changes the head of an answer as `compress` of its route says. The coder for its body, if that is to be compressed:
+/// its length is not known then.
+pub(crate) fn code(
+    rule: &Compress,
+    request: &RequestHead,
+    answer: &mut ResponseHead,
+    places: &Places,
+) -> Option<Coder> {
+    if answer.status == StatusCode::NOT_MODIFIED {
+        compress::amend_not_modified(&request.fields, &mut answer.fields);
+        return None;
+    }
+    match rule.verdict(request, answer) {
+        Verdict::Stays => None,
+        Verdict::StaysForThisClient => {
+            compress::vary(&mut answer.fields);
+            None
+        }
+        Verdict::Compressed if answer.framing == ResponseFraming::None => {
+            compress::amend(answer);
+            None
+        }
+        Verdict::Compressed => {
+            let Some(place) = places.take() else {
+                log_sparingly!(warn, "an answer is not compressed: as many are as max_compressing allows");
+                compress::vary(&mut answer.fields);
+                return None;
+            };
+            compress::amend(answer);
+            Some(Coder { gzip: Gzip::new(rule.level), _place: place })
+        }
+    }
+}
+
+impl Coder {
+    /// See [`Gzip::push`].
+    pub(crate) fn push(&mut self, data: &[u8], put: &mut impl FnMut(&[u8])) -> Result<(), Cause> {
+        self.gzip.push(data, put).map_err(|_| Cause::Internal)
+    }
+
+    /// See [`Gzip::keeps_back`].
+    pub(crate) fn keeps_back(&self) -> bool {
+        self.gzip.keeps_back()
+    }
+
+    /// See [`Gzip::flush`].
+    pub(crate) fn flush(&mut self, put: &mut impl FnMut(&[u8])) -> Result<(), Cause> {
+        self.gzip.flush(put).map_err(|_| Cause::Internal)
+    }
+
+    /// See [`Gzip::finish`].
+    pub(crate) fn finish(self, put: &mut impl FnMut(&[u8])) -> Result<(), Cause> {
+        self.gzip.finish(put).map_err(|_| Cause::Internal)
+    }
+}
