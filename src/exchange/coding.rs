@@ -29,13 +29,13 @@ pub(crate) fn code(
     places: &Places,
 ) -> Option<Coder> {
     if answer.status == StatusCode::NOT_MODIFIED {
-        compress::amend_not_modified(&request.fields, &mut answer.fields);
+        compress::amend_not_modified(rule, &request.fields, answer);
         return None;
     }
     match rule.verdict(request, answer) {
         Verdict::Stays => None,
         Verdict::StaysForThisClient => {
-            compress::vary(&mut answer.fields);
+            compress::vary(answer);
             None
         }
         Verdict::Compressed if answer.framing == ResponseFraming::None => {
@@ -45,7 +45,7 @@ pub(crate) fn code(
         Verdict::Compressed => {
             let Some(place) = places.take() else {
                 log_sparingly!(warn, "an answer is not compressed: as many are as max_compressing allows");
-                compress::vary(&mut answer.fields);
+                compress::vary(answer);
                 return None;
             };
             compress::amend(answer);

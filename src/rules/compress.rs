@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use crate::http::accept_encoding::prefers_gzip;
 use crate::http::fields::{Fields, list_elements, trim_ows};
 use crate::http::head::{RequestHead, Version};
+use crate::http::hop_by_hop::crosses;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 
 /// What becomes smaller, and is not compressed by itself.
@@ -118,8 +119,8 @@ pub(crate) fn takes_gzip(request: &RequestHead) -> bool {
 
 /// The fields of an answer that becomes gzip. Its framing is for whoever sends it.
 pub(crate) fn amend(answer: &mut ResponseHead) {
+    vary(answer);
     let fields = &mut answer.fields;
-    vary(fields);
     // Equal in meaning to what the backend has, and not to the byte (RFC 9110 §8.8.1). What is no tag could not be made weak.
     fields.iter_mut().filter(|(name, _)| **name == header::ETAG).for_each(|(_, value)| weaken(value));
     fields.retain(|name| {
@@ -127,6 +128,8 @@ pub(crate) fn amend(answer: &mut ResponseHead) {
         ![header::ACCEPT_RANGES, header::CONTENT_ENCODING].contains(name) && !DIGESTS.contains(name)
     });
     fields.push(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    // What the backend has named in `Connection` is its own. This is not.
+    answer.options.forget(&header::CONTENT_ENCODING);
     answer.length = None;
 }
 
@@ -138,12 +141,15 @@ pub(crate) fn not_behind_it() -> impl Iterator<Item = HeaderName> {
 /// What a 304 has to say of a route that compresses (RFC 9110 §15.4.5): that the answer depends on `Accept-Encoding`, and the
 /// tag by which the client knows it. A cache finds what it has by a strong tag that is the same to the letter (RFC 9111
 /// §4.3.4), and what was compressed has a weak one.
-pub(crate) fn amend_not_modified(request: &Fields, answer: &mut Fields) {
-    if is_coded(answer) || forbids_transforming(answer) {
+pub(crate) fn amend_not_modified(rule: &Compress, request: &Fields, answer: &mut ResponseHead) {
+    let fields = &answer.fields;
+    // It need not say its type.
+    let is_of_others = fields.get(&header::CONTENT_TYPE).is_some_and(|of| !rule.takes_type(of));
+    if is_of_others || is_coded(fields) || forbids_transforming(fields) {
         return;
     }
     vary(answer);
-    for (_, value) in answer.iter_mut().filter(|(name, _)| **name == header::ETAG) {
+    for (_, value) in answer.fields.iter_mut().filter(|(name, _)| **name == header::ETAG) {
         let mut weak = value.clone();
         weaken(&mut weak);
         let is_known = |tag: &HeaderValue| {
@@ -156,8 +162,13 @@ pub(crate) fn amend_not_modified(request: &Fields, answer: &mut Fields) {
 }
 
 /// Adds `Accept-Encoding` to `Vary` (RFC 9110 §12.5.5), unless it is there.
-pub(crate) fn vary(fields: &mut Fields) {
+pub(crate) fn vary(answer: &mut ResponseHead) {
     const NAME: &str = "Accept-Encoding";
+    let ResponseHead { fields, options, .. } = answer;
+    if !crosses(&header::VARY, options) {
+        fields.retain(|name| *name != header::VARY);
+        options.forget(&header::VARY);
+    }
     let is_it = |name: &[u8]| name == b"*" || name.eq_ignore_ascii_case(NAME.as_bytes());
     if list_elements(fields.get_all(&header::VARY)).any(is_it) {
         return;
@@ -357,6 +368,12 @@ mod tests {
             "200 OK\r\nETag: W/\"a\"\r\nVary: *",
             &["etag: W/\"a\"", "vary: *", "content-encoding: gzip"],
         );
+        let mut hidden = answer(&Method::GET, "200 OK\r\nConnection: Vary, Content-Encoding\r\nVary: Origin");
+        amend(&mut hidden);
+        let crossing = hidden.fields.iter().filter(|(name, _)| crosses(name, &hidden.options));
+        let crossing: Vec<_> =
+            crossing.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(crossing, [("vary", "Accept-Encoding"), ("content-encoding", "gzip")]);
         let mut with_length = answer(&Method::HEAD, "200 OK\r\nContent-Length: 5");
         amend(&mut with_length);
         assert_eq!(with_length.length, None);
@@ -364,7 +381,7 @@ mod tests {
 
     #[test]
     fn vary_is_merged() {
-        let change = |answer: &mut ResponseHead| vary(&mut answer.fields);
+        let change = vary;
         amended(change, "200 OK", &["vary: Accept-Encoding"]);
         amended(change, "200 OK\r\nVary: Origin", &["vary: Origin, Accept-Encoding"]);
         amended(change, "200 OK\r\nVary: a\r\nVary: b", &["vary: a, Accept-Encoding", "vary: b"]);
@@ -377,7 +394,9 @@ mod tests {
     #[test]
     fn a_304_names_the_tag_the_client_has() {
         let for_request = |lines: &'static str| {
-            move |answer: &mut ResponseHead| amend_not_modified(&request(lines).fields, &mut answer.fields)
+            move |answer: &mut ResponseHead| {
+                amend_not_modified(&Compress::default(), &request(lines).fields, answer)
+            }
         };
         let weak = &["etag: W/\"a\"", "vary: Accept-Encoding"];
         amended(for_request("If-None-Match: \"b\", W/\"a\"\r\n"), "304 x\r\nETag: \"a\"", weak);
@@ -392,6 +411,11 @@ mod tests {
             for_request("If-None-Match: W/\"a\"\r\n"),
             "304 x\r\nETag: \"a\"\r\nContent-Encoding: br",
             &["etag: \"a\"", "content-encoding: br"],
+        );
+        amended(
+            for_request("If-None-Match: W/\"a\"\r\n"),
+            "304 x\r\nETag: \"a\"\r\nContent-Type: image/png",
+            &["etag: \"a\"", "content-type: image/png"],
         );
     }
 
