@@ -234,6 +234,27 @@ fn large_answers_are_whole(engine: Engine) {
     }
 }
 
+/// What comes with the head waits for other turns at the highest level. What follows it is no answer to anything.
+fn what_comes_at_once_is_not_more_than_the_answer(engine: Engine) {
+    for (beyond, connections) in [("", 1), ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 3)] {
+        let body = json().repeat(4);
+        let sent = body.clone();
+        let backend = ScriptedBackend::per_request(move |conn, _| {
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}", sent.len());
+            conn.send(format!("{head}\r\n\r\n{sent}{beyond}").as_bytes())
+        });
+        let proxy = TestProxy::to(engine, &[backend.addr()], "compress = { level = 9 }");
+        let mut client = Client::connect(proxy.addr());
+        for _ in 0..3 {
+            client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\nAccept-Encoding: gzip\r\n\r\n");
+            let response = client.response().expect(200);
+            assert_eq!(String::from_utf8_lossy(&unzipped(&response.body)), body);
+        }
+        assert_eq!(backend.connections(), connections, "{beyond:?}");
+    }
+}
+
 fn an_answer_that_breaks_off_has_no_end(engine: Engine) {
     for framing in ["Transfer-Encoding: chunked", "Content-Length: 100000"] {
         let seen = Gate::new();
@@ -349,6 +370,7 @@ on_both_engines!(
     nothing_comes_with_a_204_or_a_304,
     each_piece_arrives_at_once,
     large_answers_are_whole,
+    what_comes_at_once_is_not_more_than_the_answer,
     an_answer_that_breaks_off_has_no_end,
     trailers_pass_but_those_about_the_bytes,
     no_more_at_once_than_max_compressing,

@@ -134,7 +134,7 @@ impl Exchange {
     /// The stage that passes the answer on, with what has come of its body.
     fn begin_relay(&mut self, mut head: ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
-        let first = std::mem::take(&mut backend.input);
+        let mut first = std::mem::take(&mut backend.input);
         let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
         let rules = self.route.as_ref().map(|(route, _)| &route.config().rules);
         let coder = rules
@@ -145,7 +145,9 @@ impl Exchange {
             // Nor do they come behind the body.
             rules.replaced().for_each(|name| relay.options.hide(name));
         }
-        let more = backend.stream.may_read();
+        // The rest of it waits for another turn.
+        backend.input = first.split_off(relay.fits(first.len(), cx.budget));
+        let more = backend.may_read_on();
         if first.is_empty() && !relay.is_received() && !more {
             backend.stream.acknowledge();
         }

@@ -10,13 +10,15 @@ use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::logging::sparingly::log_sparingly;
 use crate::rules::compress::{self, Compress, Verdict};
 
-/// Compressing a byte takes a worker about as long as passing on so many.
-pub(crate) const COST: usize = 8;
+/// Bytes that are compressed at once at least: fewer would only be more turns.
+const LEAST: usize = 1024;
 
 /// A body that is being compressed.
 #[derive(Debug)]
 pub(crate) struct Coder {
     gzip: Gzip,
+    /// How many bytes are passed on in the time in which one is compressed.
+    weight: usize,
     _place: Place,
 }
 
@@ -49,12 +51,32 @@ pub(crate) fn code(
                 return None;
             };
             compress::amend(answer);
-            Some(Coder { gzip: Gzip::new(rule.level), _place: place })
+            Some(Coder { gzip: Gzip::new(rule.level), weight: weight(rule.level), _place: place })
         }
     }
 }
 
+/// By what the slowest content takes that was found: two letters at random. A turn ends after a few milliseconds of that, and
+/// well below one of anything that people have.
+fn weight(level: u8) -> usize {
+    match level {
+        ..=6 => 8,
+        7 => 16,
+        _ => 64,
+    }
+}
+
 impl Coder {
+    /// What `n` bytes take of a turn.
+    pub(crate) fn cost(&self, n: usize) -> usize {
+        n.saturating_mul(self.weight)
+    }
+
+    /// Of `n` bytes, how many are compressed in what is left of a turn.
+    pub(crate) fn fits(&self, n: usize, budget: usize) -> usize {
+        n.min((budget / self.weight).max(LEAST))
+    }
+
     /// See [`Gzip::push`].
     pub(crate) fn push(&mut self, data: &[u8], put: &mut impl FnMut(&[u8])) -> Result<(), Cause> {
         self.gzip.push(data, put).map_err(|_| Cause::Internal)

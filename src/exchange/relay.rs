@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::coding::{self, Coder};
+use super::coding::Coder;
 use super::context::{Buffers, Context};
 use super::send::WaitsFor;
 use super::{Due, Exchange, Next, Stage};
@@ -192,7 +192,12 @@ impl Relay {
 
     /// What `n` bytes of the body take of a worker's turn.
     pub(super) fn cost(&self, n: usize) -> usize {
-        if self.coder.is_some() { n.saturating_mul(coding::COST) } else { n }
+        self.coder.as_ref().map_or(n, |coder| coder.cost(n))
+    }
+
+    /// Of `n` bytes, how many are passed on in what is left of a turn.
+    pub(super) fn fits(&self, n: usize, budget: usize) -> usize {
+        self.coder.as_ref().map_or(n, |coder| coder.fits(n, budget))
     }
 
     /// The client has not taken all it was sent.
@@ -360,8 +365,10 @@ impl Exchange {
                 }
             }
             let most = if relay.taken.is_some() { SLOW_PIECE } else { PIECE };
+            let most = relay.fits(most, cx.budget);
             let buffers = &mut *cx.buffers;
-            let read = match backend.stream.read(buffers.read.get_mut(..most).unwrap_or_default()) {
+            let room = buffers.read.get_mut(..most).unwrap_or_default();
+            let read = match backend.read_on(room) {
                 Ok(n) => n,
                 // Nothing stays behind while the backend is waited for, nor when it is given up.
                 Err(error) if relay.coder.as_ref().is_some_and(Coder::keeps_back) => {
@@ -374,10 +381,9 @@ impl Exchange {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
                 Err(error) => return Err(read_cause(&error)),
             };
-            backend.received += read as u64;
             cx.budget = cx.budget.saturating_sub(relay.cost(read));
             // What is read next goes with it.
-            let more = read > 0 && backend.stream.may_read();
+            let more = read > 0 && backend.may_read_on();
             let mut out = buffers.take_out();
             let bytes = buffers.read.get(..read).unwrap_or_default();
             let received = if read == 0 {

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::exchange::coding::code;
 use crate::exchange::gateway::Places;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::response_head::{ResponseScan, scan};
@@ -106,12 +107,16 @@ fn what_is_no_chunk_breaks_the_answer_off() {
 }
 
 fn coder() -> Coder {
+    coder_of(5)
+}
+
+fn coder_of(level: u8) -> Coder {
     let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
     let request = b"GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n";
     let request = RequestHead::parse(Bytes::from_static(request), &limits).unwrap();
     let answer = Bytes::from_static(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n");
     let mut answer = ResponseHead::parse(&answer, &Method::GET).unwrap();
-    coding::code(&Compress::default(), &request, &mut answer, &Places::new(1)).unwrap()
+    code(&Compress { level, ..Compress::default() }, &request, &mut answer, &Places::new(1)).unwrap()
 }
 
 /// What chunks have in them, what comes out of that, and whether both are whole.
@@ -156,9 +161,13 @@ fn what_breaks_off_is_there_once_it_is_flushed_and_has_no_end() {
 #[test]
 fn compressing_takes_more_of_a_turn() {
     let (_, plain) = relayed(Version::Http11, &[LENGTH]);
-    assert_eq!(plain.cost(1000), 1000);
-    let (_, coded) = relayed_with(Version::Http11, Some(coder()), &[LENGTH]);
-    assert_eq!(coded.cost(1000), 1000 * coding::COST);
+    assert_eq!((plain.cost(1000), plain.fits(100_000, 0)), (1000, 100_000));
+    for (level, weight) in [(1, 8), (5, 8), (7, 16), (9, 64)] {
+        let (_, coded) = relayed_with(Version::Http11, Some(coder_of(level)), &[LENGTH]);
+        assert_eq!(coded.cost(1000), 1000 * weight);
+        assert_eq!(coded.fits(100_000, 256 * 1024), 256 * 1024 / weight);
+        assert_eq!((coded.fits(100_000, 0), coded.fits(10, 0)), (1024, 10));
+    }
 }
 
 proptest! {
