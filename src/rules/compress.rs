@@ -395,7 +395,7 @@ mod tests {
     fn a_304_names_the_tag_the_client_has() {
         let for_request = |lines: &'static str| {
             move |answer: &mut ResponseHead| {
-                amend_not_modified(&Compress::default(), &request(lines).fields, answer)
+                amend_not_modified(&Compress::default(), &request(lines).fields, answer);
             }
         };
         let weak = &["etag: W/\"a\"", "vary: Accept-Encoding"];
