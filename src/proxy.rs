@@ -239,6 +239,7 @@ impl Proxy {
             ),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
+            compressing: Places::new(config.server.max_compressing),
             exchanges: Places::new(config.server.max_exchanges.get()),
             via: gateway::via(),
             draining: AtomicBool::new(false),

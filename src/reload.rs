@@ -126,6 +126,7 @@ impl Proxy {
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
+        self.gateway.compressing.set_max(config.server.max_compressing);
         drop(before);
         self.access_logs.retain(|log| log.strong_count() > 0);
         let log = self.gateway.snapshot().access_log.clone();

@@ -22,6 +22,7 @@ mod cause_words;
 mod cause_words_of_clients;
 mod client_leaves;
 mod closing;
+mod compress;
 mod counters;
 mod dead_resolver;
 mod deadline;

@@ -24,6 +24,7 @@ use crate::counters::tally::Ended;
 use crate::error::Cause;
 use crate::exchange::answer_here;
 use crate::exchange::client_address::client_address;
+use crate::exchange::coding::{Coder, code};
 use crate::exchange::decision::{Outgoing, admit, amend_answer, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Gateway;
 use crate::exchange::record::{Phase, Record};
@@ -406,7 +407,11 @@ impl<'a> Forward<'a> {
             let host = guard.upstream().host();
             amend_answer(&mut head, &self.head, route, host, || self.facts(route, client));
         }
+        let coder = route
+            .and_then(|route| route.rules.compress.as_ref())
+            .and_then(|rule| code(rule, &self.head, &mut head, &self.gateway.compressing));
         let to = match head.framing {
+            _ if coder.is_some() => Delimited::Chunked,
             ResponseFraming::None => Delimited::NoBody,
             ResponseFraming::Length(length) => Delimited::Length(length),
             ResponseFraming::Chunked | ResponseFraming::UntilClose
@@ -432,7 +437,7 @@ impl<'a> Forward<'a> {
         if !client.answer(&out) {
             return Err(Cause::ClientLeft);
         }
-        pass_on(body, to, client)?;
+        pass_on(body, to, coder, client)?;
         Ok(head.status)
     }
 }
@@ -452,7 +457,7 @@ fn head_of(parts: &Parts, method: &Method) -> Result<ResponseHead, Cause> {
 }
 
 /// Passes the body on.
-fn pass_on(body: Body, to: Delimited, client: &mut Client) -> Result<(), Cause> {
+fn pass_on(body: Body, to: Delimited, mut coder: Option<Coder>, client: &mut Client) -> Result<(), Cause> {
     if to == Delimited::NoBody {
         return Ok(());
     }
@@ -462,12 +467,25 @@ fn pass_on(body: Body, to: Delimited, client: &mut Client) -> Result<(), Cause> 
     loop {
         let read = reader.read(&mut buf);
         let data = buf.get(..read.as_ref().map_or(0, |n| *n)).unwrap_or_default();
-        match to {
-            Delimited::Chunked if !data.is_empty() => write_chunk(data, &mut out),
-            Delimited::Chunked if read.is_ok() => out.extend_from_slice(LAST_CHUNK),
-            _ => out.extend_from_slice(data),
-        }
         let is_end = data.is_empty();
+        let is_whole = is_end && read.is_ok();
+        match (to, &mut coder) {
+            (_, Some(_)) if is_whole => {
+                if let Some(coder) = coder.take() {
+                    coder.finish(&mut |piece| write_chunk(piece, &mut out))?;
+                }
+            }
+            (_, Some(coder)) => {
+                let mut put = |piece: &[u8]| write_chunk(piece, &mut out);
+                coder.push(data, &mut put)?;
+                coder.flush(&mut put)?;
+            }
+            (Delimited::Chunked, None) if !is_end => write_chunk(data, &mut out),
+            (_, None) => out.extend_from_slice(data),
+        }
+        if to == Delimited::Chunked && is_whole {
+            out.extend_from_slice(LAST_CHUNK);
+        }
         // Also what came before a fault: the missing end shows that it is not whole.
         if !client.answer(&out) {
             return Err(Cause::ClientLeft);

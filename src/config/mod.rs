@@ -215,6 +215,8 @@ pub struct ServerConfig {
     pub max_exchanges: NonZeroUsize,
     /// Open tunnels (after a 101) at once.
     pub max_tunnels: usize,
+    /// Answers that are being compressed at once.
+    pub max_compressing: usize,
     /// With tiny_http: requests that may wait for a worker.
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
@@ -249,6 +251,7 @@ impl Default for ServerConfig {
             workers: engine.default_workers(),
             max_exchanges: nonzero(10_000),
             max_tunnels: 1024,
+            max_compressing: 1024,
             queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
             max_header_bytes: nonzero(32 * 1024),

@@ -89,6 +89,7 @@ impl Resolver<'_> {
         self.count("server.workers", raw.workers, 1..=65_536, &mut server.workers);
         self.count("server.max_exchanges", raw.max_exchanges, 1..=1_000_000, &mut server.max_exchanges);
         self.whole("server.max_tunnels", raw.max_tunnels, 0..=65_536, &mut server.max_tunnels);
+        self.whole("server.max_compressing", raw.max_compressing, 0..=1_000_000, &mut server.max_compressing);
         self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
         self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
         self.count(
@@ -161,6 +162,7 @@ impl Resolver<'_> {
                 ("request_headers", raw.request_headers.as_ref().map(Spanned::span)),
                 ("response_headers", raw.response_headers.as_ref().map(Spanned::span)),
                 ("intercept_errors", raw.intercept_errors.as_ref().map(Spanned::span)),
+                ("compress", raw.compress.as_ref().map(Spanned::span)),
                 ("tls", of_pool.at("tls")),
             ];
             // One that was refused for its type was written all the same.
@@ -208,6 +210,8 @@ impl Resolver<'_> {
                 raw.error_pages.map(|raw| self.error_pages(&format!("{key}.error_pages"), raw));
             route.rules.intercept =
                 raw.intercept_errors.map(|list| self.intercept(&format!("{key}.intercept_errors"), list));
+            route.rules.compress =
+                raw.compress.and_then(|raw| self.compress(&format!("{key}.compress"), raw));
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);

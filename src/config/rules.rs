@@ -11,15 +11,20 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::raw::{RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect, RawRespond};
+use super::forms::SwitchOrTable;
+use super::raw::{
+    RawCompress, RawCompressTable, RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect, RawRespond,
+};
 use super::resolve::probe_path;
 use super::values::Resolver;
 use super::{BackendAddr, ConfigError, Engine, IpNetwork, ServerConfig};
+use crate::http::gzip::Gzip;
 use crate::routing::Prefix;
 use crate::rules::answer::has_no_content;
 use crate::rules::names::why_not;
 use crate::rules::{
-    Access, Answer, FieldRules, ForwardAuth, Methods, PathRewrite, Per, Placeholder, RateLimit, Template,
+    Access, Answer, Compress, FieldRules, ForwardAuth, Methods, PathRewrite, Per, Placeholder, RateLimit,
+    Template,
 };
 
 impl Resolver<'_> {
@@ -70,7 +75,7 @@ const LARGEST_CONTENT: u64 = 1 << 20;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Keys that have no meaning where no backend is asked, and where they are.
-pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 10];
+pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 11];
 
 impl Resolver<'_> {
     /// `redirect` and `respond` of the route at `route`.
@@ -211,6 +216,36 @@ impl Resolver<'_> {
             Ok(addr) => return Some(addr),
         }
         None
+    }
+
+    /// `compress` of a route.
+    pub(super) fn compress(&mut self, key: &str, raw: Spanned<RawCompress>) -> Option<Compress> {
+        self.note(key, &raw.span());
+        let RawCompressTable { min_bytes, types, level } = match raw.into_inner() {
+            SwitchOrTable::Switch(is_on) => return is_on.then(Compress::default),
+            SwitchOrTable::Table(table) => table,
+        };
+        let mut rule = Compress::default();
+        self.whole(&format!("{key}.min_bytes"), min_bytes, 0..=i64::MAX.into(), &mut rule.min_bytes);
+        let levels = (*Gzip::LEVELS.start()).into()..=(*Gzip::LEVELS.end()).into();
+        self.whole(&format!("{key}.level"), level, levels, &mut rule.level);
+        let Some(list) = types else { return Some(rule) };
+        let key = format!("{key}.types");
+        if list.get_ref().is_empty() {
+            let problem = "the list is empty; expected at least one type, or no such key";
+            self.refuse(&list.span(), &key, problem.to_owned());
+        }
+        rule.types.clear();
+        for text in list.into_inner() {
+            match text.get_ref().parse() {
+                Ok(range) if rule.types.contains(&range) => {
+                    self.refuse_text(&text, &key, "is listed twice");
+                }
+                Ok(range) => rule.types.push(range),
+                Err(problem) => self.refuse_text(&text, &key, problem),
+            }
+        }
+        Some(rule)
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.

@@ -95,7 +95,7 @@ impl Exchange {
     /// The head of the answer lets the request in. Its body is nobody's, but the connection can be used again when it has come.
     pub(super) fn begin_to_let_in(&mut self, answer: ResponseHead, cx: &mut Context<'_>) -> Next {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
-        let relay = Relay::new(&answer, Version::Http11, true, cx.now);
+        let relay = Relay::new(&answer, Version::Http11, true, None, cx.now);
         let mut rest = LetIn { relay, taken: 0, fields: answer.fields };
         let first = std::mem::take(&mut backend.input);
         let Buffers { decoded, out, .. } = &mut *cx.buffers;

@@ -5,6 +5,7 @@ use std::io;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::coding::code;
 use super::context::Context;
 use super::decision::amend_answer;
 use super::relay::Relay;
@@ -95,7 +96,7 @@ impl Exchange {
                     return Some(self.begin_to_let_in(head, cx));
                 }
                 self.fit_refusal(&mut head);
-                return Some(self.begin_relay(&head, client, cx));
+                return Some(self.begin_relay(head, client, cx));
             }
             if !head.status.is_informational() {
                 self.permit = None;
@@ -108,7 +109,7 @@ impl Exchange {
                         self.facts(route.config(), client)
                     });
                 }
-                return Some(self.begin_relay(&head, client, cx));
+                return Some(self.begin_relay(head, client, cx));
             }
             self.interim += 1;
             if self.interim > MAX_INTERIM {
@@ -144,19 +145,25 @@ impl Exchange {
     }
 
     /// The stage that passes the answer on, with what has come of its body.
-    fn begin_relay(&mut self, head: &ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+    fn begin_relay(&mut self, mut head: ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
-        let first = std::mem::take(&mut backend.input);
+        let mut first = std::mem::take(&mut backend.input);
         let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
-        let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
         // Rules about answers of backends are not about those of the service of `forward_auth`.
         let route = self.route.as_ref().filter(|_| self.asking.is_none());
-        let rules = route.and_then(|(route, _)| route.config().rules.response_headers.as_ref());
-        if let Some(rules) = rules {
+        let rules = route.map(|(route, _)| &route.config().rules);
+        let coder = rules
+            .and_then(|rules| rules.compress.as_ref())
+            .and_then(|rule| code(rule, &self.head, &mut head, &cx.gateway.compressing));
+        let mut relay = Relay::new(&head, self.head.version, keep_alive, coder, cx.now);
+        if let Some(rules) = rules.and_then(|rules| rules.response_headers.as_ref()) {
             // Nor do they come behind the body.
             rules.replaced().for_each(|name| relay.options.hide(name));
         }
-        if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
+        // The rest of it waits for another turn.
+        backend.input = first.split_off(relay.fits(first.len(), cx.budget));
+        let more = backend.may_read_on();
+        if first.is_empty() && !relay.is_received() && !more {
             backend.stream.acknowledge();
         }
         let cookie = self.sticky_cookie();
@@ -167,9 +174,12 @@ impl Exchange {
             cookie: cookie.as_ref(),
             hsts: hsts.filter(|_| client.entrance().tls),
         };
-        relay.write_head(head, self.head.version, &added, &mut out);
+        relay.write_head(&head, self.head.version, &added, &mut out);
         let head_len = out.len();
-        if let Err(cause) = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now) {
+        let received = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now);
+        cx.budget = cx.budget.saturating_sub(relay.cost(first.len()));
+        let flushed = if more { Ok(()) } else { relay.flush(&mut out) };
+        if let Err(cause) = received.and(flushed) {
             cx.buffers.keep(out);
             return Next::TryFailed(Failed { cause, is_ours: false });
         }

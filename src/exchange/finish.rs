@@ -31,7 +31,9 @@ impl Exchange {
     pub(super) fn release_backend(&mut self, cx: &mut Context<'_>) {
         let Stage::Relay(relay) = &self.stage else { return };
         if let (Some(backend), Some(guard)) = (self.backend.take(), &self.guard) {
-            if relay.backend_stays && self.upload.is_done() {
+            // What came beyond the answer may not even have been looked at.
+            let is_clean = relay.backend_stays && backend.input.is_empty();
+            if is_clean && self.upload.is_done() {
                 cx.upstreams.keep(backend, guard.upstream(), cx.now);
             } else {
                 cx.upstreams.close(backend);

@@ -17,6 +17,7 @@ pub(crate) struct Gateway {
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
+    pub compressing: Places,
     /// By what name this instance is known in `Via`: no other has it, so that who sees it there knows of a loop.
     pub via: String,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.
@@ -54,7 +55,7 @@ impl Gateway {
     }
 }
 
-/// A bounded number of places: `max_tunnels`, `max_exchanges`, `max_handshakes`.
+/// A bounded number of places: `max_tunnels`, `max_exchanges`, `max_compressing`, `max_handshakes`.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// Changed by a reload. A bound and nothing else: `Relaxed`.

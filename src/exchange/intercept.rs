@@ -32,7 +32,7 @@ impl Exchange {
     /// waits for the rest.
     fn discard(&mut self, head: &ResponseHead, cx: &mut Context<'_>) {
         let (Some(mut backend), Some(guard)) = (self.backend.take(), &self.guard) else { return };
-        let mut relay = Relay::new(head, Version::Http11, true, cx.now);
+        let mut relay = Relay::new(head, Version::Http11, true, None, cx.now);
         let mut out = cx.buffers.take_out();
         let first = std::mem::take(&mut backend.input);
         let buffers = &mut *cx.buffers;

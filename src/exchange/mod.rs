@@ -7,7 +7,7 @@
 //! | queued | `queued.rs` | a backend, while all are full |
 //! | connect | `connect.rs` | the backend's connection, TLS included |
 //! | await head | `send.rs`, `await_head.rs` | room to send the request in, its body, and the head of the answer |
-//! | relay | `relay.rs` | the body of the answer, or room to pass it on in; `send.rs` goes on beside it |
+//! | relay | `relay.rs` | the body of the answer, or room to pass it on in, compressed or not (`coding.rs`); `send.rs` goes on beside it |
 //! | tunnel | `tunnel.rs` | either side, after a 101 |
 //! | tell | `tell.rs` | room to send the rest of an answer of ours in |
 //!
@@ -19,6 +19,7 @@ pub(crate) mod at_the_door;
 mod auth;
 mod await_head;
 pub(crate) mod client_address;
+pub(crate) mod coding;
 mod connect;
 pub(crate) mod context;
 pub(crate) mod decision;

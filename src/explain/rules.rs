@@ -5,7 +5,10 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, ErrorPages, Facts, FieldRules, ForwardAuth, Page, Per, Statuses, Template};
+use crate::rules::compress::takes_gzip;
+use crate::rules::{
+    Answer, Compress, ErrorPages, Facts, FieldRules, ForwardAuth, Page, Per, Statuses, Template,
+};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +69,9 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add(stage, name, fields(rules, facts));
         }
     }
+    if let Some(rule) = &route.rules.compress {
+        add("compress", "compress", compress(rule, facts));
+    }
     if let Some(intercept) = &route.rules.intercept {
         add("failures", "intercept_errors", format!("{intercept} of backends are not passed on"));
     }
@@ -106,6 +112,16 @@ fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
     let add = rules.add.iter().map(|field| line("add", field));
     let remove = rules.remove.iter().map(|name| format!("remove {name}"));
     set.chain(add).chain(remove).collect::<Vec<_>>().join("; ")
+}
+
+fn compress(rule: &Compress, facts: &Facts<'_>) -> String {
+    if !takes_gzip(facts.head) {
+        return "not for this request, whose Accept-Encoding asks for no gzip".to_owned();
+    }
+    format!(
+        "gzip at level {}, of answers of {} bytes or more, if their type is worth it",
+        rule.level, rule.min_bytes
+    )
 }
 
 fn networks(list: &[IpNetwork]) -> String {

@@ -3,13 +3,14 @@
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
 //! (`methods.rs`), how often (`rate_limit.rs`), whether another service lets it in (`forward_auth.rs`), then what is answered here
-//! (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend. Whatever fails on this way,
-//! or comes back from a backend as a failure, is shown as `error_pages.rs` says. A
-//! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
+//! (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend, and at last what its answer
+//! becomes (`compress.rs`). Whatever fails on this way, or comes back from a backend as a failure, is shown as `error_pages.rs`
+//! says. A rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
 mod access;
 pub(crate) mod answer;
+pub(crate) mod compress;
 pub(crate) mod error_pages;
 mod fields;
 pub(crate) mod forward_auth;
@@ -23,6 +24,7 @@ use crate::http::fields::Fields;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use compress::{Compress, MediaRange};
 pub use error_pages::{ErrorPages, Intercept, Page, Statuses};
 pub use fields::FieldRules;
 pub use forward_auth::ForwardAuth;
@@ -54,6 +56,8 @@ pub struct Rules {
     pub intercept: Option<Intercept>,
     /// What clients get where an answer failed; absent = what all routes have, or a line of text.
     pub error_pages: Option<ErrorPages>,
+    /// Which answers of a backend are compressed; absent = none.
+    pub compress: Option<Compress>,
 }
 
 impl Rules {

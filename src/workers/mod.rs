@@ -140,6 +140,7 @@ mod tests {
             )),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
+            compressing: Places::new(1),
             exchanges: Places::new(1),
             via: String::new(),
             draining: AtomicBool::new(false),

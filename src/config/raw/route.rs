@@ -8,9 +8,9 @@ use toml::Spanned;
 use super::super::forms::{PoolName, Seconds, StatusOrClass};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
-    RESPONSE_HEADERS, RawBackend, RawFieldRules, RawForwardAuth, RawHealthCheck, RawRateLimit, RawRedirect,
-    RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, COMPRESS, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
+    RESPONSE_HEADERS, RawBackend, RawCompress, RawFieldRules, RawForwardAuth, RawHealthCheck, RawRateLimit,
+    RawRedirect, RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
@@ -55,6 +55,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "response_headers",
         "error_pages",
         "intercept_errors",
+        "compress",
         "tls",
         "hsts_secs",
         "send_proxy",
@@ -69,6 +70,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
         ("response_headers", Nested::One(&RESPONSE_HEADERS)),
+        ("compress", Nested::Switch(&COMPRESS)),
         ("tls", Nested::One(&TLS)),
     ],
     aliases: &[
@@ -125,6 +127,12 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
         ("add_header", "response_headers"),
+        ("gzip", "compress"),
+        ("encode", "compress"),
+        ("compression", "compress"),
+        ("gzip_types", "compress"),
+        ("gzip_min_length", "compress"),
+        ("gzip_comp_level", "compress"),
         ("rewrite_prefix", "replace_prefix"),
         ("prefix_rewrite", "replace_prefix"),
         ("error_page", "error_pages"),
@@ -229,6 +237,8 @@ pub(in crate::config) struct RawRoute {
     /// Answers of backends with such a status are not passed on: clients get what they would of the proxy itself. Absent:
     /// none.
     pub(in crate::config) intercept_errors: Option<Spanned<Vec<Spanned<StatusOrClass>>>>,
+    /// `true`, or a table that says which answers of backends are compressed for clients that take gzip. Absent: none.
+    pub(in crate::config) compress: Option<Spanned<RawCompress>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(in crate::config) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::forms::Seconds;
+use super::super::forms::{Seconds, SwitchOrTable};
 use super::TableKeys;
 
 pub(in crate::config) static REDIRECT: TableKeys = TableKeys {
@@ -147,4 +147,41 @@ pub(in crate::config) struct RawFieldRules {
     pub(in crate::config) add: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
     /// Names of fields that are not passed on.
     pub(in crate::config) remove: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+pub(in crate::config) static COMPRESS: TableKeys = TableKeys {
+    name: "compress",
+    expected: "true, false or a table, for example { min_bytes = 1024, types = [\"text/*\"], level = 5 }",
+    keys: &["min_bytes", "types", "level"],
+    tables: &[],
+    aliases: &[
+        ("min_length", "min_bytes"),
+        ("minimum_length", "min_bytes"),
+        ("gzip_min_length", "min_bytes"),
+        ("minResponseBodyBytes", "min_bytes"),
+        ("type", "types"),
+        ("gzip_types", "types"),
+        ("mime_types", "types"),
+        ("includedContentTypes", "types"),
+        ("comp_level", "level"),
+        ("gzip_comp_level", "level"),
+    ],
+    absent: &[("algorithm", GZIP_ALONE), ("encodings", GZIP_ALONE), ("br", GZIP_ALONE), ("zstd", GZIP_ALONE)],
+};
+
+const GZIP_ALONE: &str = "gzip is the one coding there is";
+
+/// `compress` of a route.
+pub(in crate::config) type RawCompress = SwitchOrTable<RawCompressTable>;
+
+/// The same, as a table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawCompressTable {
+    /// Answers that are known to be shorter stay as they are. Default: 1024.
+    pub(in crate::config) min_bytes: Option<Spanned<i128>>,
+    /// `text/html`, `text/*`, `+json` or `*/*`. Default: those that become smaller.
+    pub(in crate::config) types: Option<Spanned<Vec<Spanned<String>>>>,
+    /// 1, the fastest, to 9. Default: 5.
+    pub(in crate::config) level: Option<Spanned<i128>>,
 }

@@ -15,6 +15,7 @@ pub(in crate::config) static SERVER: TableKeys = TableKeys {
         "workers",
         "max_exchanges",
         "max_tunnels",
+        "max_compressing",
         "queue_size",
         "max_connections",
         "max_header_bytes",
@@ -70,6 +71,8 @@ pub(in crate::config) struct RawServer {
     pub(in crate::config) max_exchanges: Option<Spanned<i128>>,
     /// WebSockets and other upgrades open at once; beyond it 503. 0: none.
     pub(in crate::config) max_tunnels: Option<Spanned<i128>>,
+    /// Answers that are being compressed at once; beyond it they pass as they are. 0: none is compressed.
+    pub(in crate::config) max_compressing: Option<Spanned<i128>>,
     /// With `tiny_http`: requests that wait for a worker; beyond it 503. No use with `native`.
     pub(in crate::config) queue_size: Option<Spanned<i128>>,
     /// Client connections at once; beyond it new ones wait in the kernel's backlog.

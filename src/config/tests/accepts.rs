@@ -4,8 +4,8 @@ use super::super::*;
 use super::{accepted, with_key, with_route};
 use crate::routing::HostPattern;
 use crate::rules::{
-    Access, FieldRules, ForwardAuth, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules,
-    Statuses, Template,
+    Access, Compress, FieldRules, ForwardAuth, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit,
+    Rules, Statuses, Template,
 };
 
 fn listen(addr: &str) -> ListenConfig {
@@ -76,6 +76,7 @@ engine = "native"
 workers = 1
 max_exchanges = 12
 max_tunnels = 2
+max_compressing = 3
 queue_size = 3
 max_connections = 4
 max_header_bytes = 500
@@ -118,6 +119,7 @@ replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
 response_headers = { remove = ["Server"] }
 intercept_errors = [500, "4xx"]
+compress = { min_bytes = 16, types = ["text/CSS", "+json"], level = 9 }
 hsts_secs = 300
 send_proxy = true
 [routes.health_check]
@@ -142,6 +144,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         workers: n(1),
         max_exchanges: n(12),
         max_tunnels: 2,
+        max_compressing: 3,
         queue_size: n(3),
         max_connections: n(4),
         max_header_bytes: n(500),
@@ -226,6 +229,11 @@ health_check = { path = "/", interval_secs = 0.5 }
             response_headers: Some(FieldRules {
                 remove: vec!["server".parse().unwrap()],
                 ..FieldRules::default()
+            }),
+            compress: Some(Compress {
+                level: 9,
+                min_bytes: 16,
+                types: vec!["text/css".parse().unwrap(), "+json".parse().unwrap()],
             }),
             rewrite: Some(PathRewrite::new(&Prefix::parse("/a").unwrap(), &Prefix::parse("/v2").unwrap())),
             intercept: Some(Intercept::new(vec![Statuses::One(500), Statuses::Class(4)])),

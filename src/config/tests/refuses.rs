@@ -58,7 +58,7 @@ fn unknown_keys() {
         (
             with_route("[server]\nwrokers = 4"),
             ":6: server.wrokers: unknown key; did you mean workers? allowed here: engine, workers, max_exchanges, \
-             max_tunnels, queue_size, max_connections, max_header_bytes, max_headers, header_timeout_secs, \
+             max_tunnels, max_compressing, queue_size, max_connections, max_header_bytes, max_headers, header_timeout_secs, \
              keepalive_timeout_secs, read_timeout_secs, min_body_rate, min_answer_rate, write_timeout_secs, \
              trusted_proxies"
                 .to_owned(),
@@ -563,6 +563,7 @@ fn values_of_numbers() {
         ("server.workers", "65537", "1 to 65536"),
         ("server.workers", "99999999999999999999", "1 to 65536"),
         ("server.max_tunnels", "-1", "0 to 65536"),
+        ("server.max_compressing", "-1", "0 to 1000000"),
         ("server.queue_size", "0", "1 to 1000000"),
         ("server.max_connections", "0", "1 to 1000000"),
         ("server.max_header_bytes", "255", "256 to 1048576"),

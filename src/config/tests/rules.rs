@@ -2,6 +2,7 @@
 
 use super::{accepted, refused, with_key, with_route};
 use crate::explain::{self, Question};
+use crate::rules::Compress;
 
 /// Each key is refused with this problem.
 #[track_caller]
@@ -521,4 +522,79 @@ fn forward_auth_is_explained_and_expected_as_if_it_had_passed() {
     assert_eq!(expect("route = \"/\""), Ok(()));
     assert!(expect("status = 401").is_err());
     assert!(expect("request_header = { Remote-User = \"admin\" }").is_err());
+}
+
+#[test]
+fn compressing() {
+    const NO_TYPE: &str = "is no type of a content; expected one without parameters, for example \"text/css\", \"text/*\" or \"+json\"";
+    const EXPECTED: &str =
+        "expected true, false or a table, for example { min_bytes = 1024, types = [\"text/*\"], level = 5 }";
+    for (key, problem) in [
+        ("compress = \"gzip\"", format!("compress: found \"gzip\"; {EXPECTED}")),
+        ("compress = 5", format!("compress: found 5; {EXPECTED}")),
+        ("compress = [\"gzip\"]", format!("compress: found [\"gzip\"]; {EXPECTED}")),
+        (
+            "compress = { min_bytes = -1 }",
+            "compress.min_bytes: found -1; expected a whole number from 0 to 9223372036854775807".to_owned(),
+        ),
+        (
+            "compress = { level = 0 }",
+            "compress.level: found 0; expected a whole number from 1 to 9".to_owned(),
+        ),
+        (
+            "compress = { types = [] }",
+            "compress.types: the list is empty; expected at least one type, or no such key".to_owned(),
+        ),
+        (
+            "compress = { types = \"text/*\" }",
+            "compress.types: found \"text/*\"; expected a list in brackets".to_owned(),
+        ),
+        ("compress = { types = [\"html\"] }", format!("compress.types: \"html\" {NO_TYPE}")),
+        (
+            "compress = { types = [\"text/html; charset=utf-8\"] }",
+            format!("compress.types: \"text/html; charset=utf-8\" {NO_TYPE}"),
+        ),
+        (
+            "compress = { types = [\"text/a\", \"Text/A\"] }",
+            "compress.types: \"Text/A\" is listed twice".to_owned(),
+        ),
+        (
+            "compress = { gzip_types = [\"text/a\"] }",
+            "compress.gzip_types: unknown key; did you mean types? allowed here: min_bytes, types, level".to_owned(),
+        ),
+        (
+            "compress = { algorithm = \"zstd\" }",
+            "compress.algorithm: unknown key; gzip is the one coding there is; allowed here: min_bytes, types, level"
+                .to_owned(),
+        ),
+    ] {
+        check(&[(key, &problem)]);
+    }
+    assert_eq!(
+        refused(&without_backends("respond = { body = \"a\" }\ncompress = true")),
+        [
+            ":4: routes[0].compress: is beside respond, which answers every request of the route: no backend is ever \
+          asked; leave one of them out"
+        ]
+    );
+    let rule =
+        |value: &str| accepted(&with_key(&format!("compress = {value}"))).routes.remove(0).rules.compress;
+    assert_eq!(rule("false"), None);
+    assert_eq!(rule("true"), Some(Compress::default()));
+    assert_eq!(rule("{}"), Some(Compress::default()));
+    assert_eq!(rule("{ level = 1 }"), Some(Compress { level: 1, ..Compress::default() }));
+    has_lines(
+        &explained("compress = true", "GET http://h/", "127.0.0.1"),
+        &[
+            "    compress  not for this request, whose Accept-Encoding asks for no gzip   (routes[0].compress, line 5)",
+            "  max_compressing            1024 answers       default",
+        ],
+    );
+    let question = Question::new("GET http://h/", None).unwrap();
+    let question = question.field("Accept-Encoding: gzip").unwrap();
+    has_lines(
+        &explain::explain(&accepted(&with_route("compress = { level = 9 }")), &question).text(),
+        &["    compress  gzip at level 9, of answers of 1024 bytes or more, if their type is worth it   \
+             (routes[0].compress, line 5)"],
+    );
 }

@@ -59,6 +59,7 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
                 ],
             })
         }
+        (Some(Nested::Switch(keys)), _) => json!({ "anyOf": [{ "type": "boolean" }, table(keys)] }),
         (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth" | "per") => {
             json!({ "enum": words(keys, row.key) })
         }

@@ -140,6 +140,7 @@ impl Stage {
             )),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
+            compressing: Places::new(2),
             exchanges: Places::new(5),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
