@@ -49,6 +49,10 @@ pub enum Cause {
     MethodNotAllowed(Methods),
     /// The route's `rate_limit` is reached; in how many seconds another request is taken.
     RateLimited(u32),
+    /// The route's `basic_auth`: no name and password, or not the right ones.
+    Unauthorized,
+    /// Too many passwords wait to be compared for the route's `basic_auth`, or it took too long.
+    AuthBusy,
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -94,7 +98,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 28;
+    pub(crate) const COUNT: usize = 30;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -126,6 +130,8 @@ impl Cause {
         "client_denied",
         "method_not_allowed",
         "rate_limited",
+        "unauthorized",
+        "auth_busy",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -159,6 +165,8 @@ impl Cause {
             Self::ClientDenied => 25,
             Self::MethodNotAllowed(_) => 26,
             Self::RateLimited(_) => 27,
+            Self::Unauthorized => 28,
+            Self::AuthBusy => 29,
         }
     }
 
@@ -176,6 +184,8 @@ impl Cause {
             Self::ClientDenied => "client_denied",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::RateLimited(_) => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthBusy => "auth_busy",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -211,6 +221,8 @@ impl Cause {
             Self::MethodNotAllowed(_) => "this path takes other methods",
             Self::RateLimited(_) => "too many requests in a short time",
             Self::ClientDenied => "this path is not for clients of your network",
+            Self::Unauthorized => "this path takes a name and a password",
+            Self::AuthBusy => "too many passwords are being checked at the moment",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
             Self::RouteFull => "too many requests for this path are in progress at the moment",
@@ -242,11 +254,13 @@ impl Cause {
             Self::BadBody | Self::ClientLeft => 400,
             Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::NoRoute => 404,
+            Self::Unauthorized => 401,
             Self::ClientDenied => 403,
             Self::MethodNotAllowed(_) => 405,
             Self::RateLimited(_) => 429,
             Self::NoHealthyBackend
             | Self::Overloaded
+            | Self::AuthBusy
             | Self::RouteFull
             | Self::BackendsBusy
             | Self::TunnelsFull
@@ -271,12 +285,14 @@ impl Cause {
             Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
                 "http_request_error"
             }
-            Self::BodyTooLarge | Self::ClientDenied | Self::MethodNotAllowed(_) | Self::RateLimited(_) => {
-                "http_request_denied"
-            }
+            Self::BodyTooLarge
+            | Self::ClientDenied
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
+            | Self::Unauthorized => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
-            Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
+            Self::Overloaded | Self::AuthBusy | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
                 "connection_limit_reached"
             }
             Self::ConnectRefused => "connection_refused",
@@ -309,6 +325,8 @@ impl Cause {
             | Self::ClientDenied
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
+            | Self::Unauthorized
+            | Self::AuthBusy
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -379,6 +397,8 @@ mod tests {
         Cause::ClientDenied,
         Cause::MethodNotAllowed(Methods::NONE),
         Cause::RateLimited(1),
+        Cause::Unauthorized,
+        Cause::AuthBusy,
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

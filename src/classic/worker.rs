@@ -16,7 +16,7 @@ use crate::counters::InFlight;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
 use crate::exchange::last_hop;
-use crate::exchange::refusal::refusal;
+use crate::exchange::refusal::{refusal, refusal_of};
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
 use crate::http::request_id::RequestId;
@@ -69,7 +69,8 @@ impl Worker {
             self.gateway.counters.count(cause);
             if !forward.has_begun() {
                 let is_head = head.method == Method::HEAD;
-                let answer = refusal(cause, forward.id(), head.version, is_head, keep_alive);
+                let (challenge, id) = (forward.challenge(), forward.id());
+                let answer = refusal_of(cause, challenge, id, head.version, is_head, keep_alive);
                 forward.answer_itself(&answer, &mut client);
             }
         }

@@ -8,6 +8,7 @@
 mod access_log;
 mod addr;
 mod admin;
+mod auth;
 mod balancing;
 mod certificate;
 mod document;
@@ -129,6 +130,11 @@ impl Config {
             route.pool.is_none() || before.into_iter().all(|other| other.pool != route.pool)
         };
         self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
+    }
+
+    /// Whether some route asks for a password.
+    pub(crate) fn has_passwords(&self) -> bool {
+        self.routes.iter().any(|route| route.rules.basic_auth.is_some())
     }
 
     /// The path of the key `name` of a route, in its own table or in that of its pool.
@@ -382,6 +388,11 @@ impl RouteConfig {
         let connections =
             |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
         self.tls == other.tls && connections(self) == connections(other)
+    }
+
+    /// With what it asks clients who they are, if it does.
+    pub(crate) fn challenge(&self) -> Option<&http::HeaderValue> {
+        self.rules.basic_auth.as_ref().map(|auth| &auth.challenge)
     }
 
     /// What it is called in logs, thread names and wherever one route is told from another: its `name`, or its first host

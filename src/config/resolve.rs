@@ -192,11 +192,17 @@ impl Resolver<'_> {
             route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
             route.rules.rate_limit =
                 raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
+            let asks = raw.basic_auth.is_some();
+            route.rules.basic_auth =
+                raw.basic_auth.and_then(|raw| self.basic_auth(&format!("{key}.basic_auth"), raw));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
             route.rules.response_headers =
                 raw.response_headers.map(|raw| self.field_rules(&format!("{key}.response_headers"), raw));
+            if !asks {
+                self.refuse_users_of_nobody(&key, &route.rules);
+            }
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);

@@ -236,8 +236,8 @@ impl Resolver<'_> {
             }
             content = body.into_inner().into();
         } else if let Some(file) = raw.file {
-            match read_content(Path::new(file.get_ref())) {
-                Ok(read) => content = read,
+            match read_file(Path::new(file.get_ref()), TOO_LARGE) {
+                Ok(read) => content = read.into(),
                 Err(problem) => self.refuse_text(&file, &name("file"), problem),
             }
         }
@@ -393,8 +393,8 @@ fn leads_somewhere(to: &Template) -> Result<(), &'static str> {
     }
 }
 
-/// What is in the file. The error is the end of a sentence.
-fn read_content(path: &Path) -> Result<Bytes, String> {
+/// What is in the file, unless it is `too_large`. The error is the end of a sentence.
+pub(super) fn read_file(path: &Path, too_large: &str) -> Result<Vec<u8>, String> {
     let cannot = |error: io::Error| format!("cannot be read: {error}");
     // A pipe would be waited for.
     if !path.metadata().map_err(cannot)?.is_file() {
@@ -404,7 +404,7 @@ fn read_content(path: &Path) -> Result<Bytes, String> {
     let file = File::open(path).map_err(cannot)?;
     file.take(LARGEST_CONTENT + 1).read_to_end(&mut content).map_err(cannot)?;
     if content.len() as u64 > LARGEST_CONTENT {
-        return Err(TOO_LARGE.to_owned());
+        return Err(too_large.to_owned());
     }
-    Ok(content.into())
+    Ok(content)
 }

@@ -4,6 +4,7 @@
 //! Only what is written in the file is warned about, never a default. Everything here is about a configuration that has
 //! been accepted: nothing is refused for it, unless `--strict` asks for that.
 
+mod auth;
 mod front;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub(super) fn find(
         warnings.prefix(&route);
         warnings.limits(&route);
         warnings.times(&route);
+        warnings.passwords(&route);
     }
     for (n, route) in config.of_each_pool() {
         warnings.without_use(&Written { route, key: config.pool_table(n, route) });

@@ -11,6 +11,7 @@ use super::send::State;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
 use crate::balance::Backend;
+use crate::config::RouteConfig;
 use crate::counters::Counters;
 use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
@@ -56,7 +57,10 @@ impl Exchange {
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
         let is_head = self.head.method == Method::HEAD;
-        let answer = refusal::refusal(cause, &self.record.id, self.head.version, is_head, keep_alive);
+        let route = self.route.as_ref().map(|(route, _)| route.config());
+        let challenge = route.and_then(RouteConfig::challenge);
+        let answer =
+            refusal::refusal_of(cause, challenge, &self.record.id, self.head.version, is_head, keep_alive);
         self.answer(&answer, keep_alive, cause.status(), Some(cause), client, cx)
     }
 
@@ -153,6 +157,7 @@ impl Exchange {
         let entry = Entry {
             request_id: self.record.id.as_str(),
             client: self.client,
+            user: self.record.user.as_deref(),
             request: Some(RequestLine {
                 method: self.head.method.as_str(),
                 target: self.head.target.as_str(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::counters::Counters;
+use crate::passwords::Passwords;
 use crate::snapshot::Snapshot;
 
 /// Everything an exchange needs, shared by all workers.
@@ -17,6 +18,8 @@ pub(crate) struct Gateway {
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
+    /// For `basic_auth`.
+    pub passwords: Passwords,
     /// By what name this instance is known in `Via`: no other has it, so that who sees it there knows of a loop.
     pub via: String,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.

@@ -2,6 +2,7 @@
 //!
 //! | stage | file | waits for |
 //! |---|---|---|
+//! | authenticate | `authenticate.rs` | whether it is the password of who says that he is it |
 //! | collect | `downstream/body.rs` | the beginning of the request body, so that a slow sender holds no backend |
 //! | queued | `queued.rs` | a backend, while all are full |
 //! | connect | `connect.rs` | the backend's connection, TLS included |
@@ -14,6 +15,7 @@
 
 pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
+mod authenticate;
 mod await_head;
 pub(crate) mod client_address;
 mod connect;
@@ -46,6 +48,7 @@ use crate::route::{Route, RouteGuard};
 use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
+use authenticate::Authenticate;
 use client_address::client_address;
 use connect::Connect;
 use context::Context;
@@ -64,6 +67,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 enum Stage {
     Begin,
+    Authenticate(Authenticate),
     Collect,
     Queued(Queued),
     Connect(Connect),
@@ -76,6 +80,7 @@ impl Stage {
     fn phase(&self) -> Phase {
         match self {
             Self::Begin | Self::Collect => Phase::Receive,
+            Self::Authenticate(_) => Phase::Admit,
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
             Self::AwaitHead => Phase::Await,
@@ -297,6 +302,7 @@ impl Exchange {
     fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         match &self.stage {
             Stage::Begin => self.begin(client, cx),
+            Stage::Authenticate(_) => self.await_password(client, cx),
             Stage::Collect => self.collect(client, cx),
             Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
@@ -336,15 +342,22 @@ impl Exchange {
         let admitted = decision::admit(&self.head, self.client, route.config())
             .and_then(|()| route.take(self.client, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
-        // A client that asks is told to go on only if somebody is there to take it.
-        let may_continue = route.has_healthy();
+        let asks = route.config().rules.basic_auth.is_some();
         self.route = Some((route, None));
         if let Err(cause) = admitted {
             return Next::Failed(cause);
         }
+        if asks { self.authenticate(client, cx) } else { self.admitted(client, cx) }
+    }
+
+    /// Goes on with a request that may come.
+    fn admitted(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+        let keep_alive = self.may_keep_alive(cx);
         if let Some(next) = self.answer_here(client, keep_alive) {
             return next;
         }
+        // A client that asks is told to go on only if somebody is there to take it.
+        let may_continue = self.route.as_ref().is_some_and(|(route, _)| route.has_healthy());
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
             self.record.head_sent(CONTINUE.len());
@@ -378,6 +391,7 @@ impl Exchange {
             client: self.client,
             scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         }
     }
 

@@ -10,6 +10,8 @@ use crate::http::request_id::RequestId;
 pub(crate) enum Phase {
     /// The request comes in.
     Receive,
+    /// It is found out whether it may come.
+    Admit,
     /// It waits for a backend.
     Queue,
     /// A connection to the backend is being made.
@@ -26,6 +28,7 @@ impl Phase {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Receive => "receive",
+            Self::Admit => "admit",
             Self::Queue => "queue",
             Self::Connect => "connect",
             Self::Await => "await_head",
@@ -39,6 +42,8 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub id: RequestId,
+    /// By what name its client comes, if the route asks for one; it may not be true.
+    pub user: Option<Box<str>>,
     pub started: Instant,
     pub phase: Phase,
     /// When that began.
@@ -59,6 +64,7 @@ impl Record {
     pub(crate) fn new(fields: &Fields, sent_before: u64, now: Instant) -> Self {
         Self {
             id: RequestId::of(fields),
+            user: None,
             started: now,
             phase: Phase::Receive,
             since: now,

@@ -1,6 +1,6 @@
 //! An answer made by the proxy itself.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use super::last_hop::ALLOW;
 use crate::error::Cause;
@@ -42,6 +42,18 @@ pub(crate) fn refusal(
     is_head: bool,
     keep_alive: bool,
 ) -> OwnAnswer {
+    refusal_of(cause, None, id, version, is_head, keep_alive)
+}
+
+/// The same of a route that asks its clients with `challenge` who they are.
+pub(crate) fn refusal_of(
+    cause: Cause,
+    challenge: Option<&HeaderValue>,
+    id: &RequestId,
+    version: Version,
+    is_head: bool,
+    keep_alive: bool,
+) -> OwnAnswer {
     let status = StatusCode::from_u16(cause.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let reason = status.canonical_reason().unwrap_or_default();
     let body = format!("{} {reason}: {} ({cause})\n", status.as_u16(), cause.sentence());
@@ -54,6 +66,9 @@ pub(crate) fn refusal(
     write_field(&mut out, b"proxy-status", proxy_status.as_bytes());
     if let Some(seconds) = cause.retry_after_secs() {
         write_field(&mut out, b"retry-after", seconds.to_string().as_bytes());
+    }
+    if let Some(challenge) = challenge.filter(|_| cause == Cause::Unauthorized) {
+        write_field(&mut out, b"www-authenticate", challenge.as_bytes());
     }
     if cause.status() == 405 {
         match cause {

@@ -79,6 +79,7 @@ impl Exchange {
             upgrade: self.permit.is_some(),
             via: &cx.gateway.via,
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         };
         outgoing.write(&mut out, &self.head);
         let held = self.body.take_held();

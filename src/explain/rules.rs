@@ -40,6 +40,13 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         let says = format!("{} requests a second of {of}, {} at once", limit.requests_per_sec, limit.burst);
         add("rate limit", "rate_limit", says);
     }
+    if let Some(auth) = &route.rules.basic_auth {
+        let count = auth.users.count();
+        let users = if count == 1 { "the one user".to_owned() } else { format!("the {count} users") };
+        let sent = if auth.forward_authorization { "with" } else { "without" };
+        let says = format!("{users} of {:?}; backends get it {sent} Authorization", auth.realm);
+        add("basic auth", "basic_auth", says);
+    }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {
             Answer::Redirect { to, .. } => format!("to {}", readable(&to.fill(facts))),

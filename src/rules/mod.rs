@@ -2,13 +2,14 @@
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
-//! (`methods.rs`), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
+//! (`methods.rs`), how often (`rate_limit.rs`), by what password (`basic_auth.rs`), then what is answered here (`answer.rs`), then another path
 //! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
 
 mod access;
 pub(crate) mod answer;
+pub(crate) mod basic_auth;
 mod fields;
 mod methods;
 pub(crate) mod names;
@@ -18,6 +19,7 @@ pub(crate) mod template;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use basic_auth::{BasicAuth, Credentials, Users, UsersError};
 pub use fields::FieldRules;
 pub use methods::Methods;
 pub use rate_limit::{Limiter, Per, RateLimit};
@@ -33,6 +35,8 @@ pub struct Rules {
     pub methods: Option<Methods>,
     /// How many requests it takes; absent = any number.
     pub rate_limit: Option<RateLimit>,
+    /// Whose requests it takes, by name and password; absent = anybody's.
+    pub basic_auth: Option<BasicAuth>,
     /// What is answered in place of a backend; absent = a backend is asked.
     pub answer: Option<Answer>,
     /// The path that a backend gets; absent = as it came.
@@ -50,6 +54,7 @@ impl Rules {
             Some(Answer::Respond { content, .. }) => content.len(),
             _ => 0,
         };
-        content + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+        let users = self.basic_auth.as_ref().map_or(0, |auth| auth.users.memory());
+        content + users + self.rate_limit.as_ref().map_or(0, Limiter::memory)
     }
 }

@@ -121,6 +121,7 @@ mod tests {
     use crate::counters::Counters;
     use crate::downstream::listener::Entrance;
     use crate::exchange::gateway::Places;
+    use crate::passwords::Passwords;
     use crate::snapshot::Snapshot;
 
     pub(super) fn gateway() -> Arc<Gateway> {
@@ -135,6 +136,7 @@ mod tests {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),
+            passwords: Passwords::default(),
             via: String::new(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),

@@ -24,8 +24,8 @@ pub(super) use listen::{
 };
 pub(super) use route::{ROUTE, RawRoute};
 pub(super) use rules::{
-    RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, RawFieldRules, RawRateLimit,
-    RawRedirect, RawRespond,
+    BASIC_AUTH, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, RawBasicAuth,
+    RawFieldRules, RawRateLimit, RawRedirect, RawRespond,
 };
 pub(super) use server::{ACCESS_LOG, ADMIN, RawAccessLog, RawAdmin, RawServer, SERVER};
 pub(super) use top::{RawConfig, TOP};
@@ -71,7 +71,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 19] = [
+pub(super) const TABLES: [&TableKeys; 20] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -85,6 +85,7 @@ pub(super) const TABLES: [&TableKeys; 19] = [
     &STICKY_COOKIE,
     &REDIRECT,
     &RATE_LIMIT,
+    &BASIC_AUTH,
     &RESPOND,
     &REQUEST_HEADERS,
     &RESPONSE_HEADERS,
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(keys_of::<RawFieldRules>(), REQUEST_HEADERS.keys);
         assert_eq!(keys_of::<RawFieldRules>(), RESPONSE_HEADERS.keys);
         assert_eq!(keys_of::<RawRateLimit>(), RATE_LIMIT.keys);
+        assert_eq!(keys_of::<RawBasicAuth>(), BASIC_AUTH.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

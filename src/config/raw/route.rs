@@ -6,9 +6,9 @@ use toml::Spanned;
 use super::super::forms::{PoolName, Seconds};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
-    RawBackend, RawFieldRules, RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie,
-    RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, BASIC_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
+    RESPONSE_HEADERS, RawBackend, RawBasicAuth, RawFieldRules, RawHealthCheck, RawRateLimit, RawRedirect,
+    RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
@@ -44,6 +44,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "deny",
         "methods",
         "rate_limit",
+        "basic_auth",
         "redirect",
         "respond",
         "strip_prefix",
@@ -59,6 +60,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("rate_limit", Nested::One(&RATE_LIMIT)),
+        ("basic_auth", Nested::One(&BASIC_AUTH)),
         ("redirect", Nested::One(&REDIRECT)),
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
@@ -110,6 +112,9 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("limit_req", "rate_limit"),
         ("ratelimit", "rate_limit"),
         ("throttle", "rate_limit"),
+        ("auth_basic", "basic_auth"),
+        ("basicauth", "basic_auth"),
+        ("http_auth", "basic_auth"),
         ("method", "methods"),
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
@@ -191,6 +196,8 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) methods: Option<Spanned<Vec<Spanned<String>>>>,
     /// How many requests the route takes; all others are answered 429. Absent: any number.
     pub(in crate::config) rate_limit: Option<Spanned<RawRateLimit>>,
+    /// Whose requests the route takes, by name and password; all others are answered 401. Absent: anybody's.
+    pub(in crate::config) basic_auth: Option<Spanned<RawBasicAuth>>,
     /// Every request is sent somewhere else; there are no backends then.
     pub(in crate::config) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.

@@ -199,6 +199,7 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            basic_auth: None,
             rate_limit: Some(RateLimit {
                 requests_per_sec: NonZeroU32::new(14).unwrap(),
                 burst: NonZeroU32::new(15).unwrap(),

@@ -14,6 +14,7 @@ use crate::config::{BackendAddr, BackendConfig, Config, RouteConfig, ServerConfi
 use crate::counters::Counters;
 use crate::downstream::listener::Entrance;
 use crate::exchange::gateway::Places;
+use crate::passwords::Passwords;
 use crate::route::Route;
 use crate::routing::Prefix;
 use crate::snapshot::Snapshot;
@@ -135,6 +136,7 @@ impl Stage {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
             exchanges: Places::new(5),
+            passwords: Passwords::default(),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
