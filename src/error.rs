@@ -49,6 +49,8 @@ pub enum Cause {
     MethodNotAllowed(Methods),
     /// The route's `rate_limit` is reached; in how many seconds another request is taken.
     RateLimited(u32),
+    /// The client has `max_connections_per_client` connections.
+    TooManyConnections,
     /// The route's `basic_auth`: no name and password, or not the right ones.
     Unauthorized,
     /// Too many passwords wait to be compared for the route's `basic_auth`, or it took too long.
@@ -98,7 +100,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 30;
+    pub(crate) const COUNT: usize = 31;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -132,6 +134,7 @@ impl Cause {
         "rate_limited",
         "unauthorized",
         "auth_busy",
+        "too_many_connections",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -167,6 +170,7 @@ impl Cause {
             Self::RateLimited(_) => 27,
             Self::Unauthorized => 28,
             Self::AuthBusy => 29,
+            Self::TooManyConnections => 30,
         }
     }
 
@@ -186,6 +190,7 @@ impl Cause {
             Self::RateLimited(_) => "rate_limited",
             Self::Unauthorized => "unauthorized",
             Self::AuthBusy => "auth_busy",
+            Self::TooManyConnections => "too_many_connections",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -222,6 +227,7 @@ impl Cause {
             Self::RateLimited(_) => "too many requests in a short time",
             Self::ClientDenied => "this path is not for clients of your network",
             Self::Unauthorized => "this path takes a name and a password",
+            Self::TooManyConnections => "too many connections of your network are open",
             Self::AuthBusy => "too many passwords are being checked at the moment",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
@@ -257,7 +263,7 @@ impl Cause {
             Self::Unauthorized => 401,
             Self::ClientDenied => 403,
             Self::MethodNotAllowed(_) => 405,
-            Self::RateLimited(_) => 429,
+            Self::RateLimited(_) | Self::TooManyConnections => 429,
             Self::NoHealthyBackend
             | Self::Overloaded
             | Self::AuthBusy
@@ -292,9 +298,12 @@ impl Cause {
             | Self::Unauthorized => "http_request_denied",
             Self::NoRoute => "destination_not_found",
             Self::NoHealthyBackend => "destination_unavailable",
-            Self::Overloaded | Self::AuthBusy | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
-                "connection_limit_reached"
-            }
+            Self::Overloaded
+            | Self::AuthBusy
+            | Self::TooManyConnections
+            | Self::RouteFull
+            | Self::BackendsBusy
+            | Self::TunnelsFull => "connection_limit_reached",
             Self::ConnectRefused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
@@ -327,6 +336,7 @@ impl Cause {
             | Self::RateLimited(_)
             | Self::Unauthorized
             | Self::AuthBusy
+            | Self::TooManyConnections
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -353,6 +363,7 @@ impl Cause {
     pub fn retry_after_secs(self) -> Option<u32> {
         match self {
             Self::RateLimited(seconds) => Some(seconds),
+            Self::TooManyConnections => Some(1),
             _ => (self.status() == 503).then_some(1),
         }
     }
@@ -399,6 +410,7 @@ mod tests {
         Cause::RateLimited(1),
         Cause::Unauthorized,
         Cause::AuthBusy,
+        Cause::TooManyConnections,
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

@@ -240,6 +240,7 @@ impl Proxy {
             counters,
             tunnels: Places::new(config.server.max_tunnels),
             exchanges: Places::new(config.server.max_exchanges.get()),
+            per_client: Arc::default(),
             passwords: Passwords::default(),
             via: gateway::via(),
             draining: AtomicBool::new(false),

@@ -1,5 +1,6 @@
 //! [`Snapshot`]: what a reload swaps, as a whole. An exchange keeps the one it began under.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +19,7 @@ pub(crate) struct Snapshot {
     pub number: u64,
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
+    pub max_connections_per_client: Option<NonZeroUsize>,
     pub limits: Limits,
     pub front: Front,
     pub access_log: Option<Arc<AccessLog>>,
@@ -50,6 +52,7 @@ impl Snapshot {
             number,
             routes: RouteTable::new(routes.iter().map(entry).collect()),
             trusted: config.server.trusted_proxies.clone(),
+            max_connections_per_client: config.server.max_connections_per_client,
             limits: limits(&config.server),
             front: Front::default(),
             access_log,

@@ -149,7 +149,7 @@ impl<'a> Forward<'a> {
         self.route = Some(Arc::clone(&route));
         let address = self.address(client);
         admit(self.head, address, route.config())?;
-        route.take(address, Instant::now())?;
+        route.take(address, &self.head.fields, Instant::now())?;
         if let Some(auth) = &route.config().rules.basic_auth {
             self.authenticate(auth)?;
         }

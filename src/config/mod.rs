@@ -222,6 +222,8 @@ pub struct ServerConfig {
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
     pub max_connections: NonZeroUsize,
+    /// Of one client; absent = as many as there are.
+    pub max_connections_per_client: Option<NonZeroUsize>,
     /// Request line and fields, in bytes.
     pub max_header_bytes: NonZeroUsize,
     /// Header fields of a request.
@@ -254,6 +256,7 @@ impl Default for ServerConfig {
             max_tunnels: 1024,
             queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
+            max_connections_per_client: None,
             max_header_bytes: nonzero(32 * 1024),
             max_headers: nonzero(100),
             header_timeout: Duration::from_secs(10),

@@ -1,6 +1,7 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -88,6 +89,7 @@ impl Resolver<'_> {
         self.whole("server.max_tunnels", raw.max_tunnels, 0..=65_536, &mut server.max_tunnels);
         self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
         self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
+        self.max_connections_per_client(raw.max_connections_per_client, &mut server);
         self.count(
             "server.max_header_bytes",
             raw.max_header_bytes,
@@ -112,6 +114,17 @@ impl Resolver<'_> {
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         server.trusted_proxies = self.networks("server.trusted_proxies", raw.trusted_proxies);
         server
+    }
+
+    fn max_connections_per_client(&mut self, raw: Option<Spanned<i128>>, server: &mut ServerConfig) {
+        const KEY: &str = "server.max_connections_per_client";
+        let Some(raw) = raw else { return };
+        if server.engine == Engine::TinyHttp {
+            let problem = "takes engine = \"native\"; leave it out, or change the engine";
+            self.refuse(&raw.span(), KEY, problem.to_owned());
+        }
+        let most = server.max_connections_per_client.insert(NonZeroUsize::MIN);
+        self.count(KEY, Some(raw), 1..=1_000_000, most);
     }
 
     fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {

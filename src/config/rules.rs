@@ -133,10 +133,22 @@ impl Resolver<'_> {
         self.count(&name("requests_per_sec"), raw.requests_per_sec, 1..=1_000_000, &mut requests_per_sec);
         let mut burst = requests_per_sec;
         self.count(&name("burst"), raw.burst, 1..=1_000_000, &mut burst);
-        let per = raw
-            .per
-            .and_then(|text| self.word(&text, &name("per"), "whose they are", &[Per::Client, Per::Route]));
-        is_complete.then(|| RateLimit { requests_per_sec, burst, per: per.unwrap_or(Per::Client) })
+        let per = raw.per.and_then(|text| self.per(&name("per"), &text)).unwrap_or(Per::Client);
+        let dry_run = raw.dry_run.is_some_and(Spanned::into_inner);
+        is_complete.then_some(RateLimit { requests_per_sec, burst, per, dry_run })
+    }
+
+    fn per(&mut self, key: &str, text: &Spanned<String>) -> Option<Per> {
+        let Some(name) = text.get_ref().strip_prefix("header:") else {
+            let words = [Per::Client, Per::Route];
+            return self.word(text, key, "whose they are, nor \"header:NAME\"", &words);
+        };
+        let name = HeaderName::try_from(name).ok();
+        if name.is_none() {
+            let problem = "has no name of a header field; expected one, for example \"header:X-Api-Key\"";
+            self.refuse_text(text, key, problem);
+        }
+        name.map(Per::Header)
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.

@@ -129,6 +129,12 @@ impl Warnings<'_> {
         }
         if server.engine == Engine::Native {
             let connections = server.max_connections.get();
+            if let Some(value) = server.max_connections_per_client.filter(|max| max.get() > connections) {
+                let problem = format!(
+                    "{value} is never reached: max_connections is {connections}; lower this or raise that"
+                );
+                self.warn("server.max_connections_per_client", problem);
+            }
             for (name, value) in
                 [("max_exchanges", server.max_exchanges.get()), ("max_tunnels", server.max_tunnels)]
             {

@@ -44,6 +44,8 @@ pub struct Tally {
     pub sent: AtomicU64,
     /// Tries after the first.
     pub retries: AtomicU64,
+    /// Requests that a `rate_limit` would have refused that is a `dry_run`.
+    pub would_limit: AtomicU64,
     causes: [AtomicU64; Cause::COUNT],
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::counters::Counters;
+use crate::downstream::per_client::PerClient;
 use crate::passwords::Passwords;
 use crate::snapshot::Snapshot;
 
@@ -18,6 +19,8 @@ pub(crate) struct Gateway {
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
+    /// For `max_connections_per_client`.
+    pub per_client: Arc<PerClient>,
     /// For `basic_auth`.
     pub passwords: Passwords,
     /// By what name this instance is known in `Via`: no other has it, so that who sees it there knows of a loop.

@@ -340,7 +340,7 @@ impl Exchange {
             Err(cause) => return Next::Failed(cause),
         };
         let admitted = decision::admit(&self.head, self.client, route.config())
-            .and_then(|()| route.take(self.client, cx.now));
+            .and_then(|()| route.take(self.client, &self.head.fields, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         let asks = route.config().rules.basic_auth.is_some();
         self.route = Some((route, None));

@@ -26,7 +26,7 @@ const ROOM: usize = 64;
 /// How long one waits for its result. Nobody who meant it is there any more after that, as a rule.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How much less of a core the threads get than others do that want it.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// Compares passwords.
 #[derive(Debug, Default)]

@@ -16,13 +16,15 @@ pub mod pool;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::balance::Backend;
 use crate::config::RouteConfig;
 use crate::counters::tally::Tally;
 use crate::error::Cause;
+use crate::http::fields::Fields;
+use crate::logging::sparingly::log_sparingly;
 use crate::rules::Limiter;
 
 pub use guard::RouteGuard;
@@ -50,7 +52,8 @@ impl Route {
     /// A route that carries nothing yet, to the backends in `pool`.
     #[must_use]
     pub fn new(config: RouteConfig, pool: Arc<Pool>) -> Self {
-        let limiter = config.rules.rate_limit.map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
+        let limiter =
+            config.rules.rate_limit.clone().map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
         let (in_flight, tally) = (Arc::default(), Arc::default());
         Self { label: config.label(), config, pool, in_flight, limiter, tally }
     }
@@ -68,8 +71,10 @@ impl Route {
         let (in_flight, tally) = (Arc::clone(&self.in_flight), Arc::clone(&self.tally));
         let empty = Self::new(config.clone(), pool);
         // What clients have used up stays used up.
-        let kept =
-            self.limiter.as_ref().filter(|limiter| Some(limiter.rule()) == config.rules.rate_limit.as_ref());
+        let counts_like = |limiter: &&Arc<Limiter>| {
+            config.rules.rate_limit.as_ref().is_some_and(|rule| rule.counts_like(limiter.rule()))
+        };
+        let kept = self.limiter.as_ref().filter(counts_like);
         let limiter = kept.cloned().or_else(|| empty.limiter.clone());
         Self { in_flight, tally, limiter, ..empty }
     }
@@ -86,12 +91,24 @@ impl Route {
         &self.label
     }
 
-    /// Takes a request of this client, if there is a limit to how many there can be.
+    /// Takes a request of this client with these fields, if there is a limit to how many there can be.
     ///
     /// # Errors
-    /// It is reached.
-    pub(crate) fn take(&self, client: IpAddr, now: Instant) -> Result<(), Cause> {
-        self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(client, now).map_err(Cause::RateLimited))
+    /// It is reached, and the rule means it.
+    pub(crate) fn take(&self, client: IpAddr, fields: &Fields, now: Instant) -> Result<(), Cause> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let Err(seconds) = limiter.take(client, fields, now) else { return Ok(()) };
+        // That of the limiter may be from before a reload.
+        if !self.config.rules.rate_limit.as_ref().is_some_and(|rule| rule.dry_run) {
+            return Err(Cause::RateLimited(seconds));
+        }
+        self.tally.would_limit.fetch_add(1, Ordering::Relaxed);
+        log_sparingly!(
+            info,
+            "a request would be refused if rate_limit were not a dry_run route={} client={client}",
+            self.label
+        );
+        Ok(())
     }
 
     /// What became of its exchanges.

@@ -22,6 +22,7 @@ pub use answer::Answer;
 pub use basic_auth::{BasicAuth, Credentials, Users, UsersError};
 pub use fields::FieldRules;
 pub use methods::Methods;
+pub(crate) use rate_limit::counted_as;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
 pub use template::{Facts, Placeholder, Template, TemplateError};

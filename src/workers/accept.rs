@@ -12,10 +12,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use socket2::Socket;
 
 use super::mailbox::Mailbox;
+use super::turn_away::{place_of, turn_away};
 use super::turns;
 use crate::config::ListenAddr;
-use crate::counters::Counters;
 use crate::downstream::listener::{BACKLOG, Change, Entrance, Listener};
+use crate::downstream::per_client::ClientPlace;
+use crate::exchange::gateway::Gateway;
 use crate::logging::sparingly::log_sparingly;
 use crate::net::poller::{Events, Poller, Token, Waker};
 
@@ -55,13 +57,17 @@ struct Places {
 
 /// One of them. Given back when dropped.
 #[derive(Debug)]
-pub(super) struct ConnectionPlace(Arc<Places>);
+pub(super) struct ConnectionPlace {
+    of_all: Arc<Places>,
+    /// One of those of its client, if they are counted.
+    pub(super) of_client: Option<ClientPlace>,
+}
 
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::SeqCst);
-        if self.0.is_full.swap(false, Ordering::SeqCst) {
-            self.0.waker.wake();
+        self.of_all.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.of_all.is_full.swap(false, Ordering::SeqCst) {
+            self.of_all.waker.wake();
         }
     }
 }
@@ -76,7 +82,7 @@ impl ConnectionPlace {
             is_full: AtomicBool::new(false),
             waker,
         };
-        Self(Arc::new(places))
+        Self { of_all: Arc::new(places), of_client: None }
     }
 }
 
@@ -84,7 +90,7 @@ fn take_place(places: &Arc<Places>) -> Option<ConnectionPlace> {
     let max = places.max.load(Ordering::Relaxed);
     let one_more = |taken| (taken < max).then_some(taken + 1);
     places.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
-    Some(ConnectionPlace(Arc::clone(places)))
+    Some(ConnectionPlace { of_all: Arc::clone(places), of_client: None })
 }
 
 impl Accept {
@@ -92,7 +98,7 @@ impl Accept {
         listeners: Vec<Listener>,
         workers: Vec<Mailbox>,
         max_connections: usize,
-        counters: Arc<Counters>,
+        gateway: Arc<Gateway>,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let waker = poller.waker();
@@ -111,7 +117,7 @@ impl Accept {
             state: State::Open,
             cannot_accept: CannotAccept::No,
             orders: from_main,
-            counters: Arc::clone(&counters),
+            gateway,
             drain_until: None,
         };
         for listener in listeners {
@@ -119,6 +125,7 @@ impl Accept {
         }
         let thread = thread::Builder::new().name("accept".to_owned()).spawn(move || {
             let mut events = Events::new();
+            let counters = Arc::clone(&door.gateway.counters);
             turns::run("the accept thread", &counters, || door.turn(&mut events));
         })?;
         Ok(Self { orders, waker, thread })
@@ -169,7 +176,7 @@ struct Door {
     /// `accept` has failed, and the backlog was not empty since: said once per episode.
     cannot_accept: CannotAccept,
     orders: Receiver<Order>,
-    counters: Arc<Counters>,
+    gateway: Arc<Gateway>,
     /// The drain has begun, and ends then.
     drain_until: Option<Instant>,
 }
@@ -278,14 +285,25 @@ impl Door {
         let Some(Some(Listening { socket: listener, entrance, .. })) = self.listeners.get(number) else {
             return false;
         };
-        let Some(place) = take_place(&self.places) else {
+        let Some(mut place) = take_place(&self.places) else {
             self.places.is_full.store(true, Ordering::SeqCst);
             self.stop_for(State::Full);
             return false;
         };
         match accept_from(listener) {
             Ok((socket, peer)) => {
-                self.counters.connections.fetch_add(1, Ordering::Relaxed);
+                let counters = &self.gateway.counters;
+                counters.connections.fetch_add(1, Ordering::Relaxed);
+                // Whose it is that comes through a balancer says its PROXY header.
+                if !entrance.proxy_protocol {
+                    match place_of(peer.ip(), &self.gateway) {
+                        Ok(of_client) => place.of_client = of_client,
+                        Err(()) => {
+                            turn_away(&socket, *entrance, peer.ip(), counters);
+                            return true;
+                        }
+                    }
+                }
                 if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load()) {
                     worker.deal(socket, peer, *entrance, place, PATIENCE);
                 }
@@ -339,7 +357,7 @@ impl Door {
     }
 
     fn stop_for(&mut self, why: State) {
-        self.counters.accept_paused.fetch_add(1, Ordering::Relaxed);
+        self.gateway.counters.accept_paused.fetch_add(1, Ordering::Relaxed);
         self.state = why;
         self.report_listeners(false);
     }

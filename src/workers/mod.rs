@@ -5,6 +5,7 @@ mod accept;
 mod client;
 mod mailbox;
 pub(crate) mod report;
+mod turn_away;
 mod turns;
 pub(crate) mod watch;
 mod worker;
@@ -57,8 +58,7 @@ impl Workers {
             engine.workers.push(Running { mailbox, thread });
         }
         let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        engine.accept =
-            Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(&gateway.counters))?);
+        engine.accept = Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(gateway))?);
         Ok(engine)
     }
 
@@ -136,6 +136,7 @@ mod tests {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             exchanges: Places::new(1),
+            per_client: Arc::default(),
             passwords: Passwords::default(),
             via: String::new(),
             draining: AtomicBool::new(false),

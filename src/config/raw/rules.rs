@@ -32,9 +32,15 @@ pub(in crate::config) struct RawRedirect {
 pub(in crate::config) static RATE_LIMIT: TableKeys = TableKeys {
     name: "rate_limit",
     expected: "a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
-    keys: &["requests_per_sec", "burst", "per"],
+    keys: &["requests_per_sec", "burst", "per", "dry_run"],
     tables: &[],
-    aliases: &[("rate", "requests_per_sec"), ("average", "requests_per_sec"), ("key", "per"), ("by", "per")],
+    aliases: &[
+        ("rate", "requests_per_sec"),
+        ("average", "requests_per_sec"),
+        ("key", "per"),
+        ("by", "per"),
+        ("limit_req_dry_run", "dry_run"),
+    ],
     absent: &[],
 };
 
@@ -46,8 +52,10 @@ pub(in crate::config) struct RawRateLimit {
     pub(in crate::config) requests_per_sec: Option<Spanned<i128>>,
     /// At once, after a pause. Default: as many as in a second.
     pub(in crate::config) burst: Option<Spanned<i128>>,
-    /// `client` or `route`: whose requests are counted together. Default: client.
+    /// `client`, `header:NAME` or `route`: whose requests are counted together. Default: client.
     pub(in crate::config) per: Option<Spanned<String>>,
+    /// What would be refused is counted, and taken all the same. Default: false.
+    pub(in crate::config) dry_run: Option<Spanned<bool>>,
 }
 
 pub(in crate::config) static BASIC_AUTH: TableKeys = TableKeys {

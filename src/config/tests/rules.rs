@@ -409,9 +409,29 @@ fn rate_limits() {
         ),
         (
             "rate_limit = { requests_per_sec = 1, per = \"clients\" }",
-            "rate_limit.per: \"clients\" is not whose they are; expected \"client\" or \"route\"; did you mean \"client\"?",
+            "rate_limit.per: \"clients\" is not whose they are, nor \"header:NAME\"; expected \"client\" or \"route\"; did you \
+             mean \"client\"?",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, per = \"header:\" }",
+            "rate_limit.per: \"header:\" has no name of a header field; expected one, for example \"header:X-Api-Key\"",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, dry_run = 1 }",
+            "rate_limit.dry_run: found 1; expected true or false",
         ),
     ]);
+    has_lines(
+        &explained(
+            "rate_limit = { requests_per_sec = 2, burst = 3, per = \"header:X-Key\", dry_run = true }",
+            "GET http://h/",
+            "127.0.0.1",
+        ),
+        &[
+            "    rate limit  2 requests a second of each value of x-key, 3 at once; a dry run, which refuses nothing   \
+           (routes[0].rate_limit, line 5)",
+        ],
+    );
     has_lines(
         &explained("rate_limit = { requests_per_sec = 10 }", "GET http://h/", "127.0.0.1"),
         &["    rate limit  10 requests a second of each client, 10 at once   (routes[0].rate_limit, line 5)"],

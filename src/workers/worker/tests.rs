@@ -136,6 +136,7 @@ impl Stage {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
             exchanges: Places::new(5),
+            per_client: Arc::default(),
             passwords: Passwords::default(),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
