@@ -7,14 +7,12 @@
 
 mod known;
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::balance::line::Wake;
 use crate::logging::sparingly::log_sparingly;
@@ -35,15 +33,24 @@ pub(crate) struct Passwords {
     digester: OnceLock<Digester>,
     /// Held for a few instructions.
     known: Arc<Mutex<Known>>,
-    /// The same; `None`: not started, or stopped.
-    running: Mutex<Option<Running>>,
-    is_stopping: Arc<AtomicBool>,
+    queue: Arc<Queue>,
+    /// Held while they are started or ended.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-#[derive(Debug)]
-struct Running {
-    attempts: Sender<Attempt>,
-    threads: Vec<JoinHandle<()>>,
+/// Those that wait for a thread, in the order of their coming.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Held for a few instructions.
+    state: Mutex<State>,
+    has_changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    attempts: VecDeque<Attempt>,
+    /// There are threads for them.
+    is_open: bool,
 }
 
 /// One that waits for a thread.
@@ -104,32 +111,28 @@ impl Passwords {
             let none = || io::Error::other("the system has no random numbers");
             let _ = self.digester.set(Digester::new().ok_or_else(none)?);
         }
-        let mut running = lock(&self.running);
-        if running.is_none() {
+        let mut threads = lock(&self.threads);
+        if threads.is_empty() {
+            // Before there are any: they end when it is closed.
+            lock(&self.queue.state).is_open = true;
             let cores = thread::available_parallelism().map_or(1, usize::from);
-            *running = Some(self.threads((cores / 4).max(1))?);
+            let started: io::Result<Vec<_>> =
+                (0..(cores / 4).max(1)).map(|number| self.thread(number)).collect();
+            // Those that were started before one that could not be end by themselves.
+            *threads = started.inspect_err(|_| self.queue.close())?;
         }
         Ok(())
     }
 
-    fn threads(&self, count: usize) -> io::Result<Running> {
-        let (attempts, waiting) = bounded::<Attempt>(ROOM);
-        let mut threads = Vec::new();
-        for number in 0..count {
-            let (waiting, known) = (Receiver::clone(&waiting), Arc::clone(&self.known));
-            let is_stopping = Arc::clone(&self.is_stopping);
-            let thread = thread::Builder::new().name(format!("passwords-{number}")).spawn(move || {
-                // Of this thread alone. Where that is not allowed, it works as fast as others.
-                let _ = rustix::process::setpriority_process(None, NICENESS);
-                while let Ok(attempt) = waiting.recv() {
-                    if !is_stopping.load(Ordering::Relaxed) {
-                        attempt.make(&known);
-                    }
-                }
-            })?;
-            threads.push(thread);
-        }
-        Ok(Running { attempts, threads })
+    fn thread(&self, number: usize) -> io::Result<JoinHandle<()>> {
+        let (queue, known) = (Arc::clone(&self.queue), Arc::clone(&self.known));
+        thread::Builder::new().name(format!("passwords-{number}")).spawn(move || {
+            // Of this thread alone. Where that is not allowed, it works as fast as others.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            while let Some(attempt) = queue.next() {
+                attempt.make(&known);
+            }
+        })
     }
 
     /// Whether this is the password of that name among `users`. `wake` is called when the result is there, if it takes a while.
@@ -149,19 +152,13 @@ impl Passwords {
         let outcome = Arc::new(Outcome { is_right: Mutex::new(None), is_there: Condvar::new(), wake });
         let users = Arc::clone(users);
         let attempt = Attempt { users, credentials, digest, outcome: Arc::downgrade(&outcome) };
-        let running = lock(&self.running);
-        match running.as_ref().map(|running| running.attempts.try_send(attempt)) {
-            Some(Ok(())) => Said::Wait(Ticket(outcome)),
-            _ => Said::Busy,
-        }
+        if self.queue.add(attempt) { Said::Wait(Ticket(outcome)) } else { Said::Busy }
     }
 
     /// Ends the threads, each after the password that it is at.
     pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
-        let Some(Running { attempts, threads }) = lock(&self.running).take() else { return };
-        drop(attempts);
-        for thread in threads {
+        self.queue.close();
+        for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread for passwords had panicked");
             }
@@ -169,7 +166,42 @@ impl Passwords {
     }
 }
 
+impl Queue {
+    /// Whether there is a place. Those whose clients have left give up theirs.
+    fn add(&self, attempt: Attempt) -> bool {
+        let mut state = lock(&self.state);
+        if state.attempts.len() >= ROOM {
+            state.attempts.retain(Attempt::is_waited_for);
+        }
+        let has_place = state.is_open && state.attempts.len() < ROOM;
+        if has_place {
+            state.attempts.push_back(attempt);
+            self.has_changed.notify_one();
+        }
+        has_place
+    }
+
+    /// Waits for the next one. `None`: there will be no more.
+    fn next(&self) -> Option<Attempt> {
+        let is_idle = |state: &mut State| state.is_open && state.attempts.is_empty();
+        let mut state =
+            self.has_changed.wait_while(lock(&self.state), is_idle).unwrap_or_else(PoisonError::into_inner);
+        state.attempts.pop_front()
+    }
+
+    fn close(&self) {
+        let mut state = lock(&self.state);
+        state.is_open = false;
+        state.attempts.clear();
+        self.has_changed.notify_all();
+    }
+}
+
 impl Attempt {
+    fn is_waited_for(&self) -> bool {
+        self.outcome.strong_count() > 0
+    }
+
     fn make(self, known: &Mutex<Known>) {
         let Some(outcome) = self.outcome.upgrade() else { return };
         // A browser asks for several things at once, each with the same password.
@@ -234,23 +266,29 @@ mod tests {
     #[test]
     fn as_many_wait_as_there_is_room_for() {
         let (passwords, users) = (Passwords::default(), users());
-        passwords.start().unwrap();
-        lock(&passwords.running).take().unwrap();
-        let running = passwords.threads(0).unwrap();
-        let (attempts, waiting) = bounded(ROOM);
-        *lock(&passwords.running) = Some(Running { attempts, ..running });
-        let mut tickets = Vec::new();
-        for n in 0..ROOM {
-            let Said::Wait(ticket) = ask(&passwords, &users, &format!("anna:{n}")) else { panic!("{n}") };
-            tickets.push(ticket);
-        }
-        assert!(matches!(ask(&passwords, &users, "anna:one more"), Said::Busy));
+        let digester = Digester::new().unwrap();
+        passwords.digester.set(digester).unwrap();
+        lock(&passwords.queue.state).is_open = true;
+        let wait = |text: &str| match ask(&passwords, &users, text) {
+            Said::Wait(ticket) => Some(ticket),
+            _ => None,
+        };
+        let mut tickets: Vec<_> = (0..ROOM).map(|n| wait(&format!("anna:{n}")).unwrap()).collect();
+        assert!(wait("anna:one more").is_none());
         assert_eq!(tickets[0].wait(Duration::from_millis(1)), None);
-        // Those who have left are passed over.
+        // Who leaves makes room, wherever it was in the line.
+        drop(tickets.remove(30));
+        let last = wait("anna:a").unwrap();
+        assert!(wait("anna:one more").is_none());
         drop(tickets);
-        let known = Mutex::default();
-        waiting.try_iter().for_each(|attempt| attempt.make(&known));
-        assert!(matches!(ask(&passwords, &users, "anna:one more"), Said::Wait(_)));
-        assert_eq!(lock(&known).get(&[0; 32], Instant::now()), None);
+        // Nobody's attempts are passed over.
+        let mut made = 0;
+        let attempts = std::mem::take(&mut lock(&passwords.queue.state).attempts);
+        for attempt in attempts {
+            made += usize::from(attempt.is_waited_for());
+            attempt.make(&passwords.known);
+        }
+        assert_eq!((made, last.result()), (1, Some(true)));
+        assert!(matches!(ask(&passwords, &users, "anna:1"), Said::Wait(_)), "it was not made");
     }
 }
