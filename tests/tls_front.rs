@@ -434,7 +434,7 @@ fn beyond_max_connections_per_client_it_is_closed(_: Engine) {
     let mut inside = connect(proxy.addr(), "shop.test");
     inside.get("/").expect(200);
     Client::connect(proxy.addr()).expect_fin();
-    proxy.expect_counted(reverse_proxy::error::Cause::TooManyConnections, 1);
+    proxy.expect_counted(Cause::TooManyConnections, 1);
     inside.get("/").expect(200);
 }
 

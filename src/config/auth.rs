@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::raw::RawBasicAuth;
 use super::rules::read_file;
 use super::values::Resolver;
-use crate::rules::{BasicAuth, Rules, Users};
+use crate::rules::{BasicAuth, FieldRules, Rules, Users};
 
 /// What browsers call what is asked for, where the file does not say it.
 const REALM: &str = "Restricted";
@@ -52,7 +52,7 @@ impl Resolver<'_> {
             [("request_headers", &rules.request_headers), ("response_headers", &rules.response_headers)]
         {
             let key = format!("{route}.{name}");
-            if rules.as_ref().is_some_and(|rules| rules.name_the_user())
+            if rules.as_ref().is_some_and(FieldRules::name_the_user)
                 && let Some(at) = self.places.get(&key).cloned()
             {
                 let problem = "has the placeholder {user}, and the route asks nobody for a name; expected basic_auth beside it";

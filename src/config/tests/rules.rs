@@ -565,7 +565,7 @@ fn names_and_passwords_are_explained_and_expected() {
 #[test]
 fn passwords_that_others_may_see_are_warned_about() {
     use std::os::unix::fs::PermissionsExt;
-    let other = "bert:$2b$04$EGdrhbKUv8Oc9vGiXX0HQOxSg445d458Muh7DAHskb6QbtCvdxcie\n";
+    let other = "bert:$2b$04$abcdefghijklmnopqrstuu0HtfOlPbTiymk5tcV.3TsFPDd3SYZqu\n";
     let file = UsersFile::new("warned", &format!("{ANNA}{other}"));
     std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
     let warned = |listen: &str, more: &str| {
