@@ -162,3 +162,31 @@ impl Route {
         Arc::new(Self::new(pool.config().clone(), pool))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::rules::{Per, RateLimit};
+
+    #[test]
+    fn a_dry_run_counts_and_refuses_nothing() {
+        let route = |dry_run: bool| {
+            Route::for_tests(1, |config| {
+                let one = NonZeroU32::MIN;
+                let rule = RateLimit { requests_per_sec: one, burst: one, per: Per::Route, dry_run };
+                config.rules.rate_limit = Some(rule);
+            })
+        };
+        let (client, now) = ("192.0.2.1".parse().unwrap(), Instant::now());
+        let take = |route: &Route| route.take(client, &Fields::new(), now);
+        let counted = |route: &Route| route.tally().would_limit.load(Ordering::Relaxed);
+        let dry = route(true);
+        assert_eq!([take(&dry), take(&dry), take(&dry)], [Ok(()); 3]);
+        assert_eq!(counted(&dry), 2);
+        // When it is meant, what is used up is used up.
+        let meant = dry.successor(route(false).config(), Arc::clone(dry.pool()));
+        assert_eq!((take(&meant), counted(&meant)), (Err(Cause::RateLimited(1)), 2));
+    }
+}
