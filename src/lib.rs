@@ -34,6 +34,7 @@
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
 //! | `health POOL` | 1 per pool with a health check; a route that has its backends for itself is one | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
+//! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`] |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
 //! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
@@ -42,7 +43,7 @@
 //!
 //! Never two at a time on the request path, and none across I/O that could wait. A connection and its exchange have one owner, so
 //! they have none. The listeners have one that workers share while they accept, and that a reload takes for itself. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
-//! few of its buckets.
+//! few of its buckets, and `basic_auth` that of the results it knows.
 //!
 //! # Modules, in reading order
 //!
@@ -51,7 +52,7 @@
 //! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients ·
 //! [`upstream`] towards backends · [`routing`] and [`route`] · [`rules`] what a route does beside
 //! passing requests on · [`balance`] choosing a backend · `exchange` one request from
-//! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
+//! stage to stage · `passwords` the threads that compare them · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
@@ -88,6 +89,7 @@ pub mod livez;
 pub mod logging;
 mod memory;
 mod net;
+mod passwords;
 #[cfg(feature = "admin")]
 mod process_info;
 pub mod proxy;

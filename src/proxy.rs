@@ -24,6 +24,7 @@ use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
+use crate::passwords::Passwords;
 use crate::reload::{LastReload, ReloadOutcome};
 use crate::renewal::Renewal;
 use crate::route::{Pool, Route};
@@ -241,11 +242,16 @@ impl Proxy {
             tunnels: Places::new(config.server.max_tunnels),
             compressing: Places::new(config.server.max_compressing),
             exchanges: Places::new(config.server.max_exchanges.get()),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             via: gateway::via(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             in_use,
         });
+        if config.has_passwords() {
+            gateway.passwords.start().map_err(StartError::Thread)?;
+        }
         // They come in the order of the file, and then those that were passed beside it.
         let listening: Vec<Listening> = listeners
             .iter()
@@ -406,6 +412,7 @@ impl Drop for Proxy {
     /// Tells all before the first of them is waited for, when the fields are dropped.
     fn drop(&mut self) {
         self.stop_what_serves_nobody();
+        self.gateway.passwords.stop();
     }
 }
 

@@ -111,6 +111,9 @@ impl Proxy {
         let entrances = listening.iter().map(|listening| listening.entrance);
         let workers = self.started_with.workers;
         let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
+        if config.has_passwords() {
+            self.gateway.passwords.start().map_err(StartError::Thread)?;
+        }
         // Each ends when dropped.
         let new_checkers = self.new_checkers(&pools).map_err(StartError::Thread)?;
         self.upkeep.change(&pools).map_err(StartError::Thread)?;

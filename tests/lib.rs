@@ -17,6 +17,7 @@ mod algorithms;
 mod backend_limits;
 mod bad_answers;
 mod balancing;
+mod basic_auth;
 mod broken_answers;
 mod cause_words;
 mod cause_words_of_clients;

@@ -440,6 +440,18 @@ fn an_upgrade_becomes_a_tunnel(_: Engine) {
     proxy.expect_idle();
 }
 
+/// There is nobody to answer before the handshake, and none is made for that.
+fn beyond_max_connections_per_client_it_is_closed(_: Engine) {
+    let origin = Origin::echo();
+    let proxy =
+        front(&shop()).server("max_connections_per_client = 1").route("/", &[origin.addr()], "").start();
+    let mut inside = connect(proxy.addr(), "shop.test");
+    inside.get("/").expect(200);
+    Client::connect(proxy.addr()).expect_fin();
+    proxy.expect_counted(Cause::TooManyConnections, 1);
+    inside.get("/").expect(200);
+}
+
 /// On both sides, over the same code.
 fn tls_on_both_sides(_: Engine) {
     let backend = ScriptedBackend::tls(
@@ -803,6 +815,7 @@ on_native!(
     a_large_answer_of_the_proxy_comes_whole,
     an_upgrade_becomes_a_tunnel,
     tls_on_both_sides,
+    beyond_max_connections_per_client_it_is_closed,
     a_reload_replaces_a_certificate_under_load,
     new_files_are_seen_and_bad_ones_are_not_taken,
     plain_listeners_redirect_and_serve_challenges,

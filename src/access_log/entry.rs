@@ -12,6 +12,8 @@ pub(crate) struct Entry<'a> {
     pub request_id: &'a str,
     /// Whom it is from, behind `trusted_proxies`; the unspecified address: through a Unix-domain socket.
     pub client: IpAddr,
+    /// By what name it comes, if the route asks for one: what the client says, true or not.
+    pub user: Option<&'a str>,
     /// `None`: what came was no request.
     pub request: Option<RequestLine<'a>>,
     /// The version of TLS with the client.
@@ -51,6 +53,7 @@ impl Entry<'_> {
         Entry {
             request_id,
             client,
+            user: None,
             request: None,
             tls: None,
             host: b"",
@@ -96,6 +99,7 @@ pub(super) mod tests {
         Entry {
             request_id: "8c0f2a",
             client: "192.0.2.1".parse().unwrap(),
+            user: None,
             request: Some(RequestLine { method: "GET", target: "/a?b", version: Version::Http11 }),
             tls: None,
             host: b"shop.example",

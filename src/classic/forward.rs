@@ -36,9 +36,10 @@ use crate::http::head::{RequestHead, Version};
 use crate::http::request_id::RequestId;
 use crate::http::response_head::{ResponseError, ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
+use crate::passwords::{PATIENCE, Said};
 use crate::route::Route;
 use crate::rules::forward_auth::{cause_of_failure, lets_in};
-use crate::rules::{Facts, ForwardAuth};
+use crate::rules::{BasicAuth, Credentials, Facts, ForwardAuth};
 use crate::snapshot::Snapshot;
 use crate::upstream::shortage;
 
@@ -107,7 +108,8 @@ impl<'a> Forward<'a> {
     pub(super) fn refused(&self) -> Refused<'_> {
         let of_route = self.route.as_ref().and_then(|route| route.config().rules.error_pages.as_ref());
         let pages = Pages { of_route, of_all: self.snapshot.error_pages.as_ref() };
-        Refused::new(&self.head, &self.record.id, self.head.keep_alive, pages)
+        let challenge = self.route.as_ref().and_then(|route| route.config().challenge());
+        Refused { challenge, ..Refused::new(&self.head, &self.record.id, self.head.keep_alive, pages) }
     }
 
     /// Says in the logs what became of it.
@@ -144,6 +146,7 @@ impl<'a> Forward<'a> {
         let entry = Entry {
             request_id: self.record.id.as_str(),
             client: client_address(client.address(), &head.fields, &self.snapshot.trusted),
+            user: self.record.user.as_deref(),
             request: Some(RequestLine { method, target, version: head.version }),
             tls: None,
             host: head.host.as_bytes(),
@@ -175,7 +178,10 @@ impl<'a> Forward<'a> {
         self.route = Some(Arc::clone(&route));
         let address = self.address(client);
         admit(&self.head, address, route.config())?;
-        route.take(address, Instant::now())?;
+        route.take(address, &self.head.fields, Instant::now())?;
+        if let Some(auth) = &route.config().rules.basic_auth {
+            self.authenticate(auth)?;
+        }
         if let Some(rule) = &route.config().rules.forward_auth
             && let Some(status) = self.ask(rule, &route, address, client)?
         {
@@ -227,6 +233,21 @@ impl<'a> Forward<'a> {
         Ok(None)
     }
 
+    /// Whether the request brings the name and the password of a user. Takes a while, and this thread has the time.
+    fn authenticate(&mut self, auth: &BasicAuth) -> Result<(), Cause> {
+        let credentials = Credentials::of(&self.head.fields).ok_or(Cause::Unauthorized)?;
+        self.record.user = Some(credentials.user.as_str().into());
+        let now = Instant::now();
+        self.record.enter(Phase::Admit, now);
+        let is_right = match self.gateway.passwords.ask(&auth.users, credentials, now, None) {
+            Said::Known(is_right) => is_right,
+            Said::Wait(ticket) => ticket.wait(PATIENCE).ok_or(Cause::AuthBusy)?,
+            Said::Busy => return Err(Cause::AuthBusy),
+        };
+        self.record.enter(Phase::Receive, Instant::now());
+        if is_right { Ok(()) } else { Err(Cause::Unauthorized) }
+    }
+
     /// Who the request is from, as far as trusted proxies tell.
     fn address(&self, client: &Client) -> IpAddr {
         client_address(client.address(), &self.head.fields, &self.snapshot.trusted)
@@ -240,6 +261,7 @@ impl<'a> Forward<'a> {
             client: self.address(client),
             scheme: scheme(&self.head, client.address(), &self.snapshot.trusted, false),
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         }
     }
 
@@ -342,6 +364,7 @@ impl<'a> Forward<'a> {
             upgrade: false,
             via: &self.gateway.via,
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         };
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);

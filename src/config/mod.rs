@@ -8,6 +8,7 @@
 mod access_log;
 mod addr;
 mod admin;
+mod auth;
 mod balancing;
 mod certificate;
 mod document;
@@ -134,6 +135,11 @@ impl Config {
         self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
     }
 
+    /// Whether some route asks for a password.
+    pub(crate) fn has_passwords(&self) -> bool {
+        self.routes.iter().any(|route| route.rules.basic_auth.is_some())
+    }
+
     /// The path of the key `name` of a route, in its own table or in that of its pool.
     pub(crate) fn route_key(&self, n: usize, route: &RouteConfig, name: &str) -> String {
         let table = if raw::is_of_pool(name) { self.pool_table(n, route) } else { format!("routes[{n}]") };
@@ -221,6 +227,8 @@ pub struct ServerConfig {
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
     pub max_connections: NonZeroUsize,
+    /// Of one client; absent = as many as there are.
+    pub max_connections_per_client: Option<NonZeroUsize>,
     /// Request line and fields, in bytes.
     pub max_header_bytes: NonZeroUsize,
     /// Header fields of a request.
@@ -254,6 +262,7 @@ impl Default for ServerConfig {
             max_compressing: 1024,
             queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
+            max_connections_per_client: None,
             max_header_bytes: nonzero(32 * 1024),
             max_headers: nonzero(100),
             header_timeout: Duration::from_secs(10),
@@ -388,6 +397,11 @@ impl RouteConfig {
         let connections =
             |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
         self.tls == other.tls && connections(self) == connections(other)
+    }
+
+    /// With what it asks clients who they are, if it does.
+    pub(crate) fn challenge(&self) -> Option<&http::HeaderValue> {
+        self.rules.basic_auth.as_ref().map(|auth| &auth.challenge)
     }
 
     /// What it is called in logs, thread names and wherever one route is told from another: its `name`, or its first host

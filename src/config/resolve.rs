@@ -1,6 +1,7 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -92,6 +93,7 @@ impl Resolver<'_> {
         self.whole("server.max_compressing", raw.max_compressing, 0..=1_000_000, &mut server.max_compressing);
         self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
         self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
+        self.max_connections_per_client(raw.max_connections_per_client, &mut server);
         self.count(
             "server.max_header_bytes",
             raw.max_header_bytes,
@@ -116,6 +118,17 @@ impl Resolver<'_> {
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         server.trusted_proxies = self.networks("server.trusted_proxies", raw.trusted_proxies);
         server
+    }
+
+    fn max_connections_per_client(&mut self, raw: Option<Spanned<i128>>, server: &mut ServerConfig) {
+        const KEY: &str = "server.max_connections_per_client";
+        let Some(raw) = raw else { return };
+        if server.engine == Engine::TinyHttp {
+            let problem = "takes engine = \"native\"; leave it out, or change the engine";
+            self.refuse(&raw.span(), KEY, problem.to_owned());
+        }
+        let most = server.max_connections_per_client.insert(NonZeroUsize::MIN);
+        self.count(KEY, Some(raw), 1..=1_000_000, most);
     }
 
     fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {
@@ -201,6 +214,9 @@ impl Resolver<'_> {
             route.rules.forward_auth = raw
                 .forward_auth
                 .and_then(|raw| self.forward_auth(&format!("{key}.forward_auth"), raw, server));
+            let asks = raw.basic_auth.is_some();
+            route.rules.basic_auth =
+                raw.basic_auth.and_then(|raw| self.basic_auth(&format!("{key}.basic_auth"), raw));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
@@ -212,6 +228,9 @@ impl Resolver<'_> {
                 raw.intercept_errors.map(|list| self.intercept(&format!("{key}.intercept_errors"), list));
             route.rules.compress =
                 raw.compress.and_then(|raw| self.compress(&format!("{key}.compress"), raw));
+            if !asks {
+                self.refuse_users_of_nobody(&key, &route.rules);
+            }
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);

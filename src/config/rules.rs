@@ -142,10 +142,22 @@ impl Resolver<'_> {
         self.count(&name("requests_per_sec"), raw.requests_per_sec, 1..=1_000_000, &mut requests_per_sec);
         let mut burst = requests_per_sec;
         self.count(&name("burst"), raw.burst, 1..=1_000_000, &mut burst);
-        let per = raw
-            .per
-            .and_then(|text| self.word(&text, &name("per"), "whose they are", &[Per::Client, Per::Route]));
-        is_complete.then(|| RateLimit { requests_per_sec, burst, per: per.unwrap_or(Per::Client) })
+        let per = raw.per.and_then(|text| self.per(&name("per"), &text)).unwrap_or(Per::Client);
+        let dry_run = raw.dry_run.is_some_and(Spanned::into_inner);
+        is_complete.then_some(RateLimit { requests_per_sec, burst, per, dry_run })
+    }
+
+    fn per(&mut self, key: &str, text: &Spanned<String>) -> Option<Per> {
+        let Some(name) = text.get_ref().strip_prefix("header:") else {
+            let words = [Per::Client, Per::Route];
+            return self.word(text, key, "whose they are, nor \"header:NAME\"", &words);
+        };
+        let name = HeaderName::try_from(name).ok();
+        if name.is_none() {
+            let problem = "has no name of a header field; expected one, for example \"header:X-Api-Key\"";
+            self.refuse_text(text, key, problem);
+        }
+        name.map(Per::Header)
     }
 
     /// `forward_auth` of a route.
@@ -345,8 +357,8 @@ impl Resolver<'_> {
             }
             content = body.into_inner().into();
         } else if let Some(file) = raw.file {
-            match read_content(Path::new(file.get_ref())) {
-                Ok(read) => content = read,
+            match read_file(Path::new(file.get_ref()), TOO_LARGE) {
+                Ok(read) => content = read.into(),
                 Err(problem) => self.refuse_text(&file, &name("file"), problem),
             }
         }
@@ -504,6 +516,11 @@ fn leads_somewhere(to: &Template) -> Result<(), &'static str> {
 
 /// What is in the file. The error is the end of a sentence.
 pub(super) fn read_content(path: &Path) -> Result<Bytes, String> {
+    read_file(path, TOO_LARGE).map(Bytes::from)
+}
+
+/// What is in the file, unless it is `too_large`. The error is the end of a sentence.
+pub(super) fn read_file(path: &Path, too_large: &str) -> Result<Vec<u8>, String> {
     let cannot = |error: io::Error| format!("cannot be read: {error}");
     // A pipe would be waited for.
     if !path.metadata().map_err(cannot)?.is_file() {
@@ -513,7 +530,7 @@ pub(super) fn read_content(path: &Path) -> Result<Bytes, String> {
     let file = File::open(path).map_err(cannot)?;
     file.take(LARGEST_CONTENT + 1).read_to_end(&mut content).map_err(cannot)?;
     if content.len() as u64 > LARGEST_CONTENT {
-        return Err(TOO_LARGE.to_owned());
+        return Err(too_large.to_owned());
     }
-    Ok(content.into())
+    Ok(content)
 }

@@ -4,6 +4,7 @@
 //! Only what is written in the file is warned about, never a default. Everything here is about a configuration that has
 //! been accepted: nothing is refused for it, unless `--strict` asks for that.
 
+mod auth;
 mod front;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ pub(super) fn find(
         warnings.prefix(&route);
         warnings.limits(&route);
         warnings.times(&route);
+        warnings.passwords(&route);
     }
     for (n, route) in config.of_each_pool() {
         warnings.without_use(&Written { route, key: config.pool_table(n, route) });
@@ -128,6 +130,12 @@ impl Warnings<'_> {
         }
         if server.engine == Engine::Native {
             let connections = server.max_connections.get();
+            if let Some(value) = server.max_connections_per_client.filter(|max| max.get() > connections) {
+                let problem = format!(
+                    "{value} is never reached: max_connections is {connections}; lower this or raise that"
+                );
+                self.warn("server.max_connections_per_client", problem);
+            }
             for (name, value) in
                 [("max_exchanges", server.max_exchanges.get()), ("max_tunnels", server.max_tunnels)]
             {

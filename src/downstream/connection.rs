@@ -148,6 +148,11 @@ impl Connection {
         Some(Ends { source: self.peer, destination })
     }
 
+    /// No PROXY header is waited for.
+    pub(crate) fn knows_whose_it_is(&self) -> bool {
+        !matches!(self.phase, Phase::ProxyHeader { .. })
+    }
+
     /// Whose it is, for the log.
     pub(crate) fn who(&self) -> &str {
         if self.peer.ip().is_unspecified() { "unix" } else { self.forwarded_for.to_str().unwrap_or_default() }

@@ -82,6 +82,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) via: &'a str,
     /// The `X-Request-Id`.
     pub(crate) request_id: &'a [u8],
+    /// Whom `basic_auth` of the route has let in.
+    pub(crate) user: Option<&'a str>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -102,13 +104,20 @@ impl<'a> Outgoing<'a> {
     /// say, and then what the route has.
     pub(crate) fn put_fields(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
         let with = self.rewrite(head);
-        let Some(rules) = &self.route.rules.request_headers else { return rewrite(head, &with, put) };
+        let rules = &self.route.rules;
+        let keeps_password = rules.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization);
+        if rules.request_headers.is_none() && !keeps_password {
+            return rewrite(head, &with, put);
+        }
         rewrite(head, &with, &mut |name, value| {
-            if !rules.replaces(name) {
+            let is_kept = keeps_password && name.eq_ignore_ascii_case(b"authorization");
+            if !is_kept && !rules.request_headers.as_ref().is_some_and(|rules| rules.replaces(name)) {
                 put(name, value);
             }
         });
-        rules.put(&self.facts(head), put);
+        if let Some(rules) = &rules.request_headers {
+            rules.put(&self.facts(head), put);
+        }
     }
 
     /// The whole head that the service of `forward_auth` gets.
@@ -130,6 +139,7 @@ impl<'a> Outgoing<'a> {
             client: self.client,
             scheme: scheme(head, self.peer, self.trusted, self.secured),
             request_id: self.request_id,
+            user: self.user,
         }
     }
 

@@ -11,6 +11,7 @@ use super::tell::Tell;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
 use crate::balance::Backend;
+use crate::config::RouteConfig;
 use crate::counters::Counters;
 use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
@@ -69,7 +70,9 @@ impl Exchange {
     pub(super) fn refused(&self, keep_alive: bool) -> Refused<'_> {
         let of_route = self.route.as_ref().and_then(|(route, _)| route.config().rules.error_pages.as_ref());
         let pages = Pages { of_route, of_all: self.snapshot.error_pages.as_ref() };
-        Refused::new(&self.head, &self.record.id, keep_alive, pages)
+        let route = self.route.as_ref().map(|(route, _)| route.config());
+        let challenge = route.and_then(RouteConfig::challenge);
+        Refused { challenge, ..Refused::new(&self.head, &self.record.id, keep_alive, pages) }
     }
 
     /// Answers with what the proxy has made itself.
@@ -171,6 +174,7 @@ impl Exchange {
         let entry = Entry {
             request_id: self.record.id.as_str(),
             client: self.client,
+            user: self.record.user.as_deref(),
             request: Some(RequestLine {
                 method: self.head.method.as_str(),
                 target: self.head.target.as_str(),

@@ -2,6 +2,7 @@
 //!
 //! | stage | file | waits for |
 //! |---|---|---|
+//! | authenticate | `authenticate.rs` | whether it is the password of who says that he is it |
 //! | auth | `auth.rs` | the service of `forward_auth`, if the route has one: the next three stages, with it in place of a backend |
 //! | collect | `downstream/body.rs` | the beginning of the request body, so that a slow sender holds no backend |
 //! | queued | `queued.rs` | a backend, while all are full |
@@ -17,6 +18,7 @@
 pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
 mod auth;
+mod authenticate;
 mod await_head;
 pub(crate) mod client_address;
 pub(crate) mod coding;
@@ -53,6 +55,7 @@ use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
 use auth::LetIn;
+use authenticate::Authenticate;
 use client_address::client_address;
 use connect::Connect;
 use context::Context;
@@ -72,6 +75,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 enum Stage {
     Begin,
+    Authenticate(Authenticate),
     Collect,
     Queued(Queued),
     Connect(Connect),
@@ -86,6 +90,7 @@ impl Stage {
     fn phase(&self) -> Phase {
         match self {
             Self::Begin | Self::Collect => Phase::Receive,
+            Self::Authenticate(_) => Phase::Admit,
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
             Self::AwaitHead => Phase::Await,
@@ -320,6 +325,7 @@ impl Exchange {
     fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         match &self.stage {
             Stage::Begin => self.begin(client, cx),
+            Stage::Authenticate(_) => self.await_password(client, cx),
             Stage::Collect => self.collect(client, cx),
             Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
@@ -362,12 +368,18 @@ impl Exchange {
             Err(cause) => return Next::Failed(cause),
         };
         let admitted = decision::admit(&self.head, self.client, route.config())
-            .and_then(|()| route.take(self.client, cx.now));
+            .and_then(|()| route.take(self.client, &self.head.fields, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
+        let asks = route.config().rules.basic_auth.is_some();
         self.route = Some((route, None));
         if let Err(cause) = admitted {
             return Next::Failed(cause);
         }
+        if asks { self.authenticate(client, cx) } else { self.authenticated(client, cx) }
+    }
+
+    /// Goes on with a request that may come as far as this proxy knows.
+    fn authenticated(&mut self, client: &mut Connection, cx: &Context<'_>) -> Next {
         match self.begin_to_ask(client, cx) {
             Some(next) => next,
             None => self.go_on(client, cx),
@@ -414,6 +426,7 @@ impl Exchange {
             client: self.client,
             scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         }
     }
 

@@ -28,9 +28,16 @@ pub(crate) struct Wakeup {
 
 /// The connection that waits.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     token: Token,
     wakeup: Wakeup,
+}
+
+impl Waiting {
+    /// That of the exchange whose turn it is.
+    pub(super) fn new(cx: &Context<'_>) -> Self {
+        Self { token: cx.client, wakeup: cx.wakeup.clone() }
+    }
 }
 
 impl Wake for Waiting {
@@ -90,8 +97,7 @@ impl Exchange {
         }
         match &queued.turn {
             None => {
-                let waiting = Waiting { token: cx.client, wakeup: cx.wakeup.clone() };
-                queued.turn = Some(route.join_line(Box::new(waiting)));
+                queued.turn = Some(route.join_line(Box::new(Waiting::new(cx))));
                 // One may have become free before.
                 return self.queue(cx);
             }

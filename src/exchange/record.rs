@@ -12,6 +12,8 @@ pub(crate) enum Phase {
     Receive,
     /// The service of `forward_auth` is asked.
     Auth,
+    /// It is found out whether it may come.
+    Admit,
     /// It waits for a backend.
     Queue,
     /// A connection to the backend is being made.
@@ -29,6 +31,7 @@ impl Phase {
         match self {
             Self::Receive => "receive",
             Self::Auth => "auth",
+            Self::Admit => "admit",
             Self::Queue => "queue",
             Self::Connect => "connect",
             Self::Await => "await_head",
@@ -42,6 +45,8 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub id: RequestId,
+    /// By what name its client comes, if the route asks for one; it may not be true.
+    pub user: Option<Box<str>>,
     pub started: Instant,
     pub phase: Phase,
     /// When that began.
@@ -64,6 +69,7 @@ impl Record {
     pub(crate) fn new(fields: &Fields, sent_before: u64, now: Instant) -> Self {
         Self {
             id: RequestId::of(fields),
+            user: None,
             started: now,
             phase: Phase::Receive,
             since: now,

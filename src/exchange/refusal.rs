@@ -97,6 +97,8 @@ pub(crate) struct Refused<'a> {
     pub is_head: bool,
     /// Its connection can carry another one.
     pub keep_alive: bool,
+    /// With what its route asks who its clients are.
+    pub challenge: Option<&'a HeaderValue>,
     pub pages: Pages<'a>,
 }
 
@@ -104,12 +106,12 @@ impl<'a> Refused<'a> {
     /// One with this head.
     pub(crate) fn new(head: &'a RequestHead, id: &'a RequestId, keep_alive: bool, pages: Pages<'a>) -> Self {
         let (version, is_head) = (head.version, head.method == Method::HEAD);
-        Self { id, fields: Some(&head.fields), version, is_head, keep_alive, pages }
+        Self { id, fields: Some(&head.fields), version, is_head, keep_alive, challenge: None, pages }
     }
 
     /// One that was not understood.
     pub(crate) fn unknown(id: &'a RequestId, is_head: bool, keep_alive: bool, pages: Pages<'a>) -> Self {
-        Self { id, fields: None, version: Version::Http11, is_head, keep_alive, pages }
+        Self { id, fields: None, version: Version::Http11, is_head, keep_alive, challenge: None, pages }
     }
 
     /// What it is answered.
@@ -119,6 +121,9 @@ impl<'a> Refused<'a> {
         self.write(status, cause.sentence(), cause.word(), &proxy_status, |out| {
             if let Some(seconds) = cause.retry_after_secs() {
                 write_field(out, b"retry-after", seconds.to_string().as_bytes());
+            }
+            if let Some(challenge) = self.challenge.filter(|_| cause == Cause::Unauthorized) {
+                write_field(out, b"www-authenticate", challenge.as_bytes());
             }
             match cause {
                 Cause::MethodNotAllowed(methods) => {

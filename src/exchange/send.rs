@@ -118,6 +118,7 @@ impl Exchange {
             upgrade: self.permit.is_some(),
             via,
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         };
         match &route.config().rules.forward_auth {
             Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule),

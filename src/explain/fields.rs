@@ -76,6 +76,9 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         {
             "only the service of forward_auth may say it"
         }
+        (Change::Removed, name) if *name == header::AUTHORIZATION && route.rules.basic_auth.is_some() => {
+            "it was for basic_auth of the route, which does not say forward_authorization = true"
+        }
         (Change::Removed, name) if imitates_ours(name) => {
             "a backend that reads _ as - would take it for a field of the proxy"
         }

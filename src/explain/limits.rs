@@ -120,6 +120,9 @@ fn of_server(config: &Config, head: Option<&RequestHead>, route: Option<&RouteCo
     if let Some(head) = head {
         table.time("keepalive_timeout_secs", server.keepalive_timeout);
         table.whole("max_connections", server.max_connections.get() as u64, "connections");
+        if let Some(max) = server.max_connections_per_client {
+            table.whole("max_connections_per_client", max.get() as u64, "connections");
+        }
         if route.is_some() {
             table.whole("max_exchanges", server.max_exchanges.get() as u64, "exchanges");
             table.whole("queue_size", server.queue_size.get() as u64, "requests");

@@ -39,7 +39,7 @@ use crate::exchange::decision::is_trusted;
 use crate::exchange::refusal::{Pages, Told};
 use crate::http::head::RequestHead;
 use crate::rules::Answer;
-use fate::{Decided, Fates};
+use fate::{Decided, Fates, user_of};
 use fields::FieldChange;
 use limits::Setting;
 use rules::Rule;
@@ -222,7 +222,9 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
         request: asked(config, question, head),
         outcome,
         route: head.zip(found).map(|(head, (n, route))| {
-            taken(config, n, route, rules::of(config, n, route, &fates.facts(route, head, question)))
+            let user = user_of(route, head);
+            let facts = fates.facts(route, head, question, user.as_deref());
+            taken(config, n, route, rules::of(config, n, route, &facts))
         }),
         not_taken: head.map(|head| not_taken(config, &fate.decided, head, found)).unwrap_or_default(),
         to_backend,

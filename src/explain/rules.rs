@@ -39,9 +39,22 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         add("methods", "methods", format!("only {methods}"));
     }
     if let Some(limit) = &route.rules.rate_limit {
-        let of = if limit.per == Per::Client { "each client" } else { "all clients together" };
-        let says = format!("{} requests a second of {of}, {} at once", limit.requests_per_sec, limit.burst);
+        let of = match &limit.per {
+            Per::Client => "each client".to_owned(),
+            Per::Header(name) => format!("each value of {name}"),
+            Per::Route => "all clients together".to_owned(),
+        };
+        let dry_run = if limit.dry_run { "; a dry run, which refuses nothing" } else { "" };
+        let says =
+            format!("{} requests a second of {of}, {} at once{dry_run}", limit.requests_per_sec, limit.burst);
         add("rate limit", "rate_limit", says);
+    }
+    if let Some(auth) = &route.rules.basic_auth {
+        let count = auth.users.count();
+        let users = if count == 1 { "the one user".to_owned() } else { format!("the {count} users") };
+        let sent = if auth.forward_authorization { "with" } else { "without" };
+        let says = format!("{users} of {:?}; backends get it {sent} Authorization", auth.realm);
+        add("basic auth", "basic_auth", says);
     }
     if let Some(rule) = &route.rules.forward_auth {
         add("forward auth", "forward_auth", asked(rule));

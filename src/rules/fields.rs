@@ -2,7 +2,7 @@
 
 use http::header::{HeaderName, HeaderValue};
 
-use super::template::{Facts, Template};
+use super::template::{Facts, Placeholder, Template};
 use crate::http::fields::Fields;
 use crate::http::hop_by_hop::crosses;
 use crate::http::response_head::ResponseHead;
@@ -33,6 +33,11 @@ impl FieldRules {
     /// Whether it says anything about this name.
     pub(crate) fn is_about(&self, name: &HeaderName) -> bool {
         self.replaces(name.as_str().as_bytes()) || self.add.iter().any(|(added, _)| added == name)
+    }
+
+    /// Whether a value has the name of a user in it.
+    pub(crate) fn name_the_user(&self) -> bool {
+        self.set.iter().chain(&self.add).any(|(_, value)| value.has(Placeholder::User))
     }
 
     /// Calls `put` with each field that is set or added.
@@ -73,7 +78,7 @@ mod tests {
     use bytes::Bytes;
     use http::Method;
 
-    use super::super::template::{Placeholder, tests::head};
+    use super::super::template::tests::head;
     use super::*;
     use crate::config::Config;
 
@@ -97,8 +102,8 @@ mod tests {
         let request = head("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         let config = Config::for_tests();
         let client = "::1".parse().unwrap();
-        let facts =
-            Facts { head: &request, route: &config.routes[0], client, scheme: "http", request_id: b"id" };
+        let (head, route) = (&request, &config.routes[0]);
+        let facts = Facts { head, route, client, scheme: "http", request_id: b"id", user: None };
         rules.amend(&mut answer, &facts);
         let crossing = answer.fields.iter().filter(|(name, _)| crosses(name, &answer.options));
         let found: Vec<_> = crossing.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();

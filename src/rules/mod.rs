@@ -2,7 +2,7 @@
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what
-//! (`methods.rs`), how often (`rate_limit.rs`), whether another service lets it in (`forward_auth.rs`), then what is answered here
+//! (`methods.rs`), how often (`rate_limit.rs`), by what password (`basic_auth.rs`), whether another service lets it in (`forward_auth.rs`), then what is answered here
 //! (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend, and at last what its answer
 //! becomes (`compress.rs`). Whatever fails on this way, or comes back from a backend as a failure, is shown as `error_pages.rs`
 //! says. A rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
@@ -10,6 +10,7 @@
 
 mod access;
 pub(crate) mod answer;
+pub(crate) mod basic_auth;
 pub(crate) mod compress;
 pub(crate) mod error_pages;
 mod fields;
@@ -24,11 +25,13 @@ use crate::http::fields::Fields;
 
 pub use access::Access;
 pub use answer::Answer;
+pub use basic_auth::{BasicAuth, Credentials, Users, UsersError};
 pub use compress::{Compress, MediaRange};
 pub use error_pages::{ErrorPages, Intercept, Page, Statuses};
 pub use fields::FieldRules;
 pub use forward_auth::ForwardAuth;
 pub use methods::Methods;
+pub(crate) use rate_limit::counted_as;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
 pub use template::{Facts, Placeholder, Template, TemplateError};
@@ -44,6 +47,8 @@ pub struct Rules {
     pub rate_limit: Option<RateLimit>,
     /// Who else decides about a request; absent = nobody.
     pub forward_auth: Option<ForwardAuth>,
+    /// Whose requests it takes, by name and password; absent = anybody's.
+    pub basic_auth: Option<BasicAuth>,
     /// What is answered in place of a backend; absent = a backend is asked.
     pub answer: Option<Answer>,
     /// The path that a backend gets; absent = as it came.
@@ -68,7 +73,8 @@ impl Rules {
             _ => 0,
         };
         let pages = self.error_pages.as_ref().map_or(0, ErrorPages::memory);
-        content + pages + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+        let users = self.basic_auth.as_ref().map_or(0, |auth| auth.users.memory());
+        content + pages + users + self.rate_limit.as_ref().map_or(0, Limiter::memory)
     }
 
     /// Leaves out of the trailers of a request what would not have been passed on before its body.

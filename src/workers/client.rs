@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::mailbox::Load;
 use super::places::ConnectionPlace;
 use super::report::WorkerLoad;
+use super::turn_away::{place_of, turn_away};
 use crate::access_log::{Entry, Lines};
 use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
@@ -27,7 +28,9 @@ pub(super) struct Client {
     pub(super) has_turn: bool,
     /// Its place among the TLS handshakes under way, while its own is.
     handshake: Option<Place>,
-    _place: ConnectionPlace,
+    place: ConnectionPlace,
+    /// Its PROXY header has yet to say whose connection it is.
+    owes_name: bool,
     _load: Load,
 }
 
@@ -49,12 +52,13 @@ impl Client {
         load: Load,
     ) -> Self {
         Self {
+            owes_name: connection.entrance().proxy_protocol,
             connection,
             exchange: None,
             looks_at: None,
             has_turn: false,
             handshake,
-            _place: place,
+            place,
             _load: load,
         }
     }
@@ -122,6 +126,17 @@ impl Client {
         let buffers = &mut *cx.buffers;
         let limits = &cx.snapshot.limits;
         let mut step = self.connection.receive(&mut buffers.read, limits, cx.now, &mut cx.budget);
+        if self.owes_name && self.connection.knows_whose_it_is() {
+            self.owes_name = false;
+            match place_of(self.connection.address(), cx.gateway) {
+                Ok(of_client) => self.place.of_client = of_client,
+                Err(()) => {
+                    let (socket, entrance) = (self.connection.stream.socket(), self.connection.entrance());
+                    turn_away(socket, entrance, self.connection.address(), &cx.gateway.counters);
+                    return Some(Outcome::Close);
+                }
+            }
+        }
         if !self.connection.is_in_handshake() && self.handshake.take().is_some() {
             cx.gateway.counters.handshakes.fetch_add(1, Ordering::Relaxed);
         }

@@ -14,9 +14,10 @@ use socket2::Socket;
 
 use super::mailbox::{Accepted, Mailbox};
 use super::places::{ConnectionPlace, ConnectionPlaces};
+use super::turn_away::{place_of, turn_away};
 use crate::config::ListenAddr;
-use crate::counters::Counters;
 use crate::downstream::listener::{Entrance, Listener};
+use crate::exchange::gateway::Gateway;
 use crate::logging::sparingly::log_sparingly;
 use crate::net::poller::{Token, Waker};
 
@@ -91,7 +92,7 @@ pub(super) struct Door {
     is_closed: AtomicBool,
     /// Of the thread `accept`.
     waker: Waker,
-    counters: Arc<Counters>,
+    gateway: Arc<Gateway>,
 }
 
 impl Door {
@@ -99,7 +100,7 @@ impl Door {
         workers: Vec<Mailbox>,
         max_connections: usize,
         waker: Waker,
-        counters: Arc<Counters>,
+        gateway: Arc<Gateway>,
     ) -> Self {
         Self {
             listeners: RwLock::default(),
@@ -109,7 +110,7 @@ impl Door {
             failing: AtomicU8::new(Failing::No as u8),
             is_closed: AtomicBool::new(false),
             waker,
-            counters,
+            gateway,
         }
     }
 
@@ -182,7 +183,7 @@ impl Door {
     /// Nobody is let in until the thread `accept` opens again.
     fn shut(&self, why: State) {
         if self.state.swap(why as u8, Ordering::SeqCst) == State::Open as u8 {
-            self.counters.accept_paused.fetch_add(1, Ordering::Relaxed);
+            self.gateway.counters.accept_paused.fetch_add(1, Ordering::Relaxed);
             self.waker.wake();
         }
     }
@@ -225,14 +226,25 @@ impl Door {
         if self.state() != State::Open {
             return Came::Nobody;
         }
-        let Some(place) = self.places.take() else {
+        let Some(mut place) = self.places.take() else {
             self.shut(State::Full);
             return Came::Nobody;
         };
         match accept_from(&listening.socket) {
             Ok((socket, peer)) => {
-                self.counters.connections.fetch_add(1, Ordering::Relaxed);
-                self.place(socket, peer, listening.entrance, place, taker)
+                let (entrance, counters) = (listening.entrance, &self.gateway.counters);
+                counters.connections.fetch_add(1, Ordering::Relaxed);
+                // Whose it is that comes through a balancer says its PROXY header.
+                if !entrance.proxy_protocol {
+                    match place_of(peer.ip(), &self.gateway) {
+                        Ok(of_client) => place.of_client = of_client,
+                        Err(()) => {
+                            turn_away(&socket, entrance, peer.ip(), counters);
+                            return Came::Passed;
+                        }
+                    }
+                }
+                self.place(socket, peer, entrance, place, taker)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Not at the first success: with one descriptor free now and then, this would fill the log.

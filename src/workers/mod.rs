@@ -7,6 +7,7 @@ mod door;
 mod mailbox;
 mod places;
 pub(crate) mod report;
+mod turn_away;
 mod turns;
 pub(crate) mod watch;
 mod worker;
@@ -59,7 +60,7 @@ impl Workers {
         }
         let mailboxes = posts.iter().map(|(mailbox, ..)| mailbox.clone()).collect();
         let counters = Arc::clone(&gateway.counters);
-        let door = Arc::new(Door::new(mailboxes, max_clients, poller.waker(), Arc::clone(&counters)));
+        let door = Arc::new(Door::new(mailboxes, max_clients, poller.waker(), Arc::clone(gateway)));
         let mut engine = Self { accept: None, workers: Vec::new(), door: Arc::clone(&door) };
         for (number, (mailbox, inbox, poller)) in posts.into_iter().enumerate() {
             let (door, gateway) = (Arc::clone(&door), Arc::clone(gateway));
@@ -127,6 +128,7 @@ mod tests {
     use crate::counters::Counters;
     use crate::downstream::listener::Entrance;
     use crate::exchange::gateway::Places;
+    use crate::passwords::Passwords;
     use crate::snapshot::Snapshot;
 
     pub(super) fn gateway() -> Arc<Gateway> {
@@ -141,6 +143,8 @@ mod tests {
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
             compressing: Places::new(1),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             exchanges: Places::new(1),
             via: String::new(),
             draining: AtomicBool::new(false),

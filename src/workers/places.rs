@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::downstream::per_client::ClientPlace;
 use crate::net::poller::Waker;
 
 /// How many connections there may be, and are.
@@ -18,13 +19,18 @@ pub(super) struct ConnectionPlaces {
 
 /// One of them. Given back when dropped.
 #[derive(Debug)]
-pub(super) struct ConnectionPlace(Arc<ConnectionPlaces>);
+pub(super) struct ConnectionPlace {
+    of_all: Arc<ConnectionPlaces>,
+    /// One of those of its client, if they are counted.
+    pub(super) of_client: Option<ClientPlace>,
+}
 
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::SeqCst);
-        if self.0.is_waited_for.load(Ordering::SeqCst) && self.0.is_waited_for.swap(false, Ordering::SeqCst) {
-            self.0.waker.wake();
+        let all = &self.of_all;
+        all.taken.fetch_sub(1, Ordering::SeqCst);
+        if all.is_waited_for.load(Ordering::SeqCst) && all.is_waited_for.swap(false, Ordering::SeqCst) {
+            all.waker.wake();
         }
     }
 }
@@ -43,7 +49,7 @@ impl ConnectionPlaces {
         let max = self.max.load(Ordering::Relaxed);
         let one_more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
-        Some(ConnectionPlace(Arc::clone(self)))
+        Some(ConnectionPlace { of_all: Arc::clone(self), of_client: None })
     }
 
     pub(super) fn taken(&self) -> usize {

@@ -24,8 +24,9 @@ pub(super) use listen::{
 };
 pub(super) use route::{ROUTE, RawRoute};
 pub(super) use rules::{
-    COMPRESS, FORWARD_AUTH, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, RawCompress,
-    RawCompressTable, RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect, RawRespond,
+    BASIC_AUTH, COMPRESS, FORWARD_AUTH, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
+    RawBasicAuth, RawCompress, RawCompressTable, RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect,
+    RawRespond,
 };
 pub(super) use server::{ACCESS_LOG, ADMIN, RawAccessLog, RawAdmin, RawServer, SERVER};
 pub(super) use top::{RawConfig, TOP};
@@ -77,7 +78,7 @@ impl Nested {
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 21] = [
+pub(super) const TABLES: [&TableKeys; 22] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -92,6 +93,7 @@ pub(super) const TABLES: [&TableKeys; 21] = [
     &REDIRECT,
     &RATE_LIMIT,
     &FORWARD_AUTH,
+    &BASIC_AUTH,
     &RESPOND,
     &REQUEST_HEADERS,
     &RESPONSE_HEADERS,
@@ -149,6 +151,7 @@ mod tests {
         assert_eq!(keys_of::<RawRateLimit>(), RATE_LIMIT.keys);
         assert_eq!(keys_of::<RawForwardAuth>(), FORWARD_AUTH.keys);
         assert_eq!(keys_of::<RawCompressTable>(), COMPRESS.keys);
+        assert_eq!(keys_of::<RawBasicAuth>(), BASIC_AUTH.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

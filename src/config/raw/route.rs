@@ -8,9 +8,10 @@ use toml::Spanned;
 use super::super::forms::{PoolName, Seconds, StatusOrClass};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, COMPRESS, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND,
-    RESPONSE_HEADERS, RawBackend, RawCompress, RawFieldRules, RawForwardAuth, RawHealthCheck, RawRateLimit,
-    RawRedirect, RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, BASIC_AUTH, COMPRESS, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS,
+    RESPOND, RESPONSE_HEADERS, RawBackend, RawBasicAuth, RawCompress, RawFieldRules, RawForwardAuth,
+    RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS,
+    TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
@@ -47,6 +48,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "methods",
         "rate_limit",
         "forward_auth",
+        "basic_auth",
         "redirect",
         "respond",
         "strip_prefix",
@@ -66,6 +68,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("rate_limit", Nested::One(&RATE_LIMIT)),
         ("forward_auth", Nested::One(&FORWARD_AUTH)),
+        ("basic_auth", Nested::One(&BASIC_AUTH)),
         ("redirect", Nested::One(&REDIRECT)),
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
@@ -123,6 +126,9 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("forwardAuth", "forward_auth"),
         ("external_auth", "forward_auth"),
         ("ext_authz", "forward_auth"),
+        ("auth_basic", "basic_auth"),
+        ("basicauth", "basic_auth"),
+        ("http_auth", "basic_auth"),
         ("method", "methods"),
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
@@ -219,6 +225,8 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) rate_limit: Option<Spanned<RawRateLimit>>,
     /// Another service that decides about each request first. Absent: nobody else does.
     pub(in crate::config) forward_auth: Option<Spanned<RawForwardAuth>>,
+    /// Whose requests the route takes, by name and password; all others are answered 401. Absent: anybody's.
+    pub(in crate::config) basic_auth: Option<Spanned<RawBasicAuth>>,
     /// Every request is sent somewhere else; there are no backends then.
     pub(in crate::config) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.

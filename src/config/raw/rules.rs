@@ -33,9 +33,15 @@ pub(in crate::config) struct RawRedirect {
 pub(in crate::config) static RATE_LIMIT: TableKeys = TableKeys {
     name: "rate_limit",
     expected: "a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
-    keys: &["requests_per_sec", "burst", "per"],
+    keys: &["requests_per_sec", "burst", "per", "dry_run"],
     tables: &[],
-    aliases: &[("rate", "requests_per_sec"), ("average", "requests_per_sec"), ("key", "per"), ("by", "per")],
+    aliases: &[
+        ("rate", "requests_per_sec"),
+        ("average", "requests_per_sec"),
+        ("key", "per"),
+        ("by", "per"),
+        ("limit_req_dry_run", "dry_run"),
+    ],
     absent: &[],
 };
 
@@ -47,8 +53,43 @@ pub(in crate::config) struct RawRateLimit {
     pub(in crate::config) requests_per_sec: Option<Spanned<i128>>,
     /// At once, after a pause. Default: as many as in a second.
     pub(in crate::config) burst: Option<Spanned<i128>>,
-    /// `client` or `route`: whose requests are counted together. Default: client.
+    /// `client`, `header:NAME` or `route`: whose requests are counted together. Default: client.
     pub(in crate::config) per: Option<Spanned<String>>,
+    /// What would be refused is counted, and taken all the same. Default: false.
+    pub(in crate::config) dry_run: Option<Spanned<bool>>,
+}
+
+pub(in crate::config) static BASIC_AUTH: TableKeys = TableKeys {
+    name: "basic_auth",
+    expected: "a table, for example { users_file = \"/etc/reverse-proxy/users\", realm = \"Staff\" }",
+    keys: &["users_file", "realm", "forward_authorization"],
+    tables: &[],
+    aliases: &[
+        ("file", "users_file"),
+        ("path", "users_file"),
+        ("htpasswd", "users_file"),
+        ("user_file", "users_file"),
+        ("auth_basic_user_file", "users_file"),
+        ("usersFile", "users_file"),
+        ("name", "realm"),
+        ("pass_authorization", "forward_authorization"),
+    ],
+    absent: &[(
+        "users",
+        "names and the hashes of passwords are in a file of their own, users_file, which fewer people can read",
+    )],
+};
+
+/// `basic_auth` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawBasicAuth {
+    /// A file of 1 MiB and 10,000 users at most, as `htpasswd -B` writes it; read when the configuration is. Required.
+    pub(in crate::config) users_file: Option<Spanned<String>>,
+    /// What browsers call what is asked for. Default: `Restricted`.
+    pub(in crate::config) realm: Option<Spanned<String>>,
+    /// Backends get `Authorization` as well. Default: false.
+    pub(in crate::config) forward_authorization: Option<Spanned<bool>>,
 }
 
 pub(in crate::config) static FORWARD_AUTH: TableKeys = TableKeys {

@@ -79,6 +79,7 @@ max_tunnels = 2
 max_compressing = 3
 queue_size = 3
 max_connections = 4
+max_connections_per_client = 3
 max_header_bytes = 500
 max_headers = 6
 header_timeout_secs = 7
@@ -114,6 +115,7 @@ deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
 rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
 forward_auth = { addr = "unix:/auth", path = "/verify?a", copy_headers = ["Remote-User"], timeout_secs = 16 }
+rate_limit = { requests_per_sec = 14, burst = 15, per = "header:X-Key", dry_run = true }
 strip_prefix = false
 replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
@@ -147,6 +149,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         max_compressing: 3,
         queue_size: n(3),
         max_connections: n(4),
+        max_connections_per_client: Some(n(3)),
         max_header_bytes: n(500),
         max_headers: n(6),
         header_timeout: secs(7),
@@ -212,10 +215,12 @@ health_check = { path = "/", interval_secs = 0.5 }
             }),
             answer: None,
             forward_auth: Some(forward_auth),
+            basic_auth: None,
             rate_limit: Some(RateLimit {
                 requests_per_sec: NonZeroU32::new(14).unwrap(),
                 burst: NonZeroU32::new(15).unwrap(),
-                per: Per::Route,
+                per: Per::Header("x-key".parse().unwrap()),
+                dry_run: true,
             }),
             methods: Some(methods),
             request_headers: Some(FieldRules {

@@ -58,7 +58,7 @@ fn unknown_keys() {
         (
             with_route("[server]\nwrokers = 4"),
             ":6: server.wrokers: unknown key; did you mean workers? allowed here: engine, workers, max_exchanges, \
-             max_tunnels, max_compressing, queue_size, max_connections, max_header_bytes, max_headers, header_timeout_secs, \
+             max_tunnels, max_compressing, queue_size, max_connections, max_connections_per_client, max_header_bytes, max_headers, header_timeout_secs, \
              keepalive_timeout_secs, read_timeout_secs, min_body_rate, min_answer_rate, write_timeout_secs, \
              trusted_proxies"
                 .to_owned(),
@@ -468,6 +468,11 @@ fn what_the_classic_engine_can_not_do() {
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors[0].starts_with(":6: ") && errors[0].contains("take engine = \"native\""), "{errors:?}");
     assert!(errors[1].starts_with(":7: ") && errors[1].contains("takes engine = \"native\""), "{errors:?}");
+    let problem = "takes engine = \"native\"; leave it out, or change the engine";
+    assert_eq!(
+        refused(&with_route("[server]\nengine = \"tiny_http\"\nmax_connections_per_client = 5")),
+        [format!(":7: server.max_connections_per_client: {problem}")]
+    );
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn header_fields() {
             (
                 "set = { X-A = \"{target}\" }",
                 ".set: \"{target}\" has the placeholder {target}; expected {host}, {scheme}, {client_ip}, {request_id}, \
-                 {route}, or {{ and }} for braces"
+                 {route}, {user}, or {{ and }} for braces"
                     .to_owned(),
             ),
             (
@@ -410,9 +410,29 @@ fn rate_limits() {
         ),
         (
             "rate_limit = { requests_per_sec = 1, per = \"clients\" }",
-            "rate_limit.per: \"clients\" is not whose they are; expected \"client\" or \"route\"; did you mean \"client\"?",
+            "rate_limit.per: \"clients\" is not whose they are, nor \"header:NAME\"; expected \"client\" or \"route\"; did you \
+             mean \"client\"?",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, per = \"header:\" }",
+            "rate_limit.per: \"header:\" has no name of a header field; expected one, for example \"header:X-Api-Key\"",
+        ),
+        (
+            "rate_limit = { requests_per_sec = 1, dry_run = 1 }",
+            "rate_limit.dry_run: found 1; expected true or false",
         ),
     ]);
+    has_lines(
+        &explained(
+            "rate_limit = { requests_per_sec = 2, burst = 3, per = \"header:X-Key\", dry_run = true }",
+            "GET http://h/",
+            "127.0.0.1",
+        ),
+        &[
+            "    rate limit  2 requests a second of each value of x-key, 3 at once; a dry run, which refuses nothing   \
+           (routes[0].rate_limit, line 5)",
+        ],
+    );
     has_lines(
         &explained("rate_limit = { requests_per_sec = 10 }", "GET http://h/", "127.0.0.1"),
         &["    rate limit  10 requests a second of each client, 10 at once   (routes[0].rate_limit, line 5)"],
@@ -597,4 +617,151 @@ fn compressing() {
         &["    compress  gzip at level 9, of answers of 1024 bytes or more, if their type is worth it   \
              (routes[0].compress, line 5)"],
     );
+}
+
+/// A file of users that ends with the test.
+struct UsersFile(std::path::PathBuf);
+
+impl UsersFile {
+    fn new(name: &str, content: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("reverse-proxy-users-{name}-{}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        Self(path)
+    }
+
+    /// `basic_auth` with it and these further keys.
+    fn key(&self, more: &str) -> String {
+        format!("basic_auth = {{ users_file = {:?}{more} }}", self.0.display().to_string())
+    }
+}
+
+impl Drop for UsersFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The password of anna is `myPassword`.
+const ANNA: &str = "anna:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
+
+#[test]
+fn names_and_passwords() {
+    check(&[
+        (
+            "basic_auth = \"/etc/users\"",
+            "basic_auth: found \"/etc/users\"; expected a table, for example { users_file = \"/etc/reverse-proxy/users\", \
+             realm = \"Staff\" }",
+        ),
+        (
+            "basic_auth = {}",
+            "basic_auth.users_file: missing; expected a file that htpasswd -B has written, for example users_file = \
+             \"/etc/reverse-proxy/users\"",
+        ),
+        (
+            "basic_auth = { users_file = \"/dev/null\" }",
+            "basic_auth.users_file: \"/dev/null\" is no file; expected the path of a plain one",
+        ),
+        (
+            "request_headers = { set = { X-User = \"{user}\" } }",
+            "request_headers: has the placeholder {user}, and the route asks nobody for a name; expected basic_auth beside it",
+        ),
+    ]);
+    assert!(
+        refused(&with_key("basic_auth = { users = [] }"))[0]
+            .contains("are in a file of their own, users_file")
+    );
+    assert!(
+        refused(&with_key("basic_auth = { users_file = \"/none\" }"))[0]
+            .contains("\"/none\" cannot be read: ")
+    );
+    for (n, (content, problem)) in [
+        (
+            "anna:$apr1$a$b\n",
+            "cannot be used: line 1 has a hash of another kind for \"anna\"; expected bcrypt",
+        ),
+        ("# nobody\n", "has no user in it; htpasswd -B FILE NAME adds one"),
+        (&"#".repeat((1 << 20) + 1), "is larger than 1 MiB"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = UsersFile::new(&format!("bad-{n}"), content);
+        let problems = refused(&with_key(&file.key("")));
+        assert!(problems.len() == 1 && problems[0].contains(problem), "{problems:?}");
+    }
+    let file = UsersFile::new("good", ANNA);
+    assert_eq!(
+        refused(&with_key(&file.key(", realm = \"a\\nb\""))),
+        [
+            ":3: routes[0].basic_auth.realm: \"a\\nb\" cannot be shown by browsers; expected visible characters of ASCII, and \
+          spaces"
+        ]
+    );
+    let config = accepted(&with_key(&file.key("")));
+    assert_eq!(config.warnings, []);
+    let auth = config.routes[0].rules.basic_auth.as_ref().unwrap();
+    assert_eq!((auth.realm.as_str(), auth.forward_authorization), ("Restricted", false));
+}
+
+#[test]
+fn names_and_passwords_are_explained_and_expected() {
+    let file = UsersFile::new("explained", ANNA);
+    let rules = format!(
+        "{}\nrequest_headers = {{ set = {{ X-User = \"{{user}}\" }} }}",
+        file.key(", realm = \"Staff\"")
+    );
+    let text = explained(&rules, "GET http://h/", "10.1.0.1");
+    has_lines(
+        &text,
+        &[
+            "Refused: 401 unauthorized, this path takes a name and a password",
+            "    basic auth       the one user of \"Staff\"; backends get it without Authorization   \
+             (routes[0].basic_auth, line 5)",
+        ],
+    );
+    let expect = |password: &str, expected: &str| {
+        let headers = format!("headers = {{ Authorization = {password:?} }}");
+        fulfils(&format!("{rules}\n[[expect]]\nrequest = \"GET http://h/\"\n{headers}\n{expected}"))
+    };
+    let (right, wrong) = ("Basic YW5uYTpteVBhc3N3b3Jk", "Basic YW5uYTpteXBhc3N3b3Jk");
+    assert_eq!(expect(right, "route = \"/\"\nrequest_header = { X-User = \"anna\" }"), Ok(()));
+    assert_eq!(expect(wrong, "status = 401"), Ok(()));
+    assert!(expect(wrong, "route = \"/\"").unwrap_err().contains("401, unauthorized"));
+    let sent = expect(right, "request_header = { Authorization = \"any\" }").unwrap_err();
+    assert!(sent.contains("gets no such field"), "{sent}");
+    let question =
+        Question::new("GET http://h/", None).unwrap().field(&format!("Authorization: {right}")).unwrap();
+    let text = explain::explain(&accepted(&with_route(&rules)), &question).text();
+    assert!(text.contains("it was for basic_auth of the route"), "{text}");
+}
+
+#[test]
+fn passwords_that_others_may_see_are_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let other = "bert:$2b$04$abcdefghijklmnopqrstuu0HtfOlPbTiymk5tcV.3TsFPDd3SYZqu\n";
+    let file = UsersFile::new("warned", &format!("{ANNA}{other}"));
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let warned = |listen: &str, more: &str| {
+        let text = with_key(&file.key("")).replacen("\"127.0.0.1:0\"", listen, 1);
+        let warnings = accepted(&format!("{text}{more}")).warnings;
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let warnings = warned("[\"0.0.0.0:80\"]", "");
+    let path = file.0.display();
+    let of_file = |problem: &str| format!("f.toml:3: routes[0].basic_auth.users_file: \"{path}\" {problem}");
+    let expected = [
+        of_file("can be read or written by everybody on this machine; chmod o-rw"),
+        of_file(
+            "has hashes of different costs: how long an answer takes tells whether there is a name; write all of them with \
+             the same -C of htpasswd",
+        ),
+        "f.toml:3: routes[0].basic_auth: passwords cross the network in the clear to 0.0.0.0:80; expected tls = true there, \
+         https_redirect = true, or the proxy where TLS ends in trusted_proxies"
+            .to_owned(),
+    ];
+    assert_eq!(warnings, expected);
+    assert_eq!(warned("[\"127.0.0.1:80\", \"[::1]:80\", \"unix:/x\"]", "").len(), 2);
+    assert_eq!(warned("[\"0.0.0.0:80\"]", "[server]\ntrusted_proxies = [\"10.0.0.1\"]").len(), 2);
 }

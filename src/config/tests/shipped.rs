@@ -60,6 +60,7 @@ fn defaults_are_as_documented() {
         "listen_mode",
         "acme_challenge_dir",
         "workers",
+        "max_connections_per_client",
         "trusted_proxies",
         "path",
         "listen_addr",

@@ -70,6 +70,12 @@ fn limits_that_are_never_reached() {
     );
     expect(&with_route("max_in_flight = 100\n[server]\nmax_exchanges = 100"), &[]);
     expect(
+        &with_route("[server]\nmax_connections_per_client = 10001"),
+        &[
+            ":6: server.max_connections_per_client: 10001 is never reached: max_connections is 10000; lower this or raise that",
+        ],
+    );
+    expect(
         &with_route("max_in_flight = 10\nmax_in_flight_per_backend = 11"),
         &[":6: routes[0].max_in_flight_per_backend: 11 is never reached: max_in_flight of the route is 10; \
            lower this or raise that"],

@@ -14,6 +14,7 @@ use crate::config::{BackendAddr, BackendConfig, Config, RouteConfig, ServerConfi
 use crate::counters::Counters;
 use crate::downstream::listener::Entrance;
 use crate::exchange::gateway::Places;
+use crate::passwords::Passwords;
 use crate::route::Route;
 use crate::routing::Prefix;
 use crate::snapshot::Snapshot;
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A worker that nobody runs, behind a door of its own.
 fn worker(gateway: Arc<Gateway>) -> (Mailbox, Worker) {
     let (mailbox, inbox, poller) = Mailbox::new().unwrap();
-    let door = Door::new(vec![mailbox.clone()], 1, poller.waker(), Arc::default());
+    let door = Door::new(vec![mailbox.clone()], 1, poller.waker(), Arc::clone(&gateway));
     (mailbox, Worker::new(0, poller, inbox, Arc::new(door), gateway))
 }
 
@@ -142,6 +143,8 @@ impl Stage {
             tunnels: Places::new(2),
             compressing: Places::new(2),
             exchanges: Places::new(5),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
