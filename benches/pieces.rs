@@ -16,6 +16,7 @@ use reverse_proxy::balance::{Backend, PickRequest, balancer};
 use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
 use reverse_proxy::http::client_cert::ClientCertFields;
+use reverse_proxy::http::gzip::Gzip;
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
 use reverse_proxy::http::headers::Rewrite;
 use reverse_proxy::http::request_out::write_request;
@@ -121,6 +122,47 @@ mod request_head {
             let mut out = Vec::with_capacity(1024);
             write_request(&mut out, black_box(&head), head.target.as_str(), &how);
             out
+        });
+    }
+}
+
+mod gzip {
+    use super::*;
+
+    /// JSON of 16 KiB.
+    fn json() -> Vec<u8> {
+        let entry = |n: u32| {
+            format!(
+                "{{\"number\": {n}, \"name\": \"entry {n}\", \"hash\": {}}}",
+                n.wrapping_mul(2_654_435_761)
+            )
+        };
+        (0..1000).map(entry).collect::<Vec<_>>().join(", ").into_bytes()[..16 * 1024].to_vec()
+    }
+
+    /// A whole answer, with the state that it takes.
+    #[divan::bench(args = [1, 5, 6, 9])]
+    fn whole(bencher: Bencher<'_, '_>, level: u8) {
+        let json = json();
+        bencher.counter(BytesCount::new(json.len())).bench(|| {
+            let (mut gzip, mut made) = (Gzip::new(level), 0);
+            let mut put = |piece: &[u8]| made += piece.len();
+            gzip.push(black_box(&json), &mut put).unwrap();
+            gzip.finish(&mut put).unwrap();
+            made
+        });
+    }
+
+    /// One event more in a stream.
+    #[divan::bench]
+    fn event(bencher: Bencher<'_, '_>) {
+        let mut gzip = Gzip::new(5);
+        bencher.bench_local(|| {
+            let mut made = 0;
+            let mut put = |piece: &[u8]| made += piece.len();
+            gzip.push(black_box(b"data: {\"price\": 17.25}\n\n"), &mut put).unwrap();
+            gzip.flush(&mut put).unwrap();
+            made
         });
     }
 }

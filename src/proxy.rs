@@ -24,6 +24,7 @@ use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
+use crate::passwords::Passwords;
 use crate::reload::{LastReload, ReloadOutcome};
 use crate::renewal::Renewal;
 use crate::route::{Pool, Route};
@@ -220,7 +221,8 @@ impl Proxy {
         let mut routes = Vec::new();
         for route in &config.routes {
             let pool = pool_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
-            routes.push(Arc::new(Route::new(route.clone(), pool)));
+            let auth = auth_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
+            routes.push(Arc::new(Route::new(route.clone(), pool).with_auth(auth)));
         }
         let access_log = config.access_log.as_ref().map(|log| open_access_log(log, &counters)).transpose()?;
         let max_clients = file_limit::share_out(&Needs::of(&config));
@@ -239,12 +241,18 @@ impl Proxy {
             ),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
+            compressing: Places::new(config.server.max_compressing),
             exchanges: Places::new(config.server.max_exchanges.get()),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             via: gateway::via(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             in_use,
         });
+        if config.has_passwords() {
+            gateway.passwords.start().map_err(StartError::Thread)?;
+        }
         // They come in the order of the file, and then those that were passed beside it.
         let listening: Vec<Listening> = listeners
             .iter()
@@ -405,6 +413,7 @@ impl Drop for Proxy {
     /// Tells all before the first of them is waited for, when the fields are dropped.
     fn drop(&mut self) {
         self.stop_what_serves_nobody();
+        self.gateway.passwords.stop();
     }
 }
 
@@ -445,6 +454,16 @@ pub(crate) fn pool_of(
     };
     pools.push(Arc::clone(&pool));
     Ok(pool)
+}
+
+/// The pool of the service of its `forward_auth`, if it has one.
+pub(crate) fn auth_of(
+    config: &RouteConfig,
+    pools: &mut Vec<Arc<Pool>>,
+    before: &[Arc<Pool>],
+) -> io::Result<Option<Arc<Pool>>> {
+    let rule = config.rules.forward_auth.as_ref();
+    rule.map(|rule| pool_of(&rule.service, pools, before)).transpose()
 }
 
 fn log_route(route: &RouteConfig) {

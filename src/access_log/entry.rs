@@ -12,6 +12,8 @@ pub(crate) struct Entry<'a> {
     pub request_id: &'a str,
     /// Whom it is from, behind `trusted_proxies`; the unspecified address: through a Unix-domain socket.
     pub client: IpAddr,
+    /// By what name it comes, if the route asks for one: what the client says, true or not.
+    pub user: Option<&'a str>,
     /// `None`: what came was no request.
     pub request: Option<RequestLine<'a>>,
     /// The version of TLS with the client.
@@ -29,6 +31,8 @@ pub(crate) struct Entry<'a> {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub retries: u32,
+    /// Waiting for the service of `forward_auth`.
+    pub asked: Duration,
     pub queued: Duration,
     pub connecting: Duration,
     pub first_byte: Option<Duration>,
@@ -49,6 +53,7 @@ impl Entry<'_> {
         Entry {
             request_id,
             client,
+            user: None,
             request: None,
             tls: None,
             host: b"",
@@ -62,6 +67,7 @@ impl Entry<'_> {
             bytes_received: 0,
             bytes_sent: 0,
             retries: 0,
+            asked: Duration::ZERO,
             queued: Duration::ZERO,
             connecting: Duration::ZERO,
             first_byte: None,
@@ -93,6 +99,7 @@ pub(super) mod tests {
         Entry {
             request_id: "8c0f2a",
             client: "192.0.2.1".parse().unwrap(),
+            user: None,
             request: Some(RequestLine { method: "GET", target: "/a?b", version: Version::Http11 }),
             tls: None,
             host: b"shop.example",
@@ -106,6 +113,7 @@ pub(super) mod tests {
             bytes_received: 0,
             bytes_sent: 1234,
             retries: 1,
+            asked: Duration::ZERO,
             queued: Duration::from_micros(10),
             connecting: Duration::from_micros(250),
             first_byte: Some(Duration::from_micros(1_500)),

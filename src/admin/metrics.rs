@@ -180,6 +180,14 @@ impl View {
             let samples = routes.iter().map(|route| (vec![("route", route.label())], count(of(route))));
             families.counters((name, help, unit), samples)?;
         }
+        let dry_run =
+            |route: &&&Arc<Route>| route.config().rules.rate_limit.as_ref().is_some_and(|rule| rule.dry_run);
+        let would_limit = routes
+            .iter()
+            .filter(dry_run)
+            .map(|route| (vec![("route", route.label())], count(&route.tally().would_limit)));
+        let help = "Requests that rate_limit would have refused, were it not a dry_run.";
+        families.counters(("reverse_proxy_rate_limit_dry_run", help, None), would_limit)?;
         type Times = fn(&Route) -> &Histogram;
         let times: [(&str, &str, Times); 2] = [
             ("reverse_proxy_first_byte", "From the request to the head of the answer.", |route| {

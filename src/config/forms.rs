@@ -47,6 +47,37 @@ impl<'de, T: Table> Deserialize<'de> for AddrOrTable<T> {
     }
 }
 
+/// `true` or `false`, or a table that says more.
+#[derive(Debug)]
+pub(super) enum SwitchOrTable<T> {
+    Switch(bool),
+    Table(T),
+}
+
+impl<'de, T: for<'t> Deserialize<'t>> Deserialize<'de> for SwitchOrTable<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: for<'t> Deserialize<'t>> Visitor<'de> for Either<T> {
+            type Value = SwitchOrTable<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a table")
+            }
+
+            fn visit_bool<E: Error>(self, is_on: bool) -> Result<Self::Value, E> {
+                Ok(SwitchOrTable::Switch(is_on))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(SwitchOrTable::Table)
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
 /// The name of a `[[backends]]` table. People write addresses there who know another program.
 #[derive(Debug)]
 pub(super) struct PoolName(pub(super) String);
@@ -68,6 +99,42 @@ impl<'de> Deserialize<'de> for PoolName {
         }
 
         deserializer.deserialize_any(Name)
+    }
+}
+
+/// A status, or a class of them: `500` or `"5xx"`. Whether there is such a one is for others to say.
+#[derive(Debug)]
+pub(super) struct StatusOrClass(pub(super) String);
+
+impl<'de> Deserialize<'de> for StatusOrClass {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Status;
+
+        impl Visitor<'_> for Status {
+            type Value = StatusOrClass;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("statuses, for example [500, 502] or [\"5xx\"]")
+            }
+
+            fn visit_str<E: Error>(self, class: &str) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(class.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, status: i64) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(status.to_string()))
+            }
+
+            fn visit_u64<E: Error>(self, status: u64) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(status.to_string()))
+            }
+
+            fn visit_i128<E: Error>(self, status: i128) -> Result<StatusOrClass, E> {
+                Ok(StatusOrClass(status.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Status)
     }
 }
 

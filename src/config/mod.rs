@@ -8,10 +8,12 @@
 mod access_log;
 mod addr;
 mod admin;
+mod auth;
 mod balancing;
 mod certificate;
 mod document;
 mod error;
+mod error_pages;
 mod expect;
 mod forms;
 mod front;
@@ -37,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::routing::{Prefix, RouteKey};
-use crate::rules::Rules;
+use crate::rules::{ErrorPages, Rules};
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
@@ -64,6 +66,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
+    /// What clients get where an answer failed and the route has no page for it; absent = a line of text.
+    pub error_pages: Option<ErrorPages>,
     /// TLS towards clients.
     pub front: FrontConfig,
     /// One line about each exchange; absent = none.
@@ -129,6 +133,11 @@ impl Config {
             route.pool.is_none() || before.into_iter().all(|other| other.pool != route.pool)
         };
         self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
+    }
+
+    /// Whether some route asks for a password.
+    pub(crate) fn has_passwords(&self) -> bool {
+        self.routes.iter().any(|route| route.rules.basic_auth.is_some())
     }
 
     /// The path of the key `name` of a route, in its own table or in that of its pool.
@@ -212,10 +221,14 @@ pub struct ServerConfig {
     pub max_exchanges: NonZeroUsize,
     /// Open tunnels (after a 101) at once.
     pub max_tunnels: usize,
+    /// Answers that are being compressed at once.
+    pub max_compressing: usize,
     /// With tiny_http: requests that may wait for a worker.
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
     pub max_connections: NonZeroUsize,
+    /// Of one client; absent = as many as there are.
+    pub max_connections_per_client: Option<NonZeroUsize>,
     /// Request line and fields, in bytes.
     pub max_header_bytes: NonZeroUsize,
     /// Header fields of a request.
@@ -246,8 +259,10 @@ impl Default for ServerConfig {
             workers: engine.default_workers(),
             max_exchanges: nonzero(10_000),
             max_tunnels: 1024,
+            max_compressing: 1024,
             queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
+            max_connections_per_client: None,
             max_header_bytes: nonzero(32 * 1024),
             max_headers: nonzero(100),
             header_timeout: Duration::from_secs(10),
@@ -382,6 +397,11 @@ impl RouteConfig {
         let connections =
             |route: &Self| (route.keepalive_connections, route.keepalive_idle, route.send_proxy);
         self.tls == other.tls && connections(self) == connections(other)
+    }
+
+    /// With what it asks clients who they are, if it does.
+    pub(crate) fn challenge(&self) -> Option<&http::HeaderValue> {
+        self.rules.basic_auth.as_ref().map(|auth| &auth.challenge)
     }
 
     /// What it is called in logs, thread names and wherever one route is told from another: its `name`, or its first host

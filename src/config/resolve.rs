@@ -1,6 +1,7 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::{
     RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{HostPattern, Prefix};
+use crate::rules::ForwardAuth;
 
 /// Checks everything, and adds what it finds to `errors`.
 pub(super) fn resolve(
@@ -22,11 +24,12 @@ pub(super) fn resolve(
     document: &Document<'_>,
     errors: Vec<ConfigError>,
 ) -> Result<Config, ConfigErrors> {
-    let mut resolver = Resolver { document, errors, places: HashMap::new() };
+    let mut resolver = Resolver::new(document, errors);
     let mut shutdown_timeout = Duration::from_secs(10);
     resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
     let mut drain_delay = Duration::ZERO;
     resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
+    let error_pages = raw.error_pages.map(|raw| resolver.error_pages("error_pages", raw));
     let listen_mode = raw.listen_mode.and_then(|mode| resolver.mode("listen_mode", &mode));
     let server = resolver.server(raw.server);
     let access_log = resolver.access_log(raw.access_log);
@@ -47,6 +50,7 @@ pub(super) fn resolve(
         listen_mode,
         drain_delay,
         shutdown_timeout,
+        error_pages,
         front,
         access_log,
         admin,
@@ -86,8 +90,10 @@ impl Resolver<'_> {
         self.count("server.workers", raw.workers, 1..=65_536, &mut server.workers);
         self.count("server.max_exchanges", raw.max_exchanges, 1..=1_000_000, &mut server.max_exchanges);
         self.whole("server.max_tunnels", raw.max_tunnels, 0..=65_536, &mut server.max_tunnels);
+        self.whole("server.max_compressing", raw.max_compressing, 0..=1_000_000, &mut server.max_compressing);
         self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
         self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
+        self.max_connections_per_client(raw.max_connections_per_client, &mut server);
         self.count(
             "server.max_header_bytes",
             raw.max_header_bytes,
@@ -112,6 +118,17 @@ impl Resolver<'_> {
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         server.trusted_proxies = self.networks("server.trusted_proxies", raw.trusted_proxies);
         server
+    }
+
+    fn max_connections_per_client(&mut self, raw: Option<Spanned<i128>>, server: &mut ServerConfig) {
+        const KEY: &str = "server.max_connections_per_client";
+        let Some(raw) = raw else { return };
+        if server.engine == Engine::TinyHttp {
+            let problem = "takes engine = \"native\"; leave it out, or change the engine";
+            self.refuse(&raw.span(), KEY, problem.to_owned());
+        }
+        let most = server.max_connections_per_client.insert(NonZeroUsize::MIN);
+        self.count(KEY, Some(raw), 1..=1_000_000, most);
     }
 
     fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {
@@ -157,6 +174,8 @@ impl Resolver<'_> {
                 ("replace_prefix", raw.replace_prefix.as_ref().map(Spanned::span)),
                 ("request_headers", raw.request_headers.as_ref().map(Spanned::span)),
                 ("response_headers", raw.response_headers.as_ref().map(Spanned::span)),
+                ("intercept_errors", raw.intercept_errors.as_ref().map(Spanned::span)),
+                ("compress", raw.compress.as_ref().map(Spanned::span)),
                 ("tls", of_pool.at("tls")),
             ];
             // One that was refused for its type was written all the same.
@@ -192,11 +211,26 @@ impl Resolver<'_> {
             route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
             route.rules.rate_limit =
                 raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
+            route.rules.forward_auth = raw
+                .forward_auth
+                .and_then(|raw| self.forward_auth(&format!("{key}.forward_auth"), raw, server));
+            let asks = raw.basic_auth.is_some();
+            route.rules.basic_auth =
+                raw.basic_auth.and_then(|raw| self.basic_auth(&format!("{key}.basic_auth"), raw));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
             route.rules.response_headers =
                 raw.response_headers.map(|raw| self.field_rules(&format!("{key}.response_headers"), raw));
+            route.rules.error_pages =
+                raw.error_pages.map(|raw| self.error_pages(&format!("{key}.error_pages"), raw));
+            route.rules.intercept =
+                raw.intercept_errors.map(|list| self.intercept(&format!("{key}.intercept_errors"), list));
+            route.rules.compress =
+                raw.compress.and_then(|raw| self.compress(&format!("{key}.compress"), raw));
+            if !asks {
+                self.refuse_users_of_nobody(&key, &route.rules);
+            }
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
@@ -295,7 +329,20 @@ impl Resolver<'_> {
 
     /// A backend that is the proxy itself: each request would come back.
     fn refuse_circles(&mut self, own: &[ListenConfig], pools: &[String], routes: &[RouteConfig]) {
+        let is_reached = |addr: &BackendAddr| {
+            let is_https = matches!(addr, BackendAddr::Https { .. });
+            own.iter().any(|own| own.addr.is_reached_by(addr) && (own.tls || !is_https))
+        };
         for (n, route) in routes.iter().enumerate() {
+            let service = route.rules.forward_auth.as_ref().and_then(ForwardAuth::addr);
+            if let Some(addr) = service.filter(|addr| is_reached(addr)) {
+                let key = format!("routes[{n}].forward_auth.addr");
+                let problem = format!(
+                    "\"{addr}\" is where the proxy itself listens: requests would go in circles; name the service itself"
+                );
+                let span = self.places.get(&key).cloned();
+                self.refuse(&span.unwrap_or_default(), &key, problem);
+            }
             let key = match &route.pool {
                 Some(name) if routes.iter().take(n).any(|other| other.pool.as_ref() == Some(name)) => {
                     continue;
@@ -304,10 +351,7 @@ impl Resolver<'_> {
                 None => format!("routes[{n}].backend_addrs"),
             };
             for (m, backend) in route.backends.iter().enumerate() {
-                let is_https = matches!(backend.addr, BackendAddr::Https { .. });
-                let is_it =
-                    |own: &ListenConfig| own.addr.is_reached_by(&backend.addr) && (own.tls || !is_https);
-                if own.iter().any(is_it) {
+                if is_reached(&backend.addr) {
                     let problem = format!(
                         "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
                         backend.addr
@@ -428,7 +472,7 @@ impl Resolver<'_> {
 }
 
 /// Whether `path` can be sent as the target of a probe. The answer is the end of a sentence.
-fn probe_path(path: &str) -> Result<(), &'static str> {
+pub(super) fn probe_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("does not begin with \"/\"; expected a path, for example \"/health\"");
     }

@@ -4,6 +4,7 @@
 //! Only what is written in the file is warned about, never a default. Everything here is about a configuration that has
 //! been accepted: nothing is refused for it, unless `--strict` asks for that.
 
+mod auth;
 mod front;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
 use crate::http::target::normalize_path;
+use crate::rules::ForwardAuth;
 
 pub(crate) use front::about_validity;
 
@@ -32,6 +34,7 @@ pub(super) fn find(
         warnings.prefix(&route);
         warnings.limits(&route);
         warnings.times(&route);
+        warnings.passwords(&route);
     }
     for (n, route) in config.of_each_pool() {
         warnings.without_use(&Written { route, key: config.pool_table(n, route) });
@@ -127,6 +130,12 @@ impl Warnings<'_> {
         }
         if server.engine == Engine::Native {
             let connections = server.max_connections.get();
+            if let Some(value) = server.max_connections_per_client.filter(|max| max.get() > connections) {
+                let problem = format!(
+                    "{value} is never reached: max_connections is {connections}; lower this or raise that"
+                );
+                self.warn("server.max_connections_per_client", problem);
+            }
             for (name, value) in
                 [("max_exchanges", server.max_exchanges.get()), ("max_tunnels", server.max_tunnels)]
             {
@@ -206,11 +215,13 @@ impl Warnings<'_> {
                 );
                 self.warn(&written.key("deadline_secs"), problem);
             }
+            let asked = route.rules.forward_auth.as_ref().map_or(Duration::ZERO, ForwardAuth::timeout);
             for (name, value) in [
                 ("connect_timeout_secs", route.connect_timeout),
                 ("idle_timeout_secs", route.idle_timeout),
                 ("queue_timeout_secs", route.queue_timeout),
                 ("hold_secs", route.hold),
+                ("forward_auth.timeout_secs", asked),
             ] {
                 if value > deadline {
                     let problem = format!(

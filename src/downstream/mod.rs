@@ -4,3 +4,4 @@ pub(crate) mod body;
 pub(crate) mod connection;
 pub mod listener;
 pub(crate) mod pace;
+pub(crate) mod per_client;

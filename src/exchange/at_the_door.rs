@@ -1,6 +1,7 @@
 //! What is answered before any route is asked: challenges of ACME servers, redirects to `https://`, and requests that came
 //! over a connection made for another site.
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::Next;
@@ -37,7 +38,7 @@ pub(super) fn answer(
     {
         let token = head.target.routing_path().strip_prefix(CHALLENGES).unwrap_or_default();
         return Some(match challenges.answer(token) {
-            Some(content) => Next::Answer(200, with_content(head, id, keep_alive, &content)),
+            Some(content) => Next::Answer(200, with_content(head, id, keep_alive, content.into())),
             None => Next::Failed(Cause::NoRoute),
         });
     }
@@ -66,7 +67,7 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn with_content(head: &RequestHead, id: &RequestId, keep_alive: bool, content: &[u8]) -> OwnAnswer {
+fn with_content(head: &RequestHead, id: &RequestId, keep_alive: bool, content: Bytes) -> OwnAnswer {
     let mut out = Vec::with_capacity(512);
     write_status_line(&mut out, StatusCode::OK, b"OK");
     write_date(&mut out);
@@ -93,7 +94,7 @@ fn redirect(
     write_status_line(&mut out, StatusCode::PERMANENT_REDIRECT, b"Permanent Redirect");
     write_date(&mut out);
     write_field(&mut out, b"location", format!("https://{name}{https_port}{target}").as_bytes());
-    Some(finish(out, head, id, keep_alive, b""))
+    Some(finish(out, head, id, keep_alive, Bytes::new()))
 }
 
 fn finish(
@@ -101,17 +102,15 @@ fn finish(
     head: &RequestHead,
     id: &RequestId,
     keep_alive: bool,
-    content: &[u8],
+    content: Bytes,
 ) -> OwnAnswer {
     write_field(&mut out, b"content-length", content.len().to_string().as_bytes());
-    let content = if head.method == Method::HEAD { b"" } else { content };
+    let content = if head.method == Method::HEAD { Bytes::new() } else { content };
     OwnAnswer::finish(out, id, head.version, keep_alive, content)
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::http::head::HeadLimits;
 
@@ -120,7 +119,7 @@ mod tests {
         let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
         let head = RequestHead::parse(Bytes::from(head), &limits).unwrap();
         let answer = String::from_utf8(
-            redirect(&head, &RequestId::of(&head.fields), own, Some(https), true).unwrap().bytes,
+            redirect(&head, &RequestId::of(&head.fields), own, Some(https), true).unwrap().head,
         )
         .unwrap();
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::auth::other_side;
 use super::connect::Connect;
 use super::context::Context;
 use super::{Due, Exchange, Next, Stage};
@@ -27,9 +28,16 @@ pub(crate) struct Wakeup {
 
 /// The connection that waits.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     token: Token,
     wakeup: Wakeup,
+}
+
+impl Waiting {
+    /// That of the exchange whose turn it is.
+    pub(super) fn new(cx: &Context<'_>) -> Self {
+        Self { token: cx.client, wakeup: cx.wakeup.clone() }
+    }
 }
 
 impl Wake for Waiting {
@@ -63,7 +71,8 @@ impl Queued {
 
 impl Exchange {
     pub(super) fn queue(&mut self, cx: &mut Context<'_>) -> Next {
-        let (Stage::Queued(queued), Some((route, _))) = (&mut self.stage, &self.route) else {
+        let route = other_side(self.route.as_ref(), self.asking);
+        let (Stage::Queued(queued), Some(route)) = (&mut self.stage, route) else {
             return Next::Failed(Cause::Internal);
         };
         if cx.now < queued.next_try {
@@ -88,8 +97,7 @@ impl Exchange {
         }
         match &queued.turn {
             None => {
-                let waiting = Waiting { token: cx.client, wakeup: cx.wakeup.clone() };
-                queued.turn = Some(route.join_line(Box::new(waiting)));
+                queued.turn = Some(route.join_line(Box::new(Waiting::new(cx))));
                 // One may have become free before.
                 return self.queue(cx);
             }
@@ -102,7 +110,7 @@ impl Exchange {
 
     /// How long the exchange may wait while its route has no backend for it. It begins to when it finds none.
     pub(super) fn held_until(&mut self, cx: &Context<'_>) -> Instant {
-        let hold = self.route.as_ref().map_or(Duration::ZERO, |(route, _)| route.config().hold);
+        let hold = self.other_side().map_or(Duration::ZERO, |route| route.config().hold);
         *self.held_until.get_or_insert(cx.now + hold)
     }
 }

@@ -72,6 +72,14 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         (_, name) if route.rules.request_headers.as_ref().is_some_and(|rules| rules.is_about(name)) => {
             "by request_headers of the route"
         }
+        (Change::Removed, name)
+            if route.rules.forward_auth.as_ref().is_some_and(|rule| rule.is_copied(name)) =>
+        {
+            "only the service of forward_auth may say it"
+        }
+        (Change::Removed, name) if *name == header::AUTHORIZATION && route.rules.basic_auth.is_some() => {
+            "it was for basic_auth of the route, which does not say forward_authorization = true"
+        }
         (Change::Removed, name) if imitates_ours(name) => {
             "a backend that reads _ as - would take it for a field of the proxy"
         }

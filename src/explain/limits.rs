@@ -100,14 +100,14 @@ pub(super) fn that_apply(
     head: Option<&RequestHead>,
     route: Option<(usize, &RouteConfig)>,
 ) -> Vec<Setting> {
-    let mut settings = of_server(config, head, route.is_some());
+    let mut settings = of_server(config, head, route.map(|(_, route)| route));
     if let (Some(head), Some((n, route))) = (head, route) {
         settings.append(&mut of_route(config, head, n, route));
     }
     settings
 }
 
-fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Vec<Setting> {
+fn of_server(config: &Config, head: Option<&RequestHead>, route: Option<&RouteConfig>) -> Vec<Setting> {
     let server = &config.server;
     let mut table = Table {
         written: &config.written,
@@ -120,7 +120,10 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
     if let Some(head) = head {
         table.time("keepalive_timeout_secs", server.keepalive_timeout);
         table.whole("max_connections", server.max_connections.get() as u64, "connections");
-        if is_routed {
+        if let Some(max) = server.max_connections_per_client {
+            table.whole("max_connections_per_client", max.get() as u64, "connections");
+        }
+        if route.is_some() {
             table.whole("max_exchanges", server.max_exchanges.get() as u64, "exchanges");
             table.whole("queue_size", server.queue_size.get() as u64, "requests");
         }
@@ -130,6 +133,9 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
         if head.framing.has_body() {
             table.time("read_timeout_secs", server.read_timeout);
             table.rate("min_body_rate", server.min_body_rate);
+        }
+        if route.is_some_and(|route| route.rules.compress.is_some()) {
+            table.whole("max_compressing", server.max_compressing as u64, "answers");
         }
         table.time("write_timeout_secs", server.write_timeout);
         table.rate("min_answer_rate", server.min_answer_rate);

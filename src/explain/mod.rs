@@ -36,9 +36,10 @@ use serde::Serialize;
 use crate::config::{Algorithm, Config, ConfigErrors, HashOn, RouteConfig};
 use crate::exchange::client_address::client_address;
 use crate::exchange::decision::is_trusted;
+use crate::exchange::refusal::{Pages, Told};
 use crate::http::head::RequestHead;
 use crate::rules::Answer;
-use fate::{Decided, Fates};
+use fate::{Decided, Fates, user_of};
 use fields::FieldChange;
 use limits::Setting;
 use rules::Rule;
@@ -94,7 +95,24 @@ enum Outcome {
     /// The proxy itself answers what was asked.
     Answered { status: u16, why: &'static str },
     /// The proxy refuses it.
-    Refused { status: u16, cause: &'static str, why: &'static str },
+    Refused {
+        status: u16,
+        cause: &'static str,
+        why: &'static str,
+        /// Absent: with a line of text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<Content>,
+    },
+}
+
+/// With what it refuses.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Content {
+    /// One of `error_pages`.
+    Page { key: String, line: Option<usize> },
+    /// An object, by the `Accept` of the request.
+    Json,
 }
 
 /// The route that takes it.
@@ -187,9 +205,12 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
         Decided::AnsweredBy(_, _, answer) => {
             Outcome::Answered { status: answer.status(), why: of_rule(answer) }
         }
-        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
-            Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
-        }
+        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => Outcome::Refused {
+            status: cause.status(),
+            cause: cause.word(),
+            why: cause.sentence(),
+            content: content(config, cause.status(), head, fate.decided.route()),
+        },
     };
     // Of a request that is refused by its route too, that is of interest.
     let found = fate.decided.route();
@@ -201,11 +222,35 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
         request: asked(config, question, head),
         outcome,
         route: head.zip(found).map(|(head, (n, route))| {
-            taken(config, n, route, rules::of(config, n, route, &fates.facts(route, head, question)))
+            let user = user_of(route, head);
+            let facts = fates.facts(route, head, question, user.as_deref());
+            taken(config, n, route, rules::of(config, n, route, &facts))
         }),
         not_taken: head.map(|head| not_taken(config, &fate.decided, head, found)).unwrap_or_default(),
         to_backend,
         limits: limits::that_apply(config, head, found),
+    }
+}
+
+/// With what it is refused.
+fn content(
+    config: &Config,
+    status: u16,
+    head: Option<&RequestHead>,
+    found: Option<(usize, &RouteConfig)>,
+) -> Option<Content> {
+    let of_route = found.and_then(|(n, route)| Some((n, route.rules.error_pages.as_ref()?)));
+    let of_all = config.error_pages.as_ref();
+    let pages = Pages { of_route: of_route.map(|(_, pages)| pages), of_all };
+    match Told::of(status, head.map(|head| &head.fields), pages) {
+        Told::Text => None,
+        Told::Json => Some(Content::Json),
+        Told::Page(_) => {
+            let own = of_route.and_then(|(n, pages)| Some((format!("routes[{n}]."), pages.of(status)?)));
+            let (table, (statuses, _)) = own.or_else(|| Some((String::new(), of_all?.of(status)?)))?;
+            let key = format!("{table}error_pages.{statuses}");
+            Some(Content::Page { line: config.written.line(&key), key })
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, Facts, FieldRules, Per, Template};
+use crate::rules::compress::takes_gzip;
+use crate::rules::{
+    Answer, Compress, ErrorPages, Facts, FieldRules, ForwardAuth, Page, Per, Statuses, Template,
+};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -36,9 +39,25 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         add("methods", "methods", format!("only {methods}"));
     }
     if let Some(limit) = &route.rules.rate_limit {
-        let of = if limit.per == Per::Client { "each client" } else { "all clients together" };
-        let says = format!("{} requests a second of {of}, {} at once", limit.requests_per_sec, limit.burst);
+        let of = match &limit.per {
+            Per::Client => "each client".to_owned(),
+            Per::Header(name) => format!("each value of {name}"),
+            Per::Route => "all clients together".to_owned(),
+        };
+        let dry_run = if limit.dry_run { "; a dry run, which refuses nothing" } else { "" };
+        let says =
+            format!("{} requests a second of {of}, {} at once{dry_run}", limit.requests_per_sec, limit.burst);
         add("rate limit", "rate_limit", says);
+    }
+    if let Some(auth) = &route.rules.basic_auth {
+        let count = auth.users.count();
+        let users = if count == 1 { "the one user".to_owned() } else { format!("the {count} users") };
+        let sent = if auth.forward_authorization { "with" } else { "without" };
+        let says = format!("{users} of {:?}; backends get it {sent} Authorization", auth.realm);
+        add("basic auth", "basic_auth", says);
+    }
+    if let Some(rule) = &route.rules.forward_auth {
+        add("forward auth", "forward_auth", asked(rule));
     }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {
@@ -63,7 +82,39 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add(stage, name, fields(rules, facts));
         }
     }
+    if let Some(rule) = &route.rules.compress {
+        add("compress", "compress", compress(rule, facts));
+    }
+    if let Some(intercept) = &route.rules.intercept {
+        add("failures", "intercept_errors", format!("{intercept} of backends are not passed on"));
+    }
+    if let Some(own) = &route.rules.error_pages {
+        add("failures", "error_pages", pages(own));
+    }
+    if let Some(of_all) = &config.error_pages {
+        let key = "error_pages".to_owned();
+        found.push(Rule { stage: "failures", says: pages(of_all), line: config.written.line(&key), key });
+    }
     found
+}
+
+fn pages(pages: &ErrorPages) -> String {
+    let page = |(statuses, page): &(Statuses, Page)| {
+        format!("{statuses} has a page of {} bytes", page.content.len())
+    };
+    pages.iter().map(page).collect::<Vec<_>>().join(", ")
+}
+
+/// Who is asked for what, and what is made of the answer. What it will be, nobody knows.
+fn asked(rule: &ForwardAuth) -> String {
+    let addr = rule.addr().map(ToString::to_string).unwrap_or_default();
+    let copied: Vec<_> = rule.copy_headers.iter().map(HeaderName::as_str).collect();
+    let copied = if copied.is_empty() { String::new() } else { format!(", with its {}", copied.join(", ")) };
+    format!(
+        "only what {addr} lets in with a 2xx{copied}; GET {} within {} s",
+        rule.path,
+        rule.timeout().as_secs_f64()
+    )
 }
 
 fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
@@ -74,6 +125,16 @@ fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
     let add = rules.add.iter().map(|field| line("add", field));
     let remove = rules.remove.iter().map(|name| format!("remove {name}"));
     set.chain(add).chain(remove).collect::<Vec<_>>().join("; ")
+}
+
+fn compress(rule: &Compress, facts: &Facts<'_>) -> String {
+    if !takes_gzip(facts.head) {
+        return "not for this request, whose Accept-Encoding asks for no gzip".to_owned();
+    }
+    format!(
+        "gzip at level {}, of answers of {} bytes or more, if their type is worth it",
+        rule.level, rule.min_bytes
+    )
 }
 
 fn networks(list: &[IpNetwork]) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::fields::{Change, FieldChange};
 use super::limits::{Setting, Source};
 use super::rules::Rule;
-use super::{Asked, Explanation, NotTaken, Outcome, Taken, ToBackend};
+use super::{Asked, Content, Explanation, NotTaken, Outcome, Taken, ToBackend};
 
 /// A few paragraphs. Everything that a terminal could take for an order is escaped.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -37,7 +37,16 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
         Outcome::Answered { status, why } => {
             writeln!(out, "\nAnswered by the proxy itself: {status}, {why}")?;
         }
-        Outcome::Refused { status, cause, why } => writeln!(out, "\nRefused: {status} {cause}, {why}")?,
+        Outcome::Refused { status, cause, why, content } => {
+            writeln!(out, "\nRefused: {status} {cause}, {why}")?;
+            match content {
+                None => {}
+                Some(Content::Json) => writeln!(out, "  in JSON, by its Accept")?,
+                Some(Content::Page { key, line }) => {
+                    writeln!(out, "  with the page of {}", place(key, *line))?;
+                }
+            }
+        }
     }
     if let Some(route) = route {
         write_route(out, route)?;

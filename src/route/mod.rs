@@ -16,13 +16,15 @@ pub mod pool;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::balance::Backend;
 use crate::config::RouteConfig;
 use crate::counters::tally::Tally;
 use crate::error::Cause;
+use crate::http::fields::Fields;
+use crate::logging::sparingly::log_sparingly;
 use crate::rules::Limiter;
 
 pub use guard::RouteGuard;
@@ -42,6 +44,8 @@ pub struct Route {
     in_flight: Arc<AtomicUsize>,
     /// Counts requests, if the route takes no more than some number; the same after a reload that leaves the number.
     limiter: Option<Arc<Limiter>>,
+    /// The service of its `forward_auth`, if another one decides who may come.
+    auth: Option<Arc<Route>>,
     /// What became of its exchanges; the same after a reload.
     tally: Arc<Tally>,
 }
@@ -50,9 +54,24 @@ impl Route {
     /// A route that carries nothing yet, to the backends in `pool`.
     #[must_use]
     pub fn new(config: RouteConfig, pool: Arc<Pool>) -> Self {
-        let limiter = config.rules.rate_limit.map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
+        let limiter =
+            config.rules.rate_limit.clone().map(|rule| Arc::new(Limiter::new(rule, Instant::now())));
         let (in_flight, tally) = (Arc::default(), Arc::default());
-        Self { label: config.label(), config, pool, in_flight, limiter, tally }
+        Self { label: config.label(), config, pool, in_flight, limiter, auth: None, tally }
+    }
+
+    /// With the backends in `pool` as the service of its `forward_auth`.
+    #[must_use]
+    pub(crate) fn with_auth(mut self, pool: Option<Arc<Pool>>) -> Self {
+        let rule = self.config.rules.forward_auth.as_ref();
+        let service = rule.zip(pool).map(|(rule, pool)| Arc::new(Self::new((*rule.service).clone(), pool)));
+        self.auth = service;
+        self
+    }
+
+    /// The service of its `forward_auth`, as a route of its own.
+    pub(crate) fn auth(&self) -> Option<&Arc<Self>> {
+        self.auth.as_ref()
     }
 
     /// A route with a pool of its own.
@@ -68,8 +87,10 @@ impl Route {
         let (in_flight, tally) = (Arc::clone(&self.in_flight), Arc::clone(&self.tally));
         let empty = Self::new(config.clone(), pool);
         // What clients have used up stays used up.
-        let kept =
-            self.limiter.as_ref().filter(|limiter| Some(limiter.rule()) == config.rules.rate_limit.as_ref());
+        let counts_like = |limiter: &&Arc<Limiter>| {
+            config.rules.rate_limit.as_ref().is_some_and(|rule| rule.counts_like(limiter.rule()))
+        };
+        let kept = self.limiter.as_ref().filter(counts_like);
         let limiter = kept.cloned().or_else(|| empty.limiter.clone());
         Self { in_flight, tally, limiter, ..empty }
     }
@@ -86,12 +107,24 @@ impl Route {
         &self.label
     }
 
-    /// Takes a request of this client, if there is a limit to how many there can be.
+    /// Takes a request of this client with these fields, if there is a limit to how many there can be.
     ///
     /// # Errors
-    /// It is reached.
-    pub(crate) fn take(&self, client: IpAddr, now: Instant) -> Result<(), Cause> {
-        self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(client, now).map_err(Cause::RateLimited))
+    /// It is reached, and the rule means it.
+    pub(crate) fn take(&self, client: IpAddr, fields: &Fields, now: Instant) -> Result<(), Cause> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let Err(seconds) = limiter.take(client, fields, now) else { return Ok(()) };
+        // That of the limiter may be from before a reload.
+        if !self.config.rules.rate_limit.as_ref().is_some_and(|rule| rule.dry_run) {
+            return Err(Cause::RateLimited(seconds));
+        }
+        self.tally.would_limit.fetch_add(1, Ordering::Relaxed);
+        log_sparingly!(
+            info,
+            "a request would be refused if rate_limit were not a dry_run route={} client={client}",
+            self.label
+        );
+        Ok(())
     }
 
     /// What became of its exchanges.
@@ -143,5 +176,33 @@ impl Route {
     pub(crate) fn for_tests(backends: u16, change: impl FnOnce(&mut RouteConfig)) -> Arc<Self> {
         let pool = Pool::for_tests(backends, change);
         Arc::new(Self::new(pool.config().clone(), pool))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::rules::{Per, RateLimit};
+
+    #[test]
+    fn a_dry_run_counts_and_refuses_nothing() {
+        let route = |dry_run: bool| {
+            Route::for_tests(1, |config| {
+                let one = NonZeroU32::MIN;
+                let rule = RateLimit { requests_per_sec: one, burst: one, per: Per::Route, dry_run };
+                config.rules.rate_limit = Some(rule);
+            })
+        };
+        let (client, now) = ("192.0.2.1".parse().unwrap(), Instant::now());
+        let take = |route: &Route| route.take(client, &Fields::new(), now);
+        let counted = |route: &Route| route.tally().would_limit.load(Ordering::Relaxed);
+        let dry = route(true);
+        assert_eq!([take(&dry), take(&dry), take(&dry)], [Ok(()); 3]);
+        assert_eq!(counted(&dry), 2);
+        // When it is meant, what is used up is used up.
+        let meant = dry.successor(route(false).config(), Arc::clone(dry.pool()));
+        assert_eq!((take(&meant), counted(&meant)), (Err(Cause::RateLimited(1)), 2));
     }
 }

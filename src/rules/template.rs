@@ -34,10 +34,12 @@ pub enum Placeholder {
     TlsClientSubject,
     /// The SHA-256 of that certificate.
     TlsClientFingerprint,
+    /// The name that has come with its password; nothing, where no route has asked for one.
+    User,
 }
 
 impl Placeholder {
-    const ALL: [(&'static str, Self); 10] = [
+    const ALL: [(&'static str, Self); 11] = [
         ("host", Self::Host),
         ("target", Self::Target),
         ("path", Self::Path),
@@ -48,6 +50,7 @@ impl Placeholder {
         ("route", Self::Route),
         ("tls_client_subject", Self::TlsClientSubject),
         ("tls_client_fingerprint", Self::TlsClientFingerprint),
+        ("user", Self::User),
     ];
 
     /// Those of the target of a redirect.
@@ -55,7 +58,7 @@ impl Placeholder {
         [Self::Host, Self::Target, Self::Path, Self::Query, Self::Scheme, Self::ClientIp, Self::RequestId];
 
     /// Those of the values of header fields.
-    pub(crate) const OF_FIELDS: [Self; 7] = [
+    pub(crate) const OF_FIELDS: [Self; 8] = [
         Self::Host,
         Self::Scheme,
         Self::ClientIp,
@@ -63,6 +66,7 @@ impl Placeholder {
         Self::Route,
         Self::TlsClientSubject,
         Self::TlsClientFingerprint,
+        Self::User,
     ];
 
     fn word(self) -> &'static str {
@@ -118,6 +122,8 @@ pub struct Facts<'a> {
     /// Who it is by the certificate it has shown in the TLS handshake.
     pub(crate) client_cert: Option<&'a ClientCert>,
     pub(crate) request_id: &'a [u8],
+    /// Whom `basic_auth` of the route has let in.
+    pub(crate) user: Option<&'a str>,
 }
 
 impl Template {
@@ -236,6 +242,7 @@ fn put(value: Placeholder, facts: &Facts<'_>, out: &mut Vec<u8>) {
                 facts.client_cert.map(|cert| cert.fingerprint.as_bytes()).unwrap_or_default(),
             );
         }
+        Placeholder::User => out.extend_from_slice(facts.user.unwrap_or_default().as_bytes()),
     }
 }
 
@@ -256,7 +263,7 @@ pub(crate) mod tests {
     use crate::config::Config;
     use crate::http::head::HeadLimits;
 
-    const EVERY: [Placeholder; 8] = [
+    const EVERY: [Placeholder; 9] = [
         Placeholder::Host,
         Placeholder::Target,
         Placeholder::Path,
@@ -265,24 +272,20 @@ pub(crate) mod tests {
         Placeholder::ClientIp,
         Placeholder::RequestId,
         Placeholder::Route,
+        Placeholder::User,
     ];
 
     pub(crate) fn head(text: &str) -> Option<RequestHead> {
-        let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
+        let limits = HeadLimits { max_header_bytes: 8192, max_headers: 50 };
         RequestHead::parse(Bytes::copy_from_slice(text.as_bytes()), &limits).ok()
     }
 
     fn filled(template: &str, head: &RequestHead, client: &str) -> String {
         let config = Config::for_tests();
         let client = client.parse().unwrap();
-        let facts = Facts {
-            head,
-            route: &config.routes[0],
-            client,
-            scheme: "https",
-            client_cert: None,
-            request_id: b"some-id",
-        };
+        let (route, request_id) = (&config.routes[0], &b"some-id"[..]);
+        let user = Some("anna");
+        let facts = Facts { head, route, client, scheme: "https", client_cert: None, request_id, user };
         String::from_utf8(Template::parse(template, &EVERY).unwrap().fill(&facts)).unwrap()
     }
 
@@ -299,6 +302,7 @@ pub(crate) mod tests {
                 "/a%2Fb/|?x={y}|https|10.0.0.1|some-id|/",
             ),
             ("{{host}}", "{host}"),
+            ("{user}", "anna"),
             ("", ""),
         ] {
             assert_eq!(filled(template, &first, "10.0.0.1"), expected);

@@ -1,14 +1,17 @@
 //! `[[routes]]`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::forms::{PoolName, Seconds};
+use super::super::forms::{PoolName, Seconds, StatusOrClass};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
-    BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
-    RawBackend, RawFieldRules, RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie,
-    RawTls, STICKY_COOKIE, TLS, TableKeys,
+    BACKEND, BASIC_AUTH, COMPRESS, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS,
+    RESPOND, RESPONSE_HEADERS, RawBackend, RawBasicAuth, RawCompress, RawFieldRules, RawForwardAuth,
+    RawHealthCheck, RawRateLimit, RawRedirect, RawRespond, RawStickyCookie, RawTls, STICKY_COOKIE, TLS,
+    TableKeys,
 };
 
 pub(in crate::config) static ROUTE: TableKeys = TableKeys {
@@ -44,12 +47,17 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "deny",
         "methods",
         "rate_limit",
+        "forward_auth",
+        "basic_auth",
         "redirect",
         "respond",
         "strip_prefix",
         "replace_prefix",
         "request_headers",
         "response_headers",
+        "error_pages",
+        "intercept_errors",
+        "compress",
         "tls",
         "hsts_secs",
         "send_proxy",
@@ -59,10 +67,13 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("sticky_cookie", Nested::One(&STICKY_COOKIE)),
         ("health_check", Nested::One(&HEALTH_CHECK)),
         ("rate_limit", Nested::One(&RATE_LIMIT)),
+        ("forward_auth", Nested::One(&FORWARD_AUTH)),
+        ("basic_auth", Nested::One(&BASIC_AUTH)),
         ("redirect", Nested::One(&REDIRECT)),
         ("respond", Nested::One(&RESPOND)),
         ("request_headers", Nested::One(&REQUEST_HEADERS)),
         ("response_headers", Nested::One(&RESPONSE_HEADERS)),
+        ("compress", Nested::Switch(&COMPRESS)),
         ("tls", Nested::One(&TLS)),
     ],
     aliases: &[
@@ -110,12 +121,33 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("limit_req", "rate_limit"),
         ("ratelimit", "rate_limit"),
         ("throttle", "rate_limit"),
+        ("auth_request", "forward_auth"),
+        ("forwardauth", "forward_auth"),
+        ("forwardAuth", "forward_auth"),
+        ("external_auth", "forward_auth"),
+        ("ext_authz", "forward_auth"),
+        ("auth_basic", "basic_auth"),
+        ("basicauth", "basic_auth"),
+        ("http_auth", "basic_auth"),
         ("method", "methods"),
         ("limit_except", "methods"),
         ("proxy_set_header", "request_headers"),
         ("add_header", "response_headers"),
+        ("gzip", "compress"),
+        ("encode", "compress"),
+        ("compression", "compress"),
+        ("gzip_types", "compress"),
+        ("gzip_min_length", "compress"),
+        ("gzip_comp_level", "compress"),
         ("rewrite_prefix", "replace_prefix"),
         ("prefix_rewrite", "replace_prefix"),
+        ("error_page", "error_pages"),
+        ("errorfile", "error_pages"),
+        ("errorfiles", "error_pages"),
+        ("error_document", "error_pages"),
+        ("handle_errors", "error_pages"),
+        ("proxy_intercept_errors", "intercept_errors"),
+        ("intercept", "intercept_errors"),
         ("return", "respond"),
         ("response", "respond"),
         ("whitelist", "allow"),
@@ -191,6 +223,10 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) methods: Option<Spanned<Vec<Spanned<String>>>>,
     /// How many requests the route takes; all others are answered 429. Absent: any number.
     pub(in crate::config) rate_limit: Option<Spanned<RawRateLimit>>,
+    /// Another service that decides about each request first. Absent: nobody else does.
+    pub(in crate::config) forward_auth: Option<Spanned<RawForwardAuth>>,
+    /// Whose requests the route takes, by name and password; all others are answered 401. Absent: anybody's.
+    pub(in crate::config) basic_auth: Option<Spanned<RawBasicAuth>>,
     /// Every request is sent somewhere else; there are no backends then.
     pub(in crate::config) redirect: Option<Spanned<RawRedirect>>,
     /// Every request gets the same answer; there are no backends then.
@@ -203,6 +239,14 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) request_headers: Option<Spanned<RawFieldRules>>,
     /// Header fields that clients get in answers of backends. Absent: as they came.
     pub(in crate::config) response_headers: Option<Spanned<RawFieldRules>>,
+    /// Files that clients get in place of a line of text where an answer is the proxy's own, by status or class of statuses;
+    /// of 1 MiB each at most, read when the configuration is. Absent: those of the top level.
+    pub(in crate::config) error_pages: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
+    /// Answers of backends with such a status are not passed on: clients get what they would of the proxy itself. Absent:
+    /// none.
+    pub(in crate::config) intercept_errors: Option<Spanned<Vec<Spanned<StatusOrClass>>>>,
+    /// `true`, or a table that says which answers of backends are compressed for clients that take gzip. Absent: none.
+    pub(in crate::config) compress: Option<Spanned<RawCompress>>,
     /// How backends at `https://` are verified. Absent: by the CA certificates of the system.
     pub(in crate::config) tls: Option<Spanned<RawTls>>,
     /// What `Strict-Transport-Security` says to clients that came in by TLS. Absent: nothing is said.

@@ -60,6 +60,7 @@ fn defaults_are_as_documented() {
         "listen_mode",
         "acme_challenge_dir",
         "workers",
+        "max_connections_per_client",
         "trusted_proxies",
         "path",
         "listen_addr",
@@ -73,7 +74,9 @@ fn defaults_are_as_documented() {
         "deny",
         "methods",
         "rate_limit",
+        "forward_auth",
         "replace_prefix",
+        "intercept_errors",
         "hsts_secs",
     ];
     assert_eq!(examples, expected);

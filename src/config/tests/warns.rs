@@ -70,6 +70,12 @@ fn limits_that_are_never_reached() {
     );
     expect(&with_route("max_in_flight = 100\n[server]\nmax_exchanges = 100"), &[]);
     expect(
+        &with_route("[server]\nmax_connections_per_client = 10001"),
+        &[
+            ":6: server.max_connections_per_client: 10001 is never reached: max_connections is 10000; lower this or raise that",
+        ],
+    );
+    expect(
         &with_route("max_in_flight = 10\nmax_in_flight_per_backend = 11"),
         &[":6: routes[0].max_in_flight_per_backend: 11 is never reached: max_in_flight of the route is 10; \
            lower this or raise that"],
@@ -109,11 +115,12 @@ fn times_that_are_never_reached() {
         ],
     );
     expect(&with_route("deadline_secs = 5\nresponse_timeout_secs = 5"), &[]);
-    let others = "connect_timeout_secs = 6\nidle_timeout_secs = 6\nqueue_timeout_secs = 6\nhold_secs = 6";
+    let others = "connect_timeout_secs = 6\nidle_timeout_secs = 6\nqueue_timeout_secs = 6\nhold_secs = 6\n\
+                  forward_auth = { addr = \"a:1\", path = \"/\", timeout_secs = 6 }";
     let warnings = warned(&with_route(&format!(
         "deadline_secs = 5\nresponse_timeout_secs = 2\nmax_in_flight_per_backend = 1\n{others}"
     )));
-    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
     assert!(
         warnings.iter().all(|line| line.contains("6 is never reached: deadline_secs is 5")),
         "{warnings:?}"
