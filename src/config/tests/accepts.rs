@@ -113,7 +113,6 @@ preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
-rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
 forward_auth = { addr = "unix:/auth", path = "/verify?a", copy_headers = ["Remote-User"], timeout_secs = 16 }
 rate_limit = { requests_per_sec = 14, burst = 15, per = "header:X-Key", dry_run = true }
 strip_prefix = false
