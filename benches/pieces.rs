@@ -11,16 +11,17 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::BytesCount};
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use reverse_proxy::balance::{Backend, PickRequest, balancer};
 use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
+use reverse_proxy::http::fields::Fields;
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
 use reverse_proxy::http::headers::Rewrite;
 use reverse_proxy::http::request_out::write_request;
 use reverse_proxy::http::target::normalize_path;
 use reverse_proxy::route::{Pick, Route};
-use reverse_proxy::routing::{Prefix, RouteKey, RouteTable};
+use reverse_proxy::routing::{Asked, Conditions, Prefix, RouteKey, RouteTable};
 
 fn main() {
     divan::main();
@@ -129,8 +130,13 @@ mod routes {
     const COUNTS: [usize; 4] = [1, 10, 100, 1000];
 
     /// `/service-N/v1`, and `/` for the rest.
+    fn asked(path: &str) -> Asked<'_> {
+        static NO_FIELDS: Fields = Fields::new();
+        Asked { host: b"", path, method: &Method::GET, fields: &NO_FIELDS }
+    }
+
     fn table(routes: usize) -> RouteTable<usize> {
-        let key = |prefix: Prefix| RouteKey { hosts: Vec::new(), prefix };
+        let key = |prefix: Prefix| RouteKey { hosts: Vec::new(), prefix, conditions: Conditions::default() };
         let mut entries = vec![(key(Prefix::root()), 0)];
         entries.extend((1..routes).map(|number| {
             let prefix = Prefix::parse(&format!("/service-{number}/v1")).unwrap();
@@ -143,13 +149,13 @@ mod routes {
     fn found(bencher: Bencher<'_, '_>, routes: usize) {
         let table = table(routes);
         let path = format!("/service-{}/v1/orders/17", routes / 2);
-        bencher.bench(|| *table.find(b"", black_box(&path)).unwrap());
+        bencher.bench(|| *table.find(&asked(black_box(&path))).unwrap().route);
     }
 
     #[divan::bench(args = COUNTS)]
     fn only_the_root(bencher: Bencher<'_, '_>, routes: usize) {
         let table = table(routes);
-        bencher.bench(|| *table.find(b"", black_box("/something/else/entirely")).unwrap());
+        bencher.bench(|| *table.find(&asked(black_box("/something/else/entirely"))).unwrap().route);
     }
 }
 

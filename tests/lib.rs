@@ -46,6 +46,7 @@ mod listeners;
 mod load;
 mod logging;
 mod loops;
+mod match_headers;
 mod methods;
 mod names;
 mod passed_on;

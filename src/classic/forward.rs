@@ -143,10 +143,11 @@ impl<'a> Forward<'a> {
     /// Forwards the request and its answer. The status of that.
     pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
         let routes = &self.snapshot.routes;
-        let route = Arc::clone(route_of(self.head, &self.gateway.via, routes)?);
+        let found = route_of(self.head, &self.gateway.via, routes)?;
+        let route = Arc::clone(found.route);
         self.route = Some(Arc::clone(&route));
         let address = self.address(client);
-        admit(self.head, address, route.config())?;
+        admit(self.head, address, route.config(), found.other_methods)?;
         route.take(address, Instant::now())?;
         if let Some(rule) = &route.config().rules.answer {
             let facts = self.facts(route.config(), client);

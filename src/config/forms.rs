@@ -71,6 +71,37 @@ impl<'de> Deserialize<'de> for PoolName {
     }
 }
 
+/// What is asked of a header field: a value, or whether it is there at all.
+#[derive(Debug)]
+pub(super) enum ValueOrPresence {
+    Value(String),
+    Presence(bool),
+}
+
+impl<'de> Deserialize<'de> for ValueOrPresence {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = ValueOrPresence;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value in quotes, true (the field is there) or false (it is not)")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<ValueOrPresence, E> {
+                Ok(ValueOrPresence::Value(value.to_owned()))
+            }
+
+            fn visit_bool<E: Error>(self, is_there: bool) -> Result<ValueOrPresence, E> {
+                Ok(ValueOrPresence::Presence(is_there))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// Any number, whole or not, of whatever size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seconds(pub(super) f64);

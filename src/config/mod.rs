@@ -36,7 +36,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::routing::{Prefix, RouteKey};
+use crate::routing::{Conditions, Prefix, RouteKey};
 use crate::rules::Rules;
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
@@ -74,7 +74,7 @@ pub struct Config {
     pub server: ServerConfig,
     /// The names of the `[[backends]]` tables, in the order of the file.
     pub pools: Vec<String>,
-    /// At least one route; no two with the same prefix.
+    /// At least one route; no two that are for the same requests.
     pub routes: Vec<RouteConfig>,
     /// What is allowed and will hardly do what was meant, in the order of the file.
     pub warnings: Vec<ConfigError>,
@@ -273,7 +273,7 @@ pub struct IpNetwork {
 /// One `[[routes]]` table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    /// For which hosts and paths it is.
+    /// For which hosts and paths it is, and under what conditions.
     pub key: RouteKey,
     /// What logs call it; absent: its hosts and prefix do.
     pub name: Option<String>,
@@ -341,7 +341,7 @@ impl RouteConfig {
         // A quarter stays free, so that one hung backend cannot stop the other routes.
         let share = carried - carried / 4;
         Self {
-            key: RouteKey { hosts: Vec::new(), prefix },
+            key: RouteKey { hosts: Vec::new(), prefix, conditions: Conditions::default() },
             name: None,
             pool: None,
             backends,
@@ -388,7 +388,7 @@ impl RouteConfig {
     /// and its prefix. No two routes have the same.
     #[must_use]
     pub fn label(&self) -> String {
-        let RouteKey { hosts, prefix } = &self.key;
+        let RouteKey { hosts, prefix, .. } = &self.key;
         match (&self.name, hosts.first()) {
             (Some(name), _) => name.clone(),
             (None, None) => prefix.to_string(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
 use crate::http::target::normalize_path;
+use crate::routing::Wanted;
 
 pub(crate) use front::about_validity;
 
@@ -30,6 +31,7 @@ pub(super) fn find(
     for (n, route) in config.routes.iter().enumerate() {
         let route = Written { route, key: format!("routes[{n}]") };
         warnings.prefix(&route);
+        warnings.match_headers(&route);
         warnings.limits(&route);
         warnings.times(&route);
     }
@@ -158,6 +160,17 @@ impl Warnings<'_> {
                  \"{plain}\" takes every path below it"
             );
             self.warn(&written.key("prefix"), problem);
+        }
+    }
+
+    /// Neither are values of fields patterns.
+    fn match_headers(&mut self, written: &Written<'_>) {
+        for condition in &written.route.key.conditions.headers {
+            if matches!(&condition.wanted, Wanted::Value(value) if value.as_bytes() == b"*") {
+                let name = &condition.name;
+                let problem = format!("\"*\" is compared letter by letter; true takes a {name} of any value");
+                self.warn(&written.key("match_headers"), problem);
+            }
         }
     }
 

@@ -329,11 +329,11 @@ impl Exchange {
             return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
         let routes = &self.snapshot.routes;
-        let route = match decision::route_of(&self.head, &cx.gateway.via, routes) {
-            Ok(route) => Arc::clone(route),
+        let (route, other_methods) = match decision::route_of(&self.head, &cx.gateway.via, routes) {
+            Ok(found) => (Arc::clone(found.route), found.other_methods),
             Err(cause) => return Next::Failed(cause),
         };
-        let admitted = decision::admit(&self.head, self.client, route.config())
+        let admitted = decision::admit(&self.head, self.client, route.config(), other_methods)
             .and_then(|()| route.take(self.client, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         // A client that asks is told to go on only if somebody is there to take it.

@@ -14,7 +14,7 @@ use crate::http::fields::trim_ows;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::headers::forwarded_for;
 use crate::http::request_id::RequestId;
-use crate::routing::RouteTable;
+use crate::routing::{Found, RouteTable};
 use crate::rules::{Answer, Facts};
 use crate::snapshot::head_limits;
 use crate::upstream::address::host_of;
@@ -134,7 +134,7 @@ impl<'c> Fates<'c> {
             Decided::Answered(ENDS_HERE)
         } else {
             match route_of(&head, VIA, &self.routes) {
-                Ok((n, route)) => self.of_route(*n, route, &head, question),
+                Ok(found) => self.of_route(found, &head, question),
                 Err(cause) => Decided::Refused(cause),
             }
         };
@@ -144,16 +144,16 @@ impl<'c> Fates<'c> {
     /// What its route makes of it.
     fn of_route(
         &self,
-        n: usize,
-        route: &'c RouteConfig,
+        Found { route: &(n, route), other_methods }: Found<'_, (usize, &'c RouteConfig)>,
         head: &RequestHead,
         question: &Question,
     ) -> Decided<'c> {
         let facts = self.facts(route, head, question);
-        let taken = admit(head, facts.client, route).and_then(|()| match &route.rules.answer {
-            Some(answer) => answer_here::check(answer, &facts).map(|()| Some(answer)),
-            None => Ok(None),
-        });
+        let taken =
+            admit(head, facts.client, route, other_methods).and_then(|()| match &route.rules.answer {
+                Some(answer) => answer_here::check(answer, &facts).map(|()| Some(answer)),
+                None => Ok(None),
+            });
         match taken {
             Ok(Some(answer)) => Decided::AnsweredBy(n, route, answer),
             Ok(None) => Decided::Route(n, route),

@@ -37,6 +37,7 @@ use crate::config::{Algorithm, Config, ConfigErrors, HashOn, RouteConfig};
 use crate::exchange::client_address::client_address;
 use crate::exchange::decision::is_trusted;
 use crate::http::head::RequestHead;
+use crate::routing;
 use crate::rules::Answer;
 use fate::{Decided, Fates};
 use fields::FieldChange;
@@ -278,14 +279,8 @@ fn not_taken(
         return Vec::new();
     }
     let others = config.routes.iter().enumerate().filter(|(n, _)| found.is_none_or(|(found, _)| found != *n));
-    let why = |route: &RouteConfig| {
-        lost::reason(
-            found.map(|(_, route)| &route.key),
-            &route.key,
-            head.host.as_bytes(),
-            head.target.routing_path(),
-        )
-    };
+    let winner = found.map(|(_, route)| &route.key);
+    let why = |route: &RouteConfig| lost::reason(winner, &route.key, &routing::Asked::of(head));
     others
         .map(|(n, route)| NotTaken {
             label: route.label(),

@@ -1,4 +1,4 @@
-//! [`Paths`]: the longest prefix of a path. Whole segments.
+//! [`Paths`]: the prefixes of a path, the longest first. Whole segments.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use super::Prefix;
 /// number of prefixes.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    /// The entry whose prefix ends here.
-    entry: Option<usize>,
+    /// The entries whose prefix ends here, in the order in which they are asked.
+    entries: Vec<usize>,
     /// Ordered rather than hashed: comparing ends at the first byte that differs, however long a client makes its
     /// segment, and there is no hash to collide.
     children: BTreeMap<Box<str>, Paths>,
 }
 
 impl Paths {
-    /// Makes `entry` that of `prefix`, unless there is one already.
+    /// Adds `entry` to those of `prefix`. It is asked after those that were added before.
     pub(super) fn insert(&mut self, prefix: &Prefix, entry: usize) {
         // `/api/` means `/api`, and `/` is the empty prefix: it has no segment.
         let prefix = prefix.as_str();
@@ -25,21 +25,24 @@ impl Paths {
         for segment in segments(prefix.strip_suffix('/').unwrap_or(prefix)) {
             node = node.children.entry(segment.into()).or_default();
         }
-        node.entry.get_or_insert(entry);
+        node.entries.push(entry);
     }
 
-    /// The entry of the longest prefix of `path`.
-    pub(super) fn find(&self, path: &str) -> Option<usize> {
-        let mut node = self;
-        let mut longest = node.entry;
-        for segment in segments(path) {
-            let Some(child) = node.children.get(segment) else {
-                break;
-            };
-            node = child;
-            longest = node.entry.or(longest);
-        }
-        longest
+    /// What `choose` makes of the entries of the longest prefix of `path`; of the next longest, if it makes nothing of them,
+    /// and so on.
+    pub(super) fn find<R>(&self, path: &str, choose: &mut impl FnMut(&[usize]) -> Option<R>) -> Option<R> {
+        self.find_below(&mut segments(path), choose)
+    }
+
+    /// Goes as deep as some prefix does, and asks on its way back.
+    fn find_below<'p, R>(
+        &self,
+        segments: &mut impl Iterator<Item = &'p str>,
+        choose: &mut impl FnMut(&[usize]) -> Option<R>,
+    ) -> Option<R> {
+        let child = if self.children.is_empty() { None } else { segments.next() };
+        let child = child.and_then(|segment| self.children.get(segment));
+        child.and_then(|child| child.find_below(segments, choose)).or_else(|| choose(&self.entries))
     }
 }
 

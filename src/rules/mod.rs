@@ -1,8 +1,8 @@
 //! What a route does beside passing requests on: one rule a file, each a value that the configuration makes and that knows
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
-//! The order on a request is fixed: who may come (`access.rs`) and with what
-//! (`methods.rs`), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
+//! The order on a request is fixed: who may come (`access.rs`) and with what method (which is a matter of
+//! [`routing`](crate::routing)), how often (`rate_limit.rs`), then what is answered here (`answer.rs`), then another path
 //! (`rewrite.rs`), then header fields (`fields.rs`), then the backend. A
 //! rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
@@ -10,7 +10,6 @@
 mod access;
 pub(crate) mod answer;
 mod fields;
-mod methods;
 pub(crate) mod names;
 mod rate_limit;
 mod rewrite;
@@ -19,7 +18,6 @@ pub(crate) mod template;
 pub use access::Access;
 pub use answer::Answer;
 pub use fields::FieldRules;
-pub use methods::Methods;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
 pub use template::{Facts, Placeholder, Template, TemplateError};
@@ -29,8 +27,6 @@ pub use template::{Facts, Placeholder, Template, TemplateError};
 pub struct Rules {
     /// From where requests are taken; absent = from everywhere.
     pub access: Option<Access>,
-    /// The methods it takes; absent = all.
-    pub methods: Option<Methods>,
     /// How many requests it takes; absent = any number.
     pub rate_limit: Option<RateLimit>,
     /// What is answered in place of a backend; absent = a backend is asked.

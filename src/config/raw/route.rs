@@ -1,9 +1,11 @@
 //! `[[routes]]`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::forms::{PoolName, Seconds};
+use super::super::forms::{PoolName, Seconds, ValueOrPresence};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
     BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
@@ -43,6 +45,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "allow",
         "deny",
         "methods",
+        "match_headers",
         "rate_limit",
         "redirect",
         "respond",
@@ -112,6 +115,9 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("throttle", "rate_limit"),
         ("method", "methods"),
         ("limit_except", "methods"),
+        ("match_header", "match_headers"),
+        ("header_match", "match_headers"),
+        ("header_matchers", "match_headers"),
         ("proxy_set_header", "request_headers"),
         ("add_header", "response_headers"),
         ("rewrite_prefix", "replace_prefix"),
@@ -187,8 +193,11 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) allow: Option<Spanned<Vec<Spanned<String>>>>,
     /// Networks of clients that are answered 403, even if they are in `allow`. Absent: none.
     pub(in crate::config) deny: Option<Spanned<Vec<Spanned<String>>>>,
-    /// The methods the route takes; all others are answered 405. Absent: all.
+    /// The methods the route takes; all others are answered 405, unless another route for the same prefix takes them.
+    /// Absent: all.
     pub(in crate::config) methods: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Header fields that a request must have to be taken: a value, `true` for any, `false` for none. Absent: whatever it has.
+    pub(in crate::config) match_headers: Option<Spanned<BTreeMap<String, Spanned<ValueOrPresence>>>>,
     /// How many requests the route takes; all others are answered 429. Absent: any number.
     pub(in crate::config) rate_limit: Option<Spanned<RawRateLimit>>,
     /// Every request is sent somewhere else; there are no backends then.

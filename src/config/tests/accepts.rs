@@ -2,8 +2,8 @@
 
 use super::super::*;
 use super::{accepted, with_key, with_route};
-use crate::routing::HostPattern;
-use crate::rules::{Access, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
+use crate::routing::{HeaderCondition, HostPattern, Methods, Wanted};
+use crate::rules::{Access, FieldRules, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -107,6 +107,7 @@ preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
+match_headers = { X-Beta = "1", a = true, b = false }
 rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
 strip_prefix = false
 replace_prefix = "/v2/"
@@ -159,6 +160,16 @@ health_check = { path = "/", interval_secs = 0.5 }
                 HostPattern::Below("shop.example".to_owned()),
             ],
             prefix: Prefix::parse("/a").unwrap(),
+            conditions: Conditions {
+                headers: [
+                    ("a", Wanted::Present),
+                    ("b", Wanted::Absent),
+                    ("x-beta", Wanted::Value(http::HeaderValue::from_static("1"))),
+                ]
+                .map(|(name, wanted)| HeaderCondition { name: name.parse().unwrap(), wanted })
+                .to_vec(),
+                methods: Some(methods),
+            },
         },
         name: Some("shop".to_owned()),
         pool: None,
@@ -204,7 +215,6 @@ health_check = { path = "/", interval_secs = 0.5 }
                 burst: NonZeroU32::new(15).unwrap(),
                 per: Per::Route,
             }),
-            methods: Some(methods),
             request_headers: Some(FieldRules {
                 set: vec![(
                     "x-a".parse().unwrap(),

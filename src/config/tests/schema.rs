@@ -82,6 +82,14 @@ fn simple(row: &Row) -> Value {
         "octal" => return json!({ "type": "string", "pattern": "^0?[0-7]{3}$" }),
         "path" => return json!({ "type": "string", "pattern": "^/" }),
         "networks" | "names" => return json!({ "type": "array", "items": { "type": "string" } }),
+        "fields or presence" => {
+            return json!({
+                "type": "object",
+                "properties": {},
+                "required": [],
+                "additionalProperties": { "anyOf": [{ "type": "string" }, { "type": "boolean" }] },
+            });
+        }
         "fields" => {
             return json!({
                 "type": "object",

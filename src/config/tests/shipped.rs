@@ -72,6 +72,7 @@ fn defaults_are_as_documented() {
         "allow",
         "deny",
         "methods",
+        "match_headers",
         "rate_limit",
         "replace_prefix",
         "hsts_secs",
