@@ -181,7 +181,7 @@ mod pick {
     fn algorithm(bencher: Bencher<'_, '_>, route: &Route) {
         let balancer = balancer(route.config(), &route.backends());
         let head = parsed("browser");
-        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
+        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields, turn: None };
         bencher.bench(|| balancer.pick(black_box(&request), &Backend::is_healthy).unwrap());
     }
 
@@ -210,7 +210,7 @@ mod pick {
     fn of_a_route(bencher: Bencher<'_, '_>, backends: usize) {
         let route = route("round_robin", backends);
         let head = parsed("browser");
-        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
+        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields, turn: None };
         bencher.bench(|| {
             let pick = route.pick(black_box(&request), &[]);
             assert!(matches!(pick, Pick::Backend(_)));

@@ -13,7 +13,7 @@ use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::HealthChecker;
-use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log, pool_of};
+use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log, pools_of};
 use crate::route::{Pool, Route};
 use crate::snapshot::Snapshot;
 
@@ -100,8 +100,9 @@ impl Proxy {
         reloaded.pending = self.pending(config);
         let (mut routes, mut pools) = (Vec::new(), Vec::new());
         for route in &config.routes {
-            let pool = pool_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
-            routes.push(self.route_after(route, pool, &mut reloaded));
+            let of_route = pools_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
+            let after = self.route_after(route, of_route, &mut reloaded).map_err(StartError::Backend)?;
+            routes.push(after);
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
@@ -186,17 +187,26 @@ impl Proxy {
     }
 
     /// The route of this table: the one that is there, if nothing about it has changed.
-    fn route_after(&self, config: &RouteConfig, pool: Arc<Pool>, reloaded: &mut Reloaded) -> Arc<Route> {
+    fn route_after(
+        &self,
+        config: &RouteConfig,
+        pools: Vec<Arc<Pool>>,
+        reloaded: &mut Reloaded,
+    ) -> io::Result<Arc<Route>> {
         let label = config.label();
+        let are_same = |old: &Route| {
+            let same = old.pools().iter().zip(&pools).filter(|(old, new)| Arc::ptr_eq(old, new));
+            old.pools().len() == pools.len() && same.count() == pools.len()
+        };
         match self.routes.iter().find(|old| old.label() == label) {
-            Some(old) if old.config() == config && Arc::ptr_eq(old.pool(), &pool) => Arc::clone(old),
+            Some(old) if old.config() == config && are_same(old) => Ok(Arc::clone(old)),
             Some(old) => {
                 reloaded.changed.push(label);
-                Arc::new(old.successor(config, pool))
+                old.successor(config, pools).map(Arc::new)
             }
             None => {
                 reloaded.added.push(label);
-                Arc::new(Route::new(config.clone(), pool))
+                Route::new(config.clone(), pools).map(Arc::new)
             }
         }
     }

@@ -16,7 +16,6 @@ use ureq::{Body, SendBody, Timeout};
 use super::agents::{Agents, agent};
 use super::client::Client;
 use crate::access_log::{Entry, RequestLine};
-use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
 use crate::config::{Engine, RouteConfig};
 use crate::counters::tally::Ended;
@@ -107,7 +106,7 @@ impl<'a> Forward<'a> {
         match &self.route {
             Some(route) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.guard.as_ref().map(|guard| guard.answers()));
+                route.count(&ended, self.guard.as_ref().map(|guard| &**guard.backend()));
             }
             None => self.gateway.counters.unrouted.count(status),
         }
@@ -123,6 +122,7 @@ impl<'a> Forward<'a> {
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|route| route.label()),
+            pool: self.route.as_ref().and_then(|route| route.share_of(self.guard.as_ref()?.backend())),
             backend: self.backend(),
             status,
             cause,
@@ -191,7 +191,8 @@ impl<'a> Forward<'a> {
         client: &mut Client,
     ) -> Result<Response<Body>, Cause> {
         let config = route.config();
-        let request = PickRequest { client: address, fields: &self.head.fields };
+        let fields = &self.head.fields;
+        let request = PickRequest { client: address, fields, turn: route.take_turn(fields) };
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut suspects: Vec<Arc<Backend>> = Vec::new();
         let mut last = None;
@@ -289,7 +290,8 @@ impl<'a> Forward<'a> {
             }
         });
         // After a failure a new connection: the backend may have closed all that are kept.
-        let agent = if is_first { self.agents.of(guard, config) } else { agent(config) };
+        let pool = route.pool_of(guard).config();
+        let agent = if is_first { self.agents.of(guard, config, pool) } else { agent(config, pool) };
         let max = config.max_body_bytes;
         let result = if self.head.framing.has_body() {
             let mut reader = Limited { client, max };
@@ -343,10 +345,7 @@ impl<'a> Forward<'a> {
             }
             ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
         };
-        let cookie = self
-            .guard
-            .as_ref()
-            .and_then(|guard| set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id)));
+        let cookie = self.guard.as_ref().and_then(|guard| route.set_cookie(&self.head.fields, guard));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };

@@ -1,6 +1,6 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -175,7 +175,7 @@ impl Resolver<'_> {
             of_pool.may_be_absent = is_answered;
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), Vec::new(), server);
             match raw.backends {
-                Some(name) => self.refer(&key, &name, &of_pool, pools, &mut route),
+                Some(names) => self.refer(&key, names, &of_pool, pools, &mut route),
                 None => self.pool_keys(&key, &span, of_pool, server.engine, &mut route),
             }
             route.key.hosts = hosts;
@@ -308,11 +308,11 @@ impl Resolver<'_> {
 
     /// A backend that is the proxy itself: each request would come back.
     fn refuse_circles(&mut self, own: &[ListenConfig], pools: &[String], routes: &[RouteConfig]) {
-        for (n, route) in routes.iter().enumerate() {
+        let mut seen = HashSet::new();
+        let all = routes.iter().enumerate().flat_map(|(n, route)| route.pools().map(move |pool| (n, pool)));
+        for (n, route) in all {
             let key = match &route.pool {
-                Some(name) if routes.iter().take(n).any(|other| other.pool.as_ref() == Some(name)) => {
-                    continue;
-                }
+                Some(name) if !seen.insert(name) => continue,
                 Some(_) => format!("{}.addrs", pool::place_of(n, route, pools)),
                 None => format!("routes[{n}].backend_addrs"),
             };

@@ -39,7 +39,8 @@ pub(super) fn find(
         warnings.without_use(&Written { route, key: config.pool_table(n, route) });
     }
     for (n, name) in config.pools.iter().enumerate() {
-        if config.routes.iter().all(|route| route.pool.as_ref() != Some(name)) {
+        let mut used = config.routes.iter().flat_map(RouteConfig::pools);
+        if used.all(|pool| pool.pool.as_ref() != Some(name)) {
             let problem =
                 format!("\"{name}\" is a pool that no route refers to; write backends = \"{name}\" in one");
             warnings.warn(&format!("backends[{n}].name"), problem);
@@ -199,11 +200,18 @@ impl Warnings<'_> {
             );
             self.warn(&written.key("max_in_flight_per_backend"), problem);
         }
+        for share in route.shares.iter().filter(|share| share.share == 0) {
+            if route.sticky_cookie.is_none() {
+                let name = share.of.pool.as_deref().unwrap_or_default();
+                let problem = "0 keeps everybody out: without sticky_cookie no client stays in a pool; leave it out, or raise it";
+                self.warn(&written.key(&format!("backends.{name}")), problem);
+            }
+        }
     }
 
     fn times(&mut self, written: &Written<'_>) {
         let route = written.route;
-        if route.max_in_flight_per_backend.is_none() {
+        if route.pools().all(|pool| pool.max_in_flight_per_backend.is_none()) {
             let problem = "has no use without max_in_flight_per_backend; leave it out";
             self.warn(&written.key("queue_timeout_secs"), problem);
         }

@@ -144,7 +144,7 @@ impl Exchange {
         match &self.route {
             Some((route, _)) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.last_backend().map(Backend::answers));
+                route.count(&ended, self.last_backend());
             }
             None => counters.unrouted.count(status),
         }
@@ -163,6 +163,7 @@ impl Exchange {
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|(route, _)| route.label()),
+            pool: self.route.as_ref().and_then(|(route, _)| route.share_of(self.last_backend()?)),
             backend: self.last_backend().map(Backend::label),
             status,
             cause,

@@ -189,6 +189,8 @@ pub(crate) struct Exchange {
     held_until: Option<Instant>,
     /// Who it is from, for the balancer.
     client: IpAddr,
+    /// Its turn, where several pools take turns.
+    turn: Option<usize>,
     guard: Option<BackendGuard>,
     /// The backend of the last try, when no other follows.
     failed_on: Option<Arc<Backend>>,
@@ -223,6 +225,7 @@ impl Exchange {
             last: None,
             held_until: None,
             client: client_address(client.address(), &head.fields, &snapshot.trusted),
+            turn: None,
             guard: None,
             failed_on: None,
             backend: None,
@@ -410,6 +413,7 @@ impl Exchange {
     fn take_places(&mut self, cx: &Context<'_>) -> Result<(), Cause> {
         let Some((route, guard)) = &mut self.route else { return Err(Cause::Internal) };
         *guard = Some(route.enter().ok_or(Cause::RouteFull)?);
+        self.turn = route.take_turn(&self.head.fields);
         if self.head.upgrade && cx.gateway.tunnels.may_take() {
             self.permit = Some(cx.gateway.tunnels.take().ok_or(Cause::TunnelsFull)?);
         }

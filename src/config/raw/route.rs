@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::forms::{PoolName, Seconds, ValueOrPresence};
+use super::super::forms::{PoolNames, Seconds, ValueOrPresence};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
     BACKEND, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
@@ -82,6 +82,11 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("label", "name"),
         ("backend", "backend_addrs"),
         ("pool", "backends"),
+        ("pools", "backends"),
+        ("shares", "backends"),
+        ("weighted", "backends"),
+        ("split_clients", "backends"),
+        ("traffic_split", "backends"),
         ("backend_address", "backend_addrs"),
         ("backend_addresses", "backend_addrs"),
         ("backend_servers", "backend_addrs"),
@@ -144,8 +149,9 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     /// What logs call the route. Absent: its first host and its prefix.
     pub(in crate::config) name: Option<Spanned<String>>,
-    /// The name of the `[[backends]]` table its backends are in. Absent: they are in `backend_addrs`.
-    pub(in crate::config) backends: Option<Spanned<PoolName>>,
+    /// The name of the `[[backends]]` table its backends are in, or those of several and how many of the requests each gets.
+    /// Absent: they are in `backend_addrs`.
+    pub(in crate::config) backends: Option<Spanned<PoolNames>>,
     /// At least one. Required, unless there is `backends` or the route answers itself.
     pub(in crate::config) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
     /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.

@@ -173,6 +173,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         },
         name: Some("shop".to_owned()),
         pool: None,
+        shares: Vec::new(),
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
