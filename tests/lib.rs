@@ -63,6 +63,7 @@ mod reuse;
 mod routing;
 mod rules;
 mod service_manager;
+mod shares;
 mod shutdown;
 mod signals;
 mod slow_clients;

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::forms::{PoolNames, Seconds};
 use super::raw::{RawBackend, RawHealthCheck, RawPool, RawRoute, RawTls};
 use super::values::Resolver;
-use super::{BackendAddr, BackendConfig, Engine, RouteConfig, ServerConfig, Share};
+use super::{BackendAddr, BackendConfig, ConfigError, Engine, RouteConfig, ServerConfig, Share};
 use crate::routing::Prefix;
 
 /// The keys as they are written.
@@ -191,7 +191,10 @@ impl Resolver<'_> {
         pools: &[RouteConfig],
         route: &RouteConfig,
     ) -> Vec<Share> {
-        if raw.is_empty() {
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        let was_refused = self.errors.iter().any(is_inside);
+        if raw.is_empty() && !was_refused {
             let problem = "has nothing in it; expected at least one pool and its share, for example { stable = 95, canary = 5 }";
             self.refuse(at, key, problem.to_owned());
         }
@@ -207,7 +210,11 @@ impl Resolver<'_> {
                 shares.push(Share { share, of });
             }
         }
-        if self.errors.len() == errors && !shares.is_empty() && shares.iter().all(|share| share.share == 0) {
+        if !was_refused
+            && self.errors.len() == errors
+            && !shares.is_empty()
+            && shares.iter().all(|share| share.share == 0)
+        {
             let problem = "has no share above 0: nobody would get anywhere; expected one at least";
             self.refuse(at, key, problem.to_owned());
         }
