@@ -145,30 +145,29 @@ fn a_held_request_takes_whichever_pool_comes_back(engine: Engine) {
 
 /// A place that becomes free in one pool is found by who waits for either.
 fn full_pools_are_passed_over_and_then_waited_for(engine: Engine) {
-    let [stable, canary] = ["stable", "canary"].map(Origin::named);
-    let one = "max_in_flight_per_backend = 1";
-    let proxy = TestProxy::builder(engine)
-        .front(&pool("stable", &[stable.addr()], one))
-        .front(&pool("canary", &[canary.addr()], one))
-        .route_to_shares("/", "{ stable = 9, canary = 1 }", "queue_timeout_secs = 600")
-        .route_to_shares("/now", "{ stable = 9, canary = 1 }", "queue_timeout_secs = 0.1")
-        .start();
-    let addr = proxy.addr();
-    for free in [&stable, &canary] {
+    for which in 0..2 {
+        let origins = ["stable", "canary"].map(Origin::named);
+        let one = "max_in_flight_per_backend = 1";
+        let proxy = TestProxy::builder(engine)
+            .front(&pool("stable", &[origins[0].addr()], one))
+            .front(&pool("canary", &[origins[1].addr()], one))
+            .route_to_shares("/", "{ stable = 9, canary = 1 }", "queue_timeout_secs = 600")
+            .route_to_shares("/now", "{ stable = 9, canary = 1 }", "queue_timeout_secs = 0.1")
+            .start();
+        let addr = proxy.addr();
         let held = [(); 2].map(|()| spawn("a held one", move || get(addr, "/hold").status()));
-        wait_for("one in each pool", || match (stable.held(), canary.held()) {
-            (1, 1) => Ok(()),
+        wait_for("one in each pool", || match origins.each_ref().map(Origin::held) {
+            [1, 1] => Ok(()),
             seen => Err(seen),
         });
         get(addr, "/now").expect_failure(503, "backends_busy");
-        let waiting = spawn("the one that waits", move || get(addr, "/x").expect(200).status());
-        free.release();
-        assert_eq!(waiting.join(), 200);
-        stable.release();
-        canary.release();
+        let waiting = spawn("the one that waits", move || origin_of(get(addr, "/x")));
+        origins[which].release();
+        assert_eq!(waiting.join(), ["stable", "canary"][which]);
+        origins.each_ref().map(Origin::release);
         assert_eq!(held.map(|held| held.join()), [200; 2]);
+        proxy.expect_idle();
     }
-    proxy.expect_idle();
 }
 
 fn a_client_stays_in_its_pool(engine: Engine) {
