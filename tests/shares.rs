@@ -7,6 +7,7 @@ use crate::support::engines::on_both_engines;
 use crate::support::origin::HEALTH;
 use crate::support::process::TempDir;
 use crate::support::proxy::Builder;
+use crate::support::wait::Task;
 use crate::support::{DeadPort, Echo, Engine, Origin, Response, TestProxy, get, send_once, spawn, wait_for};
 
 /// A pool of these backends.
@@ -138,7 +139,7 @@ fn a_held_request_takes_whichever_pool_comes_back(engine: Engine) {
         });
         let held = [(); 2].map(|()| spawn("a held one", move || get(addr, "/").expect(200).status()));
         back.set_health(200);
-        assert_eq!(held.map(|held| held.join()), [200; 2]);
+        assert_eq!(held.map(Task::join), [200; 2]);
         proxy.expect_idle();
     }
 }
@@ -164,8 +165,8 @@ fn full_pools_are_passed_over_and_then_waited_for(engine: Engine) {
         let waiting = spawn("the one that waits", move || origin_of(get(addr, "/x")));
         origins[which].release();
         assert_eq!(waiting.join(), ["stable", "canary"][which]);
-        origins.each_ref().map(Origin::release);
-        assert_eq!(held.map(|held| held.join()), [200; 2]);
+        origins.iter().for_each(Origin::release);
+        assert_eq!(held.map(Task::join), [200; 2]);
         proxy.expect_idle();
     }
 }

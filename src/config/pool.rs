@@ -174,7 +174,7 @@ impl Resolver<'_> {
         }
         match names {
             PoolNames::One(name) => {
-                if let Some(pool) = self.pool_called(&key, Spanned::new(at, name), pools) {
+                if let Some(pool) = self.pool_called(&key, &Spanned::new(at, name), pools) {
                     route.take_pool(pool);
                 }
             }
@@ -201,7 +201,7 @@ impl Resolver<'_> {
         let mut shares = Vec::new();
         let errors = self.errors.len();
         for (name, raw) in raw {
-            let pool = self.pool_called(key, Spanned::new(raw.span(), name.clone()), pools);
+            let pool = self.pool_called(key, &Spanned::new(raw.span(), name.clone()), pools);
             let mut share = 0;
             self.whole(&format!("{key}.{name}"), Some(raw), 0..=1_000, &mut share);
             if let Some(pool) = pool {
@@ -224,17 +224,17 @@ impl Resolver<'_> {
     fn pool_called<'p>(
         &mut self,
         key: &str,
-        name: Spanned<String>,
+        name: &Spanned<String>,
         pools: &'p [RouteConfig],
     ) -> Option<&'p RouteConfig> {
         let names: Vec<&String> = pools.iter().filter_map(|pool| pool.pool.as_ref()).collect();
         if names.is_empty() {
             let problem = "is the name of no pool, and there are none; expected a table [[backends]] with this name, or \
                            backend_addrs here";
-            self.refuse_text(&name, key, problem);
+            self.refuse_text(name, key, problem);
             return None;
         }
-        let found = self.word(&name, key, "a pool", &names)?;
+        let found = self.word(name, key, "a pool", &names)?;
         pools.iter().find(|pool| pool.pool.as_ref() == Some(found))
     }
 

@@ -199,7 +199,8 @@ impl Route {
 
     /// Somebody has changed the health of a backend: see [`Pool::health_changed`].
     pub(crate) fn health_changed(&self) -> bool {
-        self.pools().iter().fold(false, |told, pool| pool.health_changed() || told)
+        // All of them, whatever the first has to say.
+        self.pools().iter().filter(|pool| pool.health_changed()).count() > 0
     }
 
     /// A route with backends on ports 0, 1, 2 …
