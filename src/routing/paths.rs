@@ -29,20 +29,28 @@ impl Paths {
     }
 
     /// What `choose` makes of the entries of the longest prefix of `path`; of the next longest, if it makes nothing of them,
-    /// and so on.
+    /// and so on. Each time the path is walked again, less far: most often the first that is asked takes it.
     pub(super) fn find<R>(&self, path: &str, choose: &mut impl FnMut(&[usize]) -> Option<R>) -> Option<R> {
-        self.find_below(&mut segments(path), choose)
-    }
-
-    /// Goes as deep as some prefix does, and asks on its way back.
-    fn find_below<'p, R>(
-        &self,
-        segments: &mut impl Iterator<Item = &'p str>,
-        choose: &mut impl FnMut(&[usize]) -> Option<R>,
-    ) -> Option<R> {
-        let child = if self.children.is_empty() { None } else { segments.next() };
-        let child = child.and_then(|segment| self.children.get(segment));
-        child.and_then(|child| child.find_below(segments, choose)).or_else(|| choose(&self.entries))
+        let mut shallower_than = usize::MAX;
+        loop {
+            let mut node = self;
+            let mut longest = (0, &self.entries);
+            for (depth, segment) in (1..shallower_than).zip(segments(path)) {
+                let Some(child) = node.children.get(segment) else {
+                    break;
+                };
+                node = child;
+                if !node.entries.is_empty() {
+                    longest = (depth, &node.entries);
+                }
+            }
+            let (depth, entries) = longest;
+            let found = choose(entries);
+            if found.is_some() || depth == 0 {
+                return found;
+            }
+            shallower_than = depth;
+        }
     }
 }
 
