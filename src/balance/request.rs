@@ -11,7 +11,7 @@ pub struct PickRequest<'a> {
     pub client: IpAddr,
     /// All fields as received.
     pub fields: &'a Fields,
-    /// The turn that it has taken, where several pools take turns: see [`Route::take_turn`](crate::route::Route::take_turn).
+    /// The turn that it has taken, where several pools take turns; absent: it takes one where it needs one.
     pub turn: Option<usize>,
 }
 

@@ -37,7 +37,6 @@ use crate::config::{Algorithm, BackendConfig, Config, ConfigErrors, HashOn, Rout
 use crate::exchange::client_address::client_address;
 use crate::exchange::decision::is_trusted;
 use crate::http::head::RequestHead;
-use crate::routing;
 use crate::rules::Answer;
 use fate::{Decided, Fates};
 use fields::FieldChange;
@@ -325,7 +324,7 @@ fn not_taken(
     }
     let others = config.routes.iter().enumerate().filter(|(n, _)| found.is_none_or(|(found, _)| found != *n));
     let winner = found.map(|(_, route)| &route.key);
-    let why = |route: &RouteConfig| lost::reason(winner, &route.key, &routing::Asked::of(head));
+    let why = |route: &RouteConfig| lost::reason(winner, &route.key, &crate::routing::Asked::of(head));
     others
         .map(|(n, route)| NotTaken {
             label: route.label(),
