@@ -137,11 +137,21 @@ impl View {
         for (class, n) in counters.unrouted.read() {
             answers.push(answer("", "", class, n));
         }
+        let mut of_shares = Vec::new();
         let own: Vec<_> =
             routes.iter().map(|route| (route, route.pool().metric_label(), route.backends())).collect();
         for (route, pool, backends) in &own {
             for (class, n) in route.tally().unserved.read() {
                 answers.push(answer(route.label(), "", class, n));
+            }
+            let mut shares = route.shares().peekable();
+            if shares.peek().is_some() {
+                for (pool, _, classes) in shares {
+                    let label = pool.metric_label();
+                    let counts = classes.read().map(|(class, n)| (label.clone(), class, n));
+                    of_shares.extend(counts.map(|(label, class, n)| (route.label(), label, class, n)));
+                }
+                continue;
             }
             if route.pool().name().is_some() {
                 // Its backends answer other routes too: how much each has answered is said once, below.
@@ -156,6 +166,7 @@ impl View {
                 }
             }
         }
+        answers.extend(of_shares.iter().map(|(route, pool, class, n)| answer(route, pool, class, *n)));
         let help = "Requests that are over, by the class of the status; none: no answer was sent.";
         families.counters(("reverse_proxy_requests", help, None), answers)?;
         let causes = routes.iter().flat_map(|route| {

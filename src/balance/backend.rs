@@ -297,6 +297,11 @@ impl Backend {
         self.condition.in_flight.load(Ordering::SeqCst)
     }
 
+    /// Where exchanges wait for it: that of its pool.
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     pub(super) fn enter(&self) {
         self.condition.in_flight.fetch_add(1, Ordering::SeqCst);
     }

@@ -3,7 +3,7 @@
 pub mod backend;
 pub mod consistent_hash;
 pub mod guard;
-mod hash;
+pub(crate) mod hash;
 pub mod least_connections;
 pub mod line;
 mod load;

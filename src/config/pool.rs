@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::forms::{PoolName, Seconds};
+use super::forms::{PoolNames, Seconds};
 use super::raw::{RawBackend, RawHealthCheck, RawPool, RawRoute, RawTls};
 use super::values::Resolver;
-use super::{BackendAddr, BackendConfig, Engine, RouteConfig, ServerConfig};
+use super::{BackendAddr, BackendConfig, ConfigError, Engine, RouteConfig, ServerConfig, Share};
 use crate::routing::Prefix;
 
 /// The keys as they are written.
@@ -147,42 +147,95 @@ impl Resolver<'_> {
         pools
     }
 
-    /// A route that refers to a pool.
+    /// A route that refers to a pool, or to several.
     pub(super) fn refer(
         &mut self,
         route_key: &str,
-        name: &Spanned<PoolName>,
+        names: Spanned<PoolNames>,
         keys: &PoolKeys,
         pools: &[RouteConfig],
         route: &mut RouteConfig,
     ) {
         let key = format!("{route_key}.backends");
-        let PoolName(text) = name.get_ref();
-        self.note(&key, &name.span());
+        let at = names.span();
+        self.note(&key, &at);
         if let Some(addrs) = &keys.addrs {
             let problem = "stands beside backends; expected one of them".to_owned();
             self.refuse(&addrs.span(), &format!("{route_key}.backend_addrs"), problem);
         }
+        let names = names.into_inner();
+        let beside = match &names {
+            PoolNames::One(name) => format!(", beside name = {name:?}"),
+            PoolNames::Shares(_) => String::new(),
+        };
         for (name, span) in keys.written() {
-            let problem =
-                format!("is a matter of the pool; expected it below [[backends]], beside name = {text:?}");
+            let problem = format!("is a matter of the pool; expected it below [[backends]]{beside}");
             self.refuse(&span, &format!("{route_key}.{name}"), problem);
         }
+        match names {
+            PoolNames::One(name) => {
+                if let Some(pool) = self.pool_called(&key, &Spanned::new(at, name), pools) {
+                    route.take_pool(pool);
+                }
+            }
+            PoolNames::Shares(shares) => route.shares = self.shares(&key, &at, shares, pools, route),
+        }
+    }
+
+    /// `backends = { stable = 95, canary = 5 }`.
+    fn shares(
+        &mut self,
+        key: &str,
+        at: &Range<usize>,
+        raw: Vec<(String, Spanned<i128>)>,
+        pools: &[RouteConfig],
+        route: &RouteConfig,
+    ) -> Vec<Share> {
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        let was_refused = self.errors.iter().any(is_inside);
+        if raw.is_empty() && !was_refused {
+            let problem = "has nothing in it; expected at least one pool and its share, for example { stable = 95, canary = 5 }";
+            self.refuse(at, key, problem.to_owned());
+        }
+        let mut shares = Vec::new();
+        let errors = self.errors.len();
+        for (name, raw) in raw {
+            let pool = self.pool_called(key, &Spanned::new(raw.span(), name.clone()), pools);
+            let mut share = 0;
+            self.whole(&format!("{key}.{name}"), Some(raw), 0..=1_000, &mut share);
+            if let Some(pool) = pool {
+                let mut of = route.clone();
+                of.take_pool(pool);
+                shares.push(Share { share, of });
+            }
+        }
+        if !was_refused
+            && self.errors.len() == errors
+            && !shares.is_empty()
+            && shares.iter().all(|share| share.share == 0)
+        {
+            let problem = "has no share above 0: nobody would get anywhere; expected one at least";
+            self.refuse(at, key, problem.to_owned());
+        }
+        shares
+    }
+
+    fn pool_called<'p>(
+        &mut self,
+        key: &str,
+        name: &Spanned<String>,
+        pools: &'p [RouteConfig],
+    ) -> Option<&'p RouteConfig> {
         let names: Vec<&String> = pools.iter().filter_map(|pool| pool.pool.as_ref()).collect();
         if names.is_empty() {
-            let problem = format!(
-                "{text:?} is the name of no pool, and there are none; expected a table [[backends]] with this name, or \
-                 backend_addrs here"
-            );
-            self.refuse(&name.span(), &key, problem);
-            return;
+            let problem = "is the name of no pool, and there are none; expected a table [[backends]] with this name, or \
+                           backend_addrs here";
+            self.refuse_text(name, key, problem);
+            return None;
         }
-        let word = Spanned::new(name.span(), text.clone());
-        if let Some(found) = self.word(&word, &key, "a pool", &names)
-            && let Some(pool) = pools.iter().find(|pool| pool.pool.as_ref() == Some(found))
-        {
-            route.take_pool(pool);
-        }
+        let found = self.word(name, key, "a pool", &names)?;
+        pools.iter().find(|pool| pool.pool.as_ref() == Some(found))
     }
 
     /// The keys about backends in a table of either kind.

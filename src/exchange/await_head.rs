@@ -10,7 +10,6 @@ use super::context::Context;
 use super::decision::amend_answer;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
-use crate::balance::sticky_cookie::set_cookie;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
@@ -199,6 +198,6 @@ impl Exchange {
     fn sticky_cookie(&self) -> Option<http::HeaderValue> {
         let route = self.route.as_ref().filter(|_| self.asking.is_none());
         let ((route, _), guard) = (route?, self.guard.as_ref()?);
-        set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id))
+        route.set_cookie(&self.head.fields, guard)
     }
 }

@@ -133,6 +133,11 @@ impl Pool {
         self.group.load().backends.clone()
     }
 
+    /// Whether it has the backend with this id.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.group.load().by_id.binary_search_by_key(&id, |backend| backend.id()).is_ok()
+    }
+
     /// A pool with backends on ports 0, 1, 2 …
     #[cfg(test)]
     pub(crate) fn for_tests(backends: u16, change: impl FnOnce(&mut RouteConfig)) -> Arc<Self> {
@@ -158,8 +163,10 @@ pub(crate) fn of_routes<'r>(routes: impl IntoIterator<Item = &'r Arc<super::Rout
     let mut pools: Vec<Arc<Pool>> = Vec::new();
     for route in routes {
         // As a rule there are few, and this is done at the start and for a human being.
-        if !pools.iter().any(|pool| Arc::ptr_eq(pool, &route.pool)) {
-            pools.push(Arc::clone(&route.pool));
+        for pool in route.pools() {
+            if !pools.iter().any(|known| Arc::ptr_eq(known, pool)) {
+                pools.push(Arc::clone(pool));
+            }
         }
     }
     pools

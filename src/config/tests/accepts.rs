@@ -2,10 +2,10 @@
 
 use super::super::*;
 use super::{accepted, with_key, with_route};
-use crate::routing::HostPattern;
+use crate::routing::{HeaderCondition, HostPattern, Methods, Wanted};
 use crate::rules::{
-    Access, Compress, FieldRules, ForwardAuth, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit,
-    Rules, Statuses, Template,
+    Access, Compress, FieldRules, ForwardAuth, Intercept, PathRewrite, Per, Placeholder, RateLimit, Rules,
+    Statuses, Template,
 };
 
 fn listen(addr: &str) -> ListenConfig {
@@ -113,7 +113,7 @@ preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
-rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
+match_headers = { X-Beta = "1", a = true, b = false }
 forward_auth = { addr = "unix:/auth", path = "/verify?a", copy_headers = ["Remote-User"], timeout_secs = 16 }
 rate_limit = { requests_per_sec = 14, burst = 15, per = "header:X-Key", dry_run = true }
 strip_prefix = false
@@ -174,9 +174,20 @@ health_check = { path = "/", interval_secs = 0.5 }
                 HostPattern::Below("shop.example".to_owned()),
             ],
             prefix: Prefix::parse("/a").unwrap(),
+            conditions: Conditions {
+                headers: [
+                    ("a", Wanted::Present),
+                    ("b", Wanted::Absent),
+                    ("x-beta", Wanted::Value(http::HeaderValue::from_static("1"))),
+                ]
+                .map(|(name, wanted)| HeaderCondition { name: name.parse().unwrap(), wanted })
+                .to_vec(),
+                methods: Some(methods),
+            },
         },
         name: Some("shop".to_owned()),
         pool: None,
+        shares: Vec::new(),
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
@@ -222,7 +233,6 @@ health_check = { path = "/", interval_secs = 0.5 }
                 per: Per::Header("x-key".parse().unwrap()),
                 dry_run: true,
             }),
-            methods: Some(methods),
             request_headers: Some(FieldRules {
                 set: vec![(
                     "x-a".parse().unwrap(),

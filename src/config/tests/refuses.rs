@@ -128,7 +128,7 @@ fn two_routes_for_the_same() {
         (
             ["prefix = \"/\"\nhosts = [\"a\", \"b\"]", "prefix = \"/\"\nhosts = [\"c\", \"B.\"]"],
             ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already for b, on line 3; \
-             expected a different one for each route",
+             expected a different one for each route, or match_headers or methods that tell them apart",
         ),
         (
             ["prefix = \"/\"\nname = \"x\"", "prefix = \"/b\"\nname = \"x\""],
@@ -334,7 +334,7 @@ fn duplicates() {
         (
             with_route("[[routes]]\nbackend_addrs = [\"127.0.0.1:8001\"]\nprefix = \"/\"\n"),
             ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already, on line 3; \
-             expected a different one for each route",
+             expected a different one for each route, or match_headers or methods that tell them apart",
         ),
         (
             with_key("backend_addrs = [\n\"LOCALHOST:1\",\n\"localhost:01\"]"),
@@ -354,7 +354,7 @@ fn duplicates() {
     assert_eq!(
         refused(&with_route(with_slash)),
         [":9: routes[2].prefix: \"/api\" is the prefix of routes[1] already, on line 6; \
-          expected a different one for each route"]
+          expected a different one for each route, or match_headers or methods that tell them apart"]
     );
 }
 

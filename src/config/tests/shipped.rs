@@ -73,6 +73,7 @@ fn defaults_are_as_documented() {
         "allow",
         "deny",
         "methods",
+        "match_headers",
         "rate_limit",
         "forward_auth",
         "replace_prefix",
