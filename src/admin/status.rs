@@ -15,7 +15,7 @@ use crate::exchange::sight::Sight;
 use crate::logging::recent::{self, RecentLine};
 use crate::net::shown::ShownCertificate;
 use crate::process_info;
-use crate::route::Route;
+use crate::route::{Pool, Route};
 
 /// Exchanges that are shown, the oldest.
 const EXCHANGES: usize = 200;
@@ -82,6 +82,10 @@ struct RouteStatus {
     /// That it shares with others; `null`: it has its backends for itself.
     pool: Option<String>,
     algorithm: String,
+    /// Too few backends are healthy, and all are tried: see `min_healthy`.
+    fails_open: bool,
+    /// No backend is left but backups.
+    on_backups: bool,
     in_flight: usize,
     queued: usize,
     answers: Map<String, Value>,
@@ -104,7 +108,10 @@ struct Times {
 struct BackendStatus {
     name: String,
     weight: u32,
+    backup: bool,
     state: &'static str,
+    /// What it gets of its share; less than 1, while it starts slowly.
+    share: f64,
     since_secs: u64,
     last_probe: Option<Probe>,
     in_flight: usize,
@@ -201,6 +208,8 @@ fn of_route(route: &Route) -> RouteStatus {
         hosts: config.key.hosts.iter().map(ToString::to_string).collect(),
         pool: config.pool.clone(),
         algorithm: config.algorithm.to_string(),
+        fails_open: route.pool().fails_open(),
+        on_backups: route.pool().is_on_backups(),
         in_flight: route.in_flight(),
         queued: route.waiting(),
         answers,
@@ -209,7 +218,7 @@ fn of_route(route: &Route) -> RouteStatus {
         bytes_received: tally.received.load(Ordering::Relaxed),
         bytes_sent: tally.sent.load(Ordering::Relaxed),
         duration: times(&tally.whole.read()),
-        backends: backends.iter().map(|backend| of_backend(backend)).collect(),
+        backends: backends.iter().map(|backend| of_backend(route.pool(), backend)).collect(),
     }
 }
 
@@ -232,13 +241,15 @@ fn state(backend: &Backend) -> &'static str {
     }
 }
 
-fn of_backend(backend: &Backend) -> BackendStatus {
+fn of_backend(pool: &Pool, backend: &Backend) -> BackendStatus {
     let probe =
         |probe: &LastProbe| Probe { at: seconds(probe.at), good: probe.is_good, word: probe.word.clone() };
     BackendStatus {
         name: backend.label().to_owned(),
         weight: backend.config().weight.get(),
+        backup: backend.config().backup,
         state: state(backend),
+        share: pool.share(backend),
         since_secs: backend.unchanged_for().as_secs(),
         last_probe: backend.last_probe().as_deref().map(probe),
         in_flight: backend.in_flight(),

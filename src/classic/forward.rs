@@ -352,6 +352,9 @@ impl<'a> Forward<'a> {
         write_response_head(&mut out, &head, to, self.head.version, keep_alive, &added);
         self.answered = Some(head.status);
         let now = Instant::now();
+        if let Some(guard) = &self.guard {
+            route.note_answer(guard, head.status.as_u16(), self.record.in_phase(now));
+        }
         self.record.enter(Phase::Relay, now);
         self.record.answer_begins(now);
         self.record.head_sent(out.len());

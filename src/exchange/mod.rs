@@ -471,6 +471,13 @@ impl Exchange {
         }
     }
 
+    /// The backend has begun to answer. What counts is the time since it had the request, not what its client took to send it.
+    fn note_answer(&self, status: u16, cx: &Context<'_>) {
+        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+            route.note_answer(guard, status, cx.now.saturating_duration_since(self.upload.progress));
+        }
+    }
+
     fn note_success(&self) {
         if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
             route.note_success(guard);

@@ -29,6 +29,7 @@ mod rules;
 mod text;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use serde::Serialize;
@@ -115,7 +116,13 @@ struct Taken {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     send_proxy: bool,
     backends: Vec<BackendOf>,
+    /// How long the share of one that has come back grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_secs: Option<f64>,
     health_check: Option<HealthCheck>,
+    /// While fewer backends are healthy, all are tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_healthy: Option<usize>,
     /// In the order in which they are applied.
     rules: Vec<Rule>,
 }
@@ -125,6 +132,9 @@ struct Taken {
 struct BackendOf {
     address: String,
     weight: u32,
+    /// Used only while none of the others can be had.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
 }
 
 /// A health check as configured.
@@ -254,8 +264,14 @@ fn taken(config: &Config, n: usize, route: &RouteConfig, rules: Vec<Rule>) -> Ta
         send_proxy: route.send_proxy,
         sticky_cookie: route.sticky_cookie.as_ref().map(|cookie| cookie.name.clone()),
         backends: backends
-            .map(|backend| BackendOf { address: backend.addr.to_string(), weight: backend.weight.get() })
+            .map(|backend| BackendOf {
+                address: backend.addr.to_string(),
+                weight: backend.weight.get(),
+                backup: backend.backup,
+            })
             .collect(),
+        slow_start_secs: route.slow_start.map(|time| time.as_secs_f64()),
+        min_healthy: route.min_healthy.map(NonZeroUsize::get),
         health_check: route.health_check.as_ref().map(|check| HealthCheck {
             path: check.path.clone(),
             interval_secs: check.interval.as_secs_f64(),

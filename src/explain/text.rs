@@ -79,7 +79,11 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
     }
     let widest = route.backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
     for backend in &route.backends {
-        writeln!(out, "    {:widest$}  weight {}", backend.address, backend.weight)?;
+        let backup = if backend.backup { ", backup: while none of the others can be had" } else { "" };
+        writeln!(out, "    {:widest$}  weight {}{backup}", backend.address, backend.weight)?;
+    }
+    if let Some(secs) = route.slow_start_secs {
+        writeln!(out, "  one that comes back has its whole share after {secs} s")?;
     }
     if let Some(cookie) = &route.sticky_cookie {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
@@ -99,6 +103,9 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
             check.healthy_threshold,
             check.unhealthy_threshold
         )?,
+    }
+    if let Some(least) = route.min_healthy {
+        writeln!(out, "  while fewer than {least} are healthy, all are tried")?;
     }
     write_rules(out, &route.rules)
 }

@@ -5,8 +5,10 @@
 //! - `pool.rs` has its backends, alone or together with other routes.
 //! - `pick.rs` finds a backend for one of them.
 //! - `health.rs` takes in what exchanges and probes say about the backends.
+//! - `few.rs` says whether so few of them are left that others are used too.
 //! - `names.rs` makes the backends from their entries, and follows names to other addresses.
 
+mod few;
 mod guard;
 mod health;
 mod names;
@@ -17,7 +19,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::balance::Backend;
 use crate::config::RouteConfig;
@@ -125,10 +127,17 @@ impl Route {
 
     /// An exchange on `backend` failed, and `cause` says why.
     pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
-        self.pool.note_failure(backend, cause);
+        let RouteConfig { connect_timeout, response_timeout, .. } = self.config;
+        let lost = if cause == Cause::ResponseTimeout { response_timeout } else { connect_timeout };
+        self.pool.note_failure(backend, cause, lost);
     }
 
-    /// Whether the backend with this id is there, and neither probes nor exchanges have taken it out.
+    /// A backend has begun to answer with this status, so long after it had the request.
+    pub(crate) fn note_answer(&self, backend: &Backend, status: u16, took: Duration) {
+        self.pool.note_answer(backend, status, took);
+    }
+
+    /// Whether the backend with this id is there, and one that exchanges are sent to.
     pub(crate) fn can_use(&self, id: u64) -> bool {
         self.pool.can_use(id)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::pool::{Group, Pool};
 use crate::balance::Backend;
+use crate::balance::backend::now_millis;
 use crate::config::BackendConfig;
 use crate::logging::sparingly::log_sparingly;
 use crate::upstream::address::Upstream;
@@ -75,6 +76,11 @@ impl Pool {
                 after.push(Arc::clone(backend));
             }
         }
+        if !is_first {
+            for backend in after.iter().filter(|new| !before.iter().any(|old| Arc::ptr_eq(old, new))) {
+                backend.begin_slowly(now_millis());
+            }
+        }
         self.group.store(Arc::new(Group::new(self.config(), after)));
         self.health_changed();
     }
@@ -109,7 +115,9 @@ impl Pool {
             let mut of_entry = known.iter().filter(|backend| backend.config().addr == entry.addr).peekable();
             if of_entry.peek().is_none() {
                 for resolved in self.known_addresses(entry)? {
-                    backends.push(self.new_backend(entry, resolved)?);
+                    let backend = self.new_backend(entry, resolved)?;
+                    backend.begin_slowly(now_millis());
+                    backends.push(backend);
                 }
             }
             for backend in of_entry {
@@ -148,7 +156,7 @@ mod tests {
     fn a_name_is_followed_to_its_addresses() {
         let route = Route::for_tests(0, |config| {
             let addr = "app.test:80".parse().unwrap();
-            config.backends = vec![BackendConfig { addr, weight: std::num::NonZeroU32::MIN }];
+            config.backends = vec![BackendConfig::new(addr)];
         });
         let addresses = |list: &'static [&'static str]| {
             move |_: &str, _: u16| Ok(list.iter().map(|addr| addr.parse().unwrap()).collect())
@@ -170,7 +178,7 @@ mod tests {
     fn an_address_needs_no_resolver_and_the_order_is_that_of_the_file() {
         let mut config = Route::for_tests(0, |_| ()).config().clone();
         config.backends = ["b.test:80", "10.0.0.9:80", "a.test:80"]
-            .map(|addr| BackendConfig { addr: addr.parse().unwrap(), weight: std::num::NonZeroU32::MIN })
+            .map(|addr| BackendConfig::new(addr.parse().unwrap()))
             .into();
         let route = Route::build(&config).unwrap();
         let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();
