@@ -289,7 +289,9 @@ mod tests {
         route.note_success(&trial);
         assert_eq!(used(&route, 10), [0]);
         assert!(!route.pool().is_on_backups());
-        backends.iter().for_each(|backend| drop(backend.passive().take_out(&route.pool().passive, u64::MAX / 2)));
+        for backend in &backends {
+            assert!(backend.passive().take_out(&route.pool().passive, u64::MAX / 2), "both were in");
+        }
         assert_eq!(used(&route, 10), [0]);
     }
 
@@ -353,7 +355,9 @@ mod tests {
             assert_used(false, &[0, 1]);
             // Only operators have made them few: there is nobody else to be tried.
             set_health(&route, &[true; 4]);
-            route.backends().iter().skip(1).for_each(|backend| drop(backend.set_standing(Drain)));
+            for backend in route.backends().iter().skip(1) {
+                backend.set_standing(Drain);
+            }
             route.health_changed();
             assert_used(false, &[0]);
             route.backends()[0].set_standing(Drain);
