@@ -43,13 +43,9 @@ fn wait_for_seen(proxy: &TestProxy, expected: &[&str]) {
 
 fn they_serve_while_nobody_else_can(engine: Engine) {
     let [a, b, c, d] = ["a", "b", "c", "d"].map(Origin::named);
-    for algorithm in [
-        "round_robin",
-        "weighted_round_robin",
-        "least_connections",
-        "random_two_choices",
-        "least_time",
-    ] {
+    for algorithm in
+        ["round_robin", "weighted_round_robin", "least_connections", "random_two_choices", "least_time"]
+    {
         let keys = format!("balancing_algorithm = {algorithm:?}\n{}", check());
         let proxy = start(engine, &entries(&[&a, &b], &[&c, &d]), &keys);
         let before = [c.requests(), d.requests()];
@@ -66,7 +62,9 @@ fn they_serve_while_nobody_else_can(engine: Engine) {
         wait_for_seen(&proxy, &["d"]);
         a.set_health(200);
         wait_for_seen(&proxy, &["a"]);
-        [&b, &c].map(|origin| origin.set_health(200));
+        for origin in [&b, &c] {
+            origin.set_health(200);
+        }
     }
 }
 
@@ -141,13 +139,18 @@ fn sticky_clients_go_there_and_come_back(engine: Engine) {
 fn a_held_request_takes_what_comes(engine: Engine) {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let proxy = start(engine, &entries(&[&a], &[&b]), &format!("hold_secs = 600\n{}", check()));
-    [&a, &b].map(|origin| origin.set_health(500));
+    for origin in [&a, &b] {
+        origin.set_health(500);
+    }
     let addr = proxy.addr();
     let held = wait_for("a request to be held", || {
         let before = a.requests() + b.requests();
         let probes = a.probes() + b.probes();
         let task = spawn("a request", move || Echo::parse(&get(addr, "/").expect(200).body).origin);
-        wait_for("two rounds of probes", || if a.probes() + b.probes() > probes + 4 { Ok(()) } else { Err(()) });
+        wait_for(
+            "two rounds of probes",
+            || if a.probes() + b.probes() > probes + 4 { Ok(()) } else { Err(()) },
+        );
         if a.requests() + b.requests() == before { Ok(task) } else { Err(task.join()) }
     });
     b.set_health(200);
@@ -177,7 +180,9 @@ fn too_few_healthy_ones_open_the_others(engine: Engine) {
     let probes = c.probes();
     wait_for("the last one to be known for ill", || if c.probes() > probes + 2 { Ok(()) } else { Err(()) });
     wait_for_seen(&proxy, &["a", "b", "c"]);
-    [&b, &c].map(|origin| origin.set_health(200));
+    for origin in [&b, &c] {
+        origin.set_health(200);
+    }
     wait_for_seen(&proxy, &["b", "c"]);
 }
 
@@ -199,7 +204,9 @@ fn the_log_tells_of_both(engine: Engine) {
         process.wait_for_output(line, |output| output.contains(line).then_some(()));
     };
     let origin_of = || Echo::parse(&get(addr, "/").expect(200).body).origin;
-    [&a, &b].map(|origin| origin.set_health(500));
+    for origin in [&a, &b] {
+        origin.set_health(500);
+    }
     wait_for_line("no backend left but backups pool=app healthy=1");
     assert_eq!(origin_of(), "c");
     c.set_health(500);

@@ -393,9 +393,10 @@ fn when_few(families: &mut Families<'_>, pools: &[PoolOf]) -> fmt::Result {
         ),
     ];
     for (name, help, is_meant, is_so) in states {
-        let samples = pools.iter().filter(|pool| is_meant(&pool.pool)).map(|pool| {
-            (vec![("route", pool.label.as_str())], f64::from(u8::from(is_so(&pool.pool))))
-        });
+        let samples = pools
+            .iter()
+            .filter(|pool| is_meant(&pool.pool))
+            .map(|pool| (vec![("route", pool.label.as_str())], f64::from(u8::from(is_so(&pool.pool)))));
         families.gauges((name, help, None), samples)?;
     }
     Ok(())

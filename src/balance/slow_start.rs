@@ -181,12 +181,13 @@ mod tests {
         for algorithm in [Algorithm::LeastConnections, Algorithm::RandomTwoChoices, Algorithm::LeastTime] {
             let backends = backends(4);
             let balancer = slow(&algorithm, &backends);
-            let _busy: Vec<_> =
-                backends[1..].iter().flat_map(|backend| [(); 20].map(|()| BackendGuard::new(backend))).collect();
-            warm_up_to(&backends[0], 0.25);
-            let held: Vec<_> = (0..60)
-                .map(|_| balancer.pick(&PickRequest::ANYONE, &Backend::is_healthy).unwrap())
+            let _busy: Vec<_> = backends[1..]
+                .iter()
+                .flat_map(|backend| [(); 20].map(|()| BackendGuard::new(backend)))
                 .collect();
+            warm_up_to(&backends[0], 0.25);
+            let held: Vec<_> =
+                (0..60).map(|_| balancer.pick(&PickRequest::ANYONE, &Backend::is_healthy).unwrap()).collect();
             let in_flight: Vec<_> = backends.iter().map(|backend| backend.in_flight()).collect();
             assert!((1..=14).contains(&in_flight[0]), "{algorithm}: {in_flight:?}");
             drop(held);
@@ -228,8 +229,7 @@ mod tests {
             let balancer = slow(&algorithm, &backends);
             backends.iter().for_each(|backend| warm_up_to(backend, 0.0));
             let idle = |backend: &Backend| backend.in_flight() == 0;
-            let held: Vec<_> =
-                (0..2).map(|_| balancer.pick(&PickRequest::ANYONE, &idle).unwrap()).collect();
+            let held: Vec<_> = (0..2).map(|_| balancer.pick(&PickRequest::ANYONE, &idle).unwrap()).collect();
             assert_ne!(position(&backends, &held[0]), position(&backends, &held[1]), "{algorithm}");
             assert!(balancer.pick(&PickRequest::ANYONE, &idle).is_none(), "{algorithm}");
         }

@@ -352,9 +352,11 @@ impl Resolver<'_> {
         for (n, entry) in entries.into_iter().enumerate() {
             let span = entry.span();
             let RawBackendTable { addr: text, weight: raw_weight, backup } = match entry.into_inner() {
-                RawBackend::Addr(text) => {
-                    RawBackendTable { addr: Some(Spanned::new(span.clone(), text)), weight: None, backup: None }
-                }
+                RawBackend::Addr(text) => RawBackendTable {
+                    addr: Some(Spanned::new(span.clone(), text)),
+                    weight: None,
+                    backup: None,
+                },
                 RawBackend::Table(table) => table,
             };
             let backup = backup.unwrap_or(false);

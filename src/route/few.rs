@@ -116,7 +116,8 @@ impl Pool {
             log::log!(level, "{what} {owner} healthy={up} min_healthy={min}");
         }
         if let Some(level) = switched {
-            let what = if on_backups { "no backend left but backups" } else { "backups are not used any more" };
+            let what =
+                if on_backups { "no backend left but backups" } else { "backups are not used any more" };
             log::log!(level, "{what} {owner} healthy={up}");
         }
         (opened.is_some() && fails_open) || (switched.is_some() && on_backups)

@@ -32,6 +32,10 @@ impl Pool {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
+                if is_first {
+                    // Backups may be all there is.
+                    self.look_how_few();
+                }
                 if !known.is_empty() {
                     log::debug!("kept the addresses of backend={addr} {owner}: {error}");
                 } else if is_first {
@@ -170,6 +174,15 @@ mod tests {
         look_up(route.pool(), &addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.2:80", "app.test:80/10.0.0.3:80"]);
         assert!(Arc::ptr_eq(&kept, &route.backends()[0]), "its health and counts go with it");
+        let share = |number: usize| {
+            let ramp = crate::balance::Ramp::new(std::time::Duration::from_secs(1000));
+            route.backends()[number].share(ramp, now_millis())
+        };
+        let first = share(1);
+        let found = Ok(["10.0.0.3:80", "10.0.0.4:80"].map(|addr| Some(addr.parse().unwrap())).into());
+        let name = route.pool().names().next().unwrap();
+        route.pool().take_in_addresses(name, found, false);
+        assert_eq!((share(0), share(1) < first), (first, true), "the new one begins slowly");
         look_up(route.pool(), &|_, _| Err(io::ErrorKind::TimedOut.into()));
         assert_eq!(labels().len(), 2, "a resolver that fails changes nothing");
     }

@@ -204,6 +204,7 @@ mod tests {
             Algorithm::LeastConnections,
             Algorithm::RandomTwoChoices,
             Algorithm::WeightedRoundRobin,
+            Algorithm::LeastTime,
             Algorithm::ConsistentHash(HashOn::ClientAddress),
         ] {
             let route = Route::for_tests(4, |config| config.algorithm = algorithm);

@@ -10,8 +10,8 @@ use super::few::Few;
 use crate::balance::backend::now_millis;
 use crate::balance::line::Line;
 use crate::balance::passive::PassivePolicy;
-use crate::balance::sticky_cookie::by_id;
 use crate::balance::slow_start::FULL;
+use crate::balance::sticky_cookie::by_id;
 use crate::balance::{Backend, LoadBalancer, Ramp, balancer};
 use crate::config::RouteConfig;
 
@@ -58,10 +58,8 @@ pub(super) struct Tier {
 
 impl Group {
     pub(super) fn new(config: &RouteConfig, backends: Vec<Arc<Backend>>) -> Self {
-        let tier = |backends: &[Arc<Backend>]| Tier {
-            by_id: by_id(backends),
-            balancer: balancer(config, backends),
-        };
+        let tier =
+            |backends: &[Arc<Backend>]| Tier { by_id: by_id(backends), balancer: balancer(config, backends) };
         let (backups, primary): (Vec<_>, Vec<_>) =
             backends.iter().cloned().partition(|backend| backend.config().backup);
         let has_backups = !backups.is_empty();

@@ -81,8 +81,10 @@ fn slow_start() {
     }
     assert_eq!(
         refused(&with_route("slow_start_secs = 30\nbalancing_algorithm = \"consistent_hash\"")),
-        [":5: routes[0].slow_start_secs: has no meaning with balancing_algorithm = \"consistent_hash\", where who asks \
-          decides, and not how much a backend has to do; leave it out, or take another algorithm"]
+        [
+            ":5: routes[0].slow_start_secs: has no meaning with balancing_algorithm = \"consistent_hash\", where who asks \
+          decides, and not how much a backend has to do; leave it out, or take another algorithm"
+        ]
     );
 }
 
@@ -105,17 +107,23 @@ fn min_healthy() {
 #[test]
 fn backups() {
     let of = |list: &str| with_key(&format!("backend_addrs = {list}"));
-    let config = accepted(&of("[\"a:1\", { addr = \"b:1\", backup = true }, { addr = \"c:1\", backup = false }]"));
+    let config =
+        accepted(&of("[\"a:1\", { addr = \"b:1\", backup = true }, { addr = \"c:1\", backup = false }]"));
     let backups: Vec<bool> = config.routes[0].backends.iter().map(|backend| backend.backup).collect();
     assert_eq!(backups, [false, true, false]);
-    let all = ":3: routes[0].backend_addrs: all of them are backups; expected at least one without backup = true";
-    for list in ["[{ addr = \"a:1\", backup = true }]", "[{ addr = \"a:1\", backup = true }, { addr = \"b:1\", backup = true }]"]
-    {
+    let all =
+        ":3: routes[0].backend_addrs: all of them are backups; expected at least one without backup = true";
+    for list in [
+        "[{ addr = \"a:1\", backup = true }]",
+        "[{ addr = \"a:1\", backup = true }, { addr = \"b:1\", backup = true }]",
+    ] {
         assert_eq!(refused(&of(list)), [all], "{list}");
     }
     assert_eq!(
         refused(&of("[]")),
-        [":3: routes[0].backend_addrs: the list is empty; expected at least one backend, for example [\"127.0.0.1:8001\"]"],
+        [
+            ":3: routes[0].backend_addrs: the list is empty; expected at least one backend, for example [\"127.0.0.1:8001\"]"
+        ],
         "that is said alone"
     );
     let fallback = refused(&of("[\"a:1\", { addr = \"b:1\", fallback = true }]"));

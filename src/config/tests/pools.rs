@@ -13,7 +13,10 @@ fn with_pool(more: &str, route: &str) -> String {
 
 #[test]
 fn routes_take_all_that_is_the_pools() {
-    let config = accepted(&with_pool("max_fails = 7\nslow_start_secs = 2\nmin_healthy = 1", "retries = 3\nname = \"shop\""));
+    let config = accepted(&with_pool(
+        "max_fails = 7\nslow_start_secs = 2\nmin_healthy = 1",
+        "retries = 3\nname = \"shop\"",
+    ));
     assert_eq!(config.pools, ["app"]);
     let [a, b] = &config.routes[..] else { panic!("two routes") };
     for route in [a, b] {
