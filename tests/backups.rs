@@ -6,9 +6,7 @@ use std::sync::Arc;
 use crate::support::engines::on_both_engines;
 use crate::support::origin::HEALTH;
 use crate::support::process::program;
-use crate::support::{
-    Client, Echo, Engine, Origin, ProxyProcess, TestProxy, get, send_once, spawn, wait_for,
-};
+use crate::support::{Client, Echo, Engine, Origin, ProxyProcess, TestProxy, get, spawn, wait_for};
 
 fn check() -> String {
     format!("health_check = {{ path = {HEALTH:?}, interval_secs = 0.1, timeout_secs = 5 }}")
@@ -238,7 +236,7 @@ fn operators_are_obeyed_and_told(engine: Engine) {
     let admin = proxy.admin_addr().expect("an admin listener");
     let ask = |request: &str| {
         let request = format!("{request} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-        send_once(admin, request).expect(200).text()
+        crate::support::send_once(admin, request).expect(200).text()
     };
     let order = |origin: &Origin, word: &str| {
         ask(&format!("POST /backends/app/{}/{word}", origin.addr()));

@@ -43,7 +43,7 @@ impl Ramp {
 /// Has another algorithm pick, and refuses a backend that has come back as often as its share is short of the whole; then
 /// that one picks again. So whatever part of the picks a backend gets otherwise, it gets its share of that. Algorithms that
 /// go by how busy a backend is must take the share into account themselves, or they would come back to it until it is
-/// accepted: see [`Weights`](super::load::Weights).
+/// accepted: see `Weights` in `load.rs`.
 #[derive(Debug)]
 pub struct SlowStart {
     ramp: Ramp,
