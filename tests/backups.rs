@@ -214,12 +214,25 @@ fn the_log_tells_of_both(engine: Engine) {
     a.set_health(200);
     wait_for_line("enough healthy backends again, only they are used pool=app healthy=1 min_healthy=1");
     assert_eq!(origin_of(), "a");
+    a.set_health(500);
+    wait_for("all to be tried again", || {
+        let seen: BTreeSet<String> = (0..12).map(|_| origin_of()).collect();
+        if seen.len() == 3 { Ok(()) } else { Err(seen) }
+    });
+    c.set_health(200);
+    wait_for("the backup to be alone again", || {
+        let seen: BTreeSet<String> = (0..12).map(|_| origin_of()).collect();
+        if seen.iter().eq(["c"]) { Ok(()) } else { Err(seen) }
+    });
+    b.set_health(200);
+    wait_for_line("backups are not used any more pool=app healthy=2");
     let output = process.output();
     for (line, count) in [
-        ("no backend left but backups", 1),
+        ("no backend left but backups", 2),
+        ("no backup left either", 1),
         ("backups are not used any more", 1),
-        ("too few healthy backends", 1),
-        ("enough healthy backends again", 1),
+        ("too few healthy backends", 2),
+        ("enough healthy backends again", 2),
     ] {
         assert_eq!(output.matches(line).count(), count, "{line}: {output}");
     }

@@ -26,36 +26,32 @@ struct Changes {
     on_backups: Told,
 }
 
-/// Whether the log was told that something is so. Failures under load may take backends out and bring them back many times
-/// a second: the beginning is told once in [`LOG_PAUSE`], and the end of what was told.
+/// Whether something is so, and whether the log was told.
+///
+/// Failures under load may take backends out and bring them back many times a second: that something is so because of them is
+/// told once in [`LOG_PAUSE`], later if it is still so, and that it ended if it was told.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     is: bool,
     was_told: bool,
-    /// When the beginning was last told; 0 = never.
+    /// When it was last told; 0 = never.
     at: Millis,
 }
 
 impl Told {
-    /// It is so, or not any more. `None`: that is no news; else whether the log is told, or only who reads everything.
-    fn change(&mut self, is: bool, now: Millis) -> Option<log::Level> {
-        if std::mem::replace(&mut self.is, is) == is {
-            return None;
+    /// It is so, or not. `at_once`: the change is none that could come many times a second. `None`: nothing is to be said;
+    /// else whether the log is told, or only who reads everything.
+    fn look(&mut self, is: bool, at_once: bool, now: Millis) -> Option<log::Level> {
+        let is_news = std::mem::replace(&mut self.is, is) != is;
+        if !is {
+            let level = if std::mem::take(&mut self.was_told) { log::Level::Info } else { log::Level::Debug };
+            return is_news.then_some(level);
         }
-        let tell = if is {
-            self.was_told = self.at == 0 || now.saturating_sub(self.at) >= LOG_PAUSE;
-            if self.was_told {
-                self.at = now;
-            }
-            self.was_told
-        } else {
-            std::mem::take(&mut self.was_told)
-        };
-        Some(match (tell, is) {
-            (true, true) => log::Level::Warn,
-            (true, false) => log::Level::Info,
-            (false, _) => log::Level::Debug,
-        })
+        if !self.was_told && (at_once || self.at == 0 || now.saturating_sub(self.at) >= LOG_PAUSE) {
+            (self.was_told, self.at) = (true, now);
+            return Some(log::Level::Warn);
+        }
+        is_news.then_some(log::Level::Debug)
     }
 }
 
@@ -85,8 +81,8 @@ impl Pool {
     }
 
     /// The health of a backend has changed, or other backends have come. Whether exchanges that wait may find now what they did
-    /// not find before. No lock is held by who calls.
-    pub(super) fn look_how_few(&self) -> bool {
+    /// not find before. `at_once`: see [`Told::look`]. No lock is held by who calls.
+    pub(super) fn look_how_few(&self, at_once: bool) -> bool {
         let group = self.group.load();
         let min = self.config().min_healthy;
         let mut changes = lock(&self.few.changes);
@@ -98,14 +94,22 @@ impl Pool {
         let primary_is_up = backends().any(|backend| backend.is_up() && !backend.config().backup);
         // Where operators alone have made them few, there is nobody else to be tried.
         let fails_open = min.is_some_and(|min| up < min.get() && up < ready);
-        let on_backups = !fails_open && up > 0 && !primary_is_up;
+        let on_backups = up > 0 && !primary_is_up;
         let now = now_millis();
-        let opened = changes.fails_open.change(fails_open, now);
-        let switched = changes.on_backups.change(on_backups, now);
+        let opened = changes.fails_open.look(fails_open, at_once, now);
+        let switched = changes.on_backups.look(on_backups, at_once, now);
         self.few.fails_open.store(fails_open, Ordering::Relaxed);
         self.few.on_backups.store(on_backups, Ordering::Relaxed);
         drop(changes);
         let owner = self.owner();
+        if let Some(level) = switched {
+            let what = match (on_backups, primary_is_up) {
+                (true, _) => "no backend left but backups",
+                (false, true) => "backups are not used any more",
+                (false, false) => "no backup left either",
+            };
+            log::log!(level, "{what} {owner} healthy={up}");
+        }
         if let Some(level) = opened {
             let min = min.map_or(0, std::num::NonZeroUsize::get);
             let what = if fails_open {
@@ -114,11 +118,6 @@ impl Pool {
                 "enough healthy backends again, only they are used"
             };
             log::log!(level, "{what} {owner} healthy={up} min_healthy={min}");
-        }
-        if let Some(level) = switched {
-            let what =
-                if on_backups { "no backend left but backups" } else { "backups are not used any more" };
-            log::log!(level, "{what} {owner} healthy={up}");
         }
         (opened.is_some() && fails_open) || (switched.is_some() && on_backups)
     }
@@ -431,15 +430,20 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once_and_the_beginning_once_a_minute() {
+    fn each_change_is_told_once_and_those_by_failures_once_a_minute() {
         let mut told = Told::default();
-        assert_eq!(told.change(false, 5), None);
-        assert_eq!(told.change(true, 5), Some(Level::Warn));
-        assert_eq!(told.change(true, 6), None);
-        assert_eq!(told.change(false, 7), Some(Level::Info));
-        assert_eq!(told.change(true, 8), Some(Level::Debug), "a minute is not over");
-        assert_eq!(told.change(false, 9), Some(Level::Debug), "nobody has read that it began");
-        assert_eq!(told.change(true, 5 + LOG_PAUSE), Some(Level::Warn));
-        assert_eq!(told.change(false, 6 + LOG_PAUSE), Some(Level::Info));
+        assert_eq!(told.look(false, false, 5), None);
+        assert_eq!(told.look(true, false, 5), Some(Level::Warn));
+        assert_eq!(told.look(true, true, 6), None);
+        assert_eq!(told.look(false, false, 7), Some(Level::Info));
+        assert_eq!(told.look(true, false, 8), Some(Level::Debug), "a minute is not over");
+        assert_eq!(told.look(false, true, 9), Some(Level::Debug), "nobody has read that it began");
+        assert_eq!(told.look(true, false, 10), Some(Level::Debug));
+        assert_eq!(told.look(true, false, 11), None);
+        assert_eq!(told.look(true, false, 5 + LOG_PAUSE), Some(Level::Warn), "it is still so");
+        assert_eq!(told.look(true, false, 6 + LOG_PAUSE), None);
+        assert_eq!(told.look(false, false, 7 + LOG_PAUSE), Some(Level::Info));
+        assert_eq!(told.look(true, true, 8 + LOG_PAUSE), Some(Level::Warn), "by a probe");
+        assert_eq!(told.look(false, true, 9 + LOG_PAUSE), Some(Level::Info));
     }
 }

@@ -45,7 +45,7 @@ impl Pool {
     pub(crate) fn note_success(&self, backend: &Backend) {
         if backend.passive().succeeded() {
             backend.begin_slowly(now_millis());
-            self.look_how_few();
+            self.look_how_few(false);
             self.line.call_all();
             backend.note_change();
             let (owner, label) = (self.owner(), backend.label());
@@ -98,7 +98,7 @@ impl Pool {
         drop(held);
         let what = if was_in {
             backend.count_ejection();
-            if self.look_how_few() {
+            if self.look_how_few(false) {
                 self.line.call_all();
             }
             "backend taken out"
@@ -136,7 +136,7 @@ impl Pool {
             let now = self.has_healthy();
             std::mem::replace(&mut *known, now) && !now
         };
-        self.look_how_few();
+        self.look_how_few(true);
         self.line.call_all();
         if none_left {
             log::warn!("no healthy backend left {}", self.owner());

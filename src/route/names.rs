@@ -34,7 +34,7 @@ impl Pool {
             Err(error) => {
                 if is_first {
                     // Backups may be all there is.
-                    self.look_how_few();
+                    self.look_how_few(true);
                 }
                 if !known.is_empty() {
                     log::debug!("kept the addresses of backend={addr} {owner}: {error}");
