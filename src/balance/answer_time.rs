@@ -1,6 +1,6 @@
 //! [`AnswerTime`]: how long a backend takes to answer, in the mean. Pure but for its atomic: `now` is an argument.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::passive::Millis;
@@ -11,47 +11,62 @@ const MEMORY: f64 = 5_000.0;
 /// Shorter than anything that is measured: an average is never 0.
 const SHORTEST: f64 = 0.001;
 
+/// So many answers at first count alike, until the average is one over time.
+const ALIKE: u32 = 64;
+
 /// A moving average over time, not over a number of answers: under load it is smooth, and where answers are rare, the
-/// last one counts most.
+/// last one counts most. At first it is the plain mean: the very first answer, for which a connection may have been made, decides
+/// nothing for long.
 ///
 /// It fades while nothing is measured. A backend that was slow would never be asked again otherwise, since others are
 /// faster, and nobody would learn that it is fast now. So it is asked again the sooner the less slow it was: one that takes
 /// ten times as long as the others, after some twelve seconds.
 ///
-/// Written by whoever has measured, read by the balancers. It steers balancing and guards no other data: `Relaxed`.
+/// Written by whoever has measured, read by the balancers. It steers balancing and guards no other data; two threads that
+/// race count one answer a little more or less: `Relaxed`.
 #[derive(Debug, Default)]
-pub(crate) struct AnswerTime(
+pub(crate) struct AnswerTime {
     /// The average in milliseconds, as the bits of an `f32`, above the moment of the last change in milliseconds, of which 32
     /// bits are kept. 0: nothing was measured.
-    AtomicU64,
-);
+    average: AtomicU64,
+    /// Answers that were measured, up to [`ALIKE`].
+    count: AtomicU32,
+}
 
 impl AnswerTime {
     /// Takes in that an answer took so long.
     pub(crate) fn observe(&self, took: Duration, now: Millis) {
         let took = took.as_secs_f64() * 1000.0;
+        let count = self.count.load(Ordering::Relaxed);
+        let least = if count < ALIKE {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            1.0 / f64::from(count + 1)
+        } else {
+            0.0
+        };
         self.change(now, |before| {
             let Some((average, age)) = before else { return took };
             // Each counts for something, however many there are in a millisecond.
-            let kept = faded(age.max(1.0));
-            average * kept + took * (1.0 - kept)
+            let weight = (1.0 - faded(age.max(1.0))).max(least);
+            average + (took - average) * weight
         });
     }
 
     /// The same of an answer that is none anybody wants. That it came soon is nothing in favour of the backend.
     pub(crate) fn observe_failure(&self, took: Duration, now: Millis) {
-        let average = unpack(self.0.load(Ordering::Relaxed)).map_or(0.0, |(average, _)| average);
+        let average = unpack(self.average.load(Ordering::Relaxed)).map_or(0.0, |(average, _)| average);
         self.observe(took.max(Duration::from_secs_f64(average / 1000.0)), now);
     }
 
     /// Nothing was ever measured.
     pub(crate) fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.average.store(0, Ordering::Relaxed);
+        self.count.store(0, Ordering::Relaxed);
     }
 
     /// The average in milliseconds, faded as it is now. `None`: nothing was measured.
     pub(crate) fn at(&self, now: Millis) -> Option<f64> {
-        unpack(self.0.load(Ordering::Relaxed)).map(|(average, at)| average * faded(age(at, now)))
+        unpack(self.average.load(Ordering::Relaxed)).map(|(average, at)| average * faded(age(at, now)))
     }
 
     fn change(&self, now: Millis, next: impl Fn(Option<(f64, f64)>) -> f64) {
@@ -60,7 +75,7 @@ impl AnswerTime {
             Some(pack(next(before), now))
         };
         // It always has a next one.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        let _ = self.average.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
     }
 }
 
@@ -116,6 +131,20 @@ mod tests {
         assert_eq!(time.at(7), None);
     }
 
+    /// A first answer that was slow by chance does not decide for seconds.
+    #[test]
+    fn the_first_ones_count_alike() {
+        let time = of(&[(100, 1), (10, 2)]);
+        assert_about(&time, 2, 55.0);
+        time.observe(ms(10), 3);
+        assert_about(&time, 3, 40.0);
+        (4..=10).for_each(|now| time.observe(ms(10), now));
+        assert_about(&time, 10, 19.0);
+        time.forget();
+        time.observe(ms(70), 11);
+        assert_about(&time, 11, 70.0);
+    }
+
     #[test]
     fn a_steady_one_is_what_it_is_however_often_it_is_asked() {
         for pause in [0, 1, 100, 10_000] {
@@ -162,7 +191,7 @@ mod tests {
         let time = of(&[(20, 1000)]);
         assert_about(&time, 990, 20.0);
         time.observe(ms(40), 999);
-        assert!((19.9..20.1).contains(&time.at(1000).unwrap()));
+        assert_about(&time, 1000, 30.0);
         let wrapping = of(&[(20, u64::from(u32::MAX))]);
         assert_about(&wrapping, u64::from(u32::MAX) + 1, 20.0);
         let time = of(&[(0, 0)]);
