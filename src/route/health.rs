@@ -58,9 +58,9 @@ impl Pool {
         }
     }
 
-    /// An exchange on `backend` failed, and `cause` says why; such a failure costs `lost` at worst. What a client could have brought about does not count:
-    /// only that it can't be connected to, or takes a request on a new connection and closes that without a word. How long
-    /// it takes to answer depends on what is asked.
+    /// An exchange on `backend` failed, and `cause` says why; such a failure costs `lost` at worst. What a client could have
+    /// brought about does not count: only that it can't be connected to, or takes a request on a new connection and closes
+    /// that without a word. How long it takes to answer depends on what is asked.
     pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause, lost: Duration) {
         let counts = matches!(
             cause,

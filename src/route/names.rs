@@ -80,7 +80,7 @@ impl Pool {
                 after.push(Arc::clone(backend));
             }
         }
-        if !is_first {
+        if !is_first || self.is_successor {
             for backend in after.iter().filter(|new| !before.iter().any(|old| Arc::ptr_eq(old, new))) {
                 backend.begin_slowly(now_millis());
             }
@@ -183,6 +183,13 @@ mod tests {
         let name = route.pool().names().next().unwrap();
         route.pool().take_in_addresses(name, found, false);
         assert_eq!((share(0), share(1) < first), (first, true), "the new one begins slowly");
+        // A reload brings a name beside it.
+        let mut config = route.config().clone();
+        config.backends.push(BackendConfig::new("b.test:80".parse().unwrap()));
+        let after = Arc::new(route.pool().successor(&config).unwrap());
+        after.take_in_addresses(&config.backends[1], Ok(vec![Some("10.0.0.9:80".parse().unwrap())]), true);
+        let ramp = crate::balance::Ramp::new(std::time::Duration::from_secs(1000));
+        assert!(after.backends()[2].share(ramp, now_millis()) < first, "so does this one");
         look_up(route.pool(), &|_, _| Err(io::ErrorKind::TimedOut.into()));
         assert_eq!(labels().len(), 2, "a resolver that fails changes nothing");
     }

@@ -32,6 +32,8 @@ pub struct Pool {
     pub(super) known_healthy: Mutex<bool>,
     /// Whether its backups are used, or backends that are not healthy.
     pub(super) few: Few,
+    /// A reload has put it in the place of another: who is new in it comes to others that serve already.
+    pub(super) is_successor: bool,
     /// Held while failures take a backend out: of two that fail at the same moment, one has to stay.
     pub(super) taking_out: Mutex<()>,
 }
@@ -108,6 +110,7 @@ impl Pool {
             config,
             line,
             few: Few::default(),
+            is_successor: false,
             taking_out: Mutex::default(),
         }
     }
@@ -132,7 +135,7 @@ impl Pool {
     /// An address can't be used.
     pub(crate) fn successor(&self, config: &RouteConfig) -> io::Result<Self> {
         let empty = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
-        let pool = Self { few: self.few.successor(), ..empty };
+        let pool = Self { few: self.few.successor(), is_successor: true, ..empty };
         let backends = pool.backends_after(self)?;
         *lock(&pool.known_healthy) = *lock(&self.known_healthy);
         pool.group.store(Arc::new(Group::new(config, backends)));
