@@ -204,8 +204,14 @@ mod routes {
 mod pick {
     use super::*;
 
-    const ALGORITHMS: [&str; 5] =
-        ["round_robin", "least_connections", "random_two_choices", "weighted_round_robin", "consistent_hash"];
+    const ALGORITHMS: [&str; 6] = [
+        "round_robin",
+        "least_connections",
+        "random_two_choices",
+        "weighted_round_robin",
+        "least_time",
+        "consistent_hash",
+    ];
     const BACKENDS: [usize; 3] = [3, 30, 300];
 
     fn route(algorithm: &str, backends: usize) -> Route {

@@ -88,6 +88,10 @@ struct RouteStatus {
     /// Its pools, if it has several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shares: Vec<ShareStatus>,
+    /// Too few backends are healthy, and all are tried: see `min_healthy`.
+    fails_open: bool,
+    /// No backend is left but backups.
+    on_backups: bool,
     in_flight: usize,
     queued: usize,
     answers: Map<String, Value>,
@@ -123,7 +127,10 @@ struct BackendStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<String>,
     weight: u32,
+    backup: bool,
     state: &'static str,
+    /// What it gets of its share; less than 1, while it starts slowly.
+    share: f64,
     since_secs: u64,
     last_probe: Option<Probe>,
     in_flight: usize,
@@ -221,6 +228,8 @@ fn of_route(route: &Route) -> RouteStatus {
         pool: config.pool.clone(),
         algorithm: route.pool().config().algorithm.to_string(),
         shares: route.shares().map(of_share).collect(),
+        fails_open: route.pools().iter().any(|pool| pool.fails_open()),
+        on_backups: route.pools().iter().any(|pool| pool.is_on_backups()),
         in_flight: route.in_flight(),
         queued: route.waiting(),
         answers,
@@ -229,7 +238,7 @@ fn of_route(route: &Route) -> RouteStatus {
         bytes_received: tally.received.load(Ordering::Relaxed),
         bytes_sent: tally.sent.load(Ordering::Relaxed),
         duration: times(&tally.whole.read()),
-        backends: backends.iter().map(|backend| of_backend(backend, route.share_of(backend))).collect(),
+        backends: backends.iter().map(|backend| of_backend(route, backend)).collect(),
     }
 }
 
@@ -261,14 +270,16 @@ fn state(backend: &Backend) -> &'static str {
     }
 }
 
-fn of_backend(backend: &Backend, pool: Option<&str>) -> BackendStatus {
+fn of_backend(route: &Route, backend: &Backend) -> BackendStatus {
     let probe =
         |probe: &LastProbe| Probe { at: seconds(probe.at), good: probe.is_good, word: probe.word.clone() };
     BackendStatus {
         name: backend.label().to_owned(),
-        pool: pool.map(str::to_owned),
+        pool: route.share_of(backend).map(str::to_owned),
         weight: backend.config().weight.get(),
+        backup: backend.config().backup,
         state: state(backend),
+        share: route.pool_of(backend).share(backend),
         since_secs: backend.unchanged_for().as_secs(),
         last_probe: backend.last_probe().as_deref().map(probe),
         in_flight: backend.in_flight(),

@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn the_cookie_decides_while_its_backend_is_eligible() {
         let backends = backends(3);
-        let (config, sorted, otherwise) = (config(None), by_id(&backends), LeastConnections::new(&backends));
+        let (config, sorted, otherwise) =
+            (config(None), by_id(&backends), LeastConnections::new(&backends, None));
         let balancer = StickyCookie::new(&config, &sorted, &otherwise);
         let _busy: Vec<_> = (0..9).map(|_| BackendGuard::new(&backends[1])).collect();
         let fields = naming(&backends[1]);

@@ -420,6 +420,11 @@ impl<'a> Forward<'a> {
     ) -> Result<StatusCode, Cause> {
         let (parts, body) = response.into_parts();
         let mut head = head_of(&parts, &self.head.method)?;
+        // `None`: it is the answer of the service of `forward_auth`.
+        let of_route = route.and(self.route.as_ref()).zip(self.guard.as_ref());
+        if let Some((route, guard)) = of_route {
+            route.note_answer(guard, head.status.as_u16(), self.record.in_phase(Instant::now()));
+        }
         let intercept = route.and_then(|route| route.rules.intercept.as_ref());
         if intercept.is_some_and(|intercept| intercept.has(head.status.as_u16())) {
             // To read the body to its end would be to wait for it: ureq closes the connection.
@@ -447,9 +452,8 @@ impl<'a> Forward<'a> {
             }
             ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
         };
-        // `None`: it is the answer of the service of `forward_auth`.
-        let cookie = route.and(self.route.as_ref()).zip(self.guard.as_ref());
-        let cookie = cookie.and_then(|(route, guard)| route.set_cookie(&self.head.fields, guard));
+        let of_route = route.and(self.route.as_ref()).zip(self.guard.as_ref());
+        let cookie = of_route.and_then(|(route, guard)| route.set_cookie(&self.head.fields, guard));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };

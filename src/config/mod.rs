@@ -302,6 +302,10 @@ pub struct RouteConfig {
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// How long the share of a backend that has come back grows to its full size; absent = it has it at once.
+    pub slow_start: Option<Duration>,
+    /// While fewer backends are healthy, all are tried; absent = only those that are.
+    pub min_healthy: Option<NonZeroUsize>,
     /// Absent: clients are not bound to backends.
     pub sticky_cookie: Option<StickyCookieConfig>,
     /// Absent: backends are taken for healthy.
@@ -366,6 +370,8 @@ impl RouteConfig {
             shares: Vec::new(),
             backends,
             algorithm: Algorithm::RoundRobin,
+            slow_start: None,
+            min_healthy: None,
             sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
@@ -449,6 +455,16 @@ pub struct BackendConfig {
     pub addr: BackendAddr,
     /// Its share relative to its neighbours; 1 unless told otherwise.
     pub weight: NonZeroU32,
+    /// Used only while none of those that are no backups can be had.
+    pub backup: bool,
+}
+
+impl BackendConfig {
+    /// An entry that says nothing but where the backend listens.
+    #[must_use]
+    pub fn new(addr: BackendAddr) -> Self {
+        Self { addr, weight: NonZeroU32::MIN, backup: false }
+    }
 }
 
 /// Where a backend listens.

@@ -21,6 +21,8 @@ pub(super) struct PoolKeys {
     pub(super) may_be_absent: bool,
     balancing_algorithm: Option<Spanned<String>>,
     hash_on: Option<Spanned<String>>,
+    slow_start_secs: Option<Spanned<Seconds>>,
+    min_healthy: Option<Spanned<i128>>,
     health_check: Option<Spanned<RawHealthCheck>>,
     max_in_flight_per_backend: Option<Spanned<i128>>,
     max_fails: Option<Spanned<i128>>,
@@ -41,6 +43,8 @@ impl PoolKeys {
             may_be_absent: false,
             balancing_algorithm: raw.balancing_algorithm.take(),
             hash_on: raw.hash_on.take(),
+            slow_start_secs: raw.slow_start_secs.take(),
+            min_healthy: raw.min_healthy.take(),
             health_check: raw.health_check.take(),
             max_in_flight_per_backend: raw.max_in_flight_per_backend.take(),
             max_fails: raw.max_fails.take(),
@@ -60,6 +64,8 @@ impl PoolKeys {
             may_be_absent: false,
             balancing_algorithm: raw.balancing_algorithm,
             hash_on: raw.hash_on,
+            slow_start_secs: raw.slow_start_secs,
+            min_healthy: raw.min_healthy,
             health_check: raw.health_check,
             max_in_flight_per_backend: raw.max_in_flight_per_backend,
             max_fails: raw.max_fails,
@@ -90,6 +96,8 @@ impl PoolKeys {
         let all = [
             ("balancing_algorithm", at(self.balancing_algorithm.as_ref())),
             ("hash_on", at(self.hash_on.as_ref())),
+            ("slow_start_secs", at(self.slow_start_secs.as_ref())),
+            ("min_healthy", at(self.min_healthy.as_ref())),
             ("health_check", at(self.health_check.as_ref())),
             ("max_in_flight_per_backend", at(self.max_in_flight_per_backend.as_ref())),
             ("max_fails", at(self.max_fails.as_ref())),
@@ -256,6 +264,13 @@ impl Resolver<'_> {
             route.backends = self.backends(&key(raw.addrs_key), span, raw.addrs);
         }
         self.algorithm(table, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
+        if let Some(time) = raw.slow_start_secs {
+            self.slow_start(&key("slow_start_secs"), time, route);
+        }
+        if raw.min_healthy.is_some() {
+            let least = route.min_healthy.insert(std::num::NonZeroUsize::MIN);
+            self.count(&key("min_healthy"), raw.min_healthy, 1..=65_536, least);
+        }
         if let Some(check) = raw.health_check {
             route.health_check = self.health_check(&key("health_check"), check);
         }
@@ -297,6 +312,8 @@ impl RouteConfig {
             pool,
             backends,
             algorithm,
+            slow_start,
+            min_healthy,
             health_check,
             max_in_flight_per_backend,
             max_fails,
@@ -312,6 +329,8 @@ impl RouteConfig {
             pool,
             backends,
             algorithm,
+            slow_start,
+            min_healthy,
             health_check,
             max_in_flight_per_backend,
             max_fails,

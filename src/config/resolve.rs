@@ -407,14 +407,19 @@ impl Resolver<'_> {
         }
         let mut seen = HashMap::new();
         let mut backends = Vec::new();
+        let mut has_primary = entries.is_empty();
         for (n, entry) in entries.into_iter().enumerate() {
             let span = entry.span();
-            let RawBackendTable { addr: text, weight: raw_weight } = match entry.into_inner() {
-                RawBackend::Addr(text) => {
-                    RawBackendTable { addr: Some(Spanned::new(span.clone(), text)), weight: None }
-                }
+            let RawBackendTable { addr: text, weight: raw_weight, backup } = match entry.into_inner() {
+                RawBackend::Addr(text) => RawBackendTable {
+                    addr: Some(Spanned::new(span.clone(), text)),
+                    weight: None,
+                    backup: None,
+                },
                 RawBackend::Table(table) => table,
             };
+            let backup = backup.unwrap_or(false);
+            has_primary |= !backup;
             let mut weight = std::num::NonZeroU32::MIN;
             self.count(&format!("{key}[{n}].weight"), raw_weight, 1..=1_000, &mut weight);
             let Some(text) = text else {
@@ -441,9 +446,13 @@ impl Resolver<'_> {
                         seen.insert(addr.clone(), self.document.line(text.span().start));
                     }
                     self.note(&format!("{key}[{n}]"), &text.span());
-                    backends.push(BackendConfig { addr, weight });
+                    backends.push(BackendConfig { addr, weight, backup });
                 }
             }
+        }
+        if !has_primary {
+            let problem = "all of them are backups; expected at least one without backup = true";
+            self.refuse(&span, key, problem.to_owned());
         }
         backends
     }

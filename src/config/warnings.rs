@@ -54,7 +54,7 @@ pub(super) fn find(
 }
 
 /// Keys that say something about backends, or about exchanges with them.
-const OF_BACKENDS: [&str; 13] = [
+const OF_BACKENDS: [&str; 15] = [
     "connect_timeout_secs",
     "response_timeout_secs",
     "idle_timeout_secs",
@@ -68,6 +68,8 @@ const OF_BACKENDS: [&str; 13] = [
     "keepalive_connections",
     "keepalive_idle_secs",
     "resolve_secs",
+    "slow_start_secs",
+    "min_healthy",
 ];
 
 struct Warnings<'a> {
@@ -292,9 +294,29 @@ impl Warnings<'_> {
         }
         let is_name =
             |addr: &BackendAddr| addr.host_port().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
-        if !route.backends.iter().any(|backend| is_name(&backend.addr)) {
+        let has_name = route.backends.iter().any(|backend| is_name(&backend.addr));
+        if !has_name {
             useless("resolve_secs", &format!("without a host name in {}", written.addrs()));
+            if route.backends.len() == 1 {
+                useless("slow_start_secs", "with a single backend");
+            }
         }
+        if route.health_check.is_none() && route.max_fails == 0 {
+            useless("min_healthy", "with max_fails = 0 and no health check: all are taken for healthy");
+        }
+        if let Some(least) = route.min_healthy
+            && !has_name
+            && least.get() > route.backends.len()
+        {
+            let problem = format!(
+                "{least} is more than there are backends: who is unhealthy is always tried all the same; lower it, or \
+                 leave the health check out"
+            );
+            self.warn(&written.key("min_healthy"), problem);
+        }
+        let mut useless = |name: &str, reason: &str| {
+            self.warn(&written.key(name), format!("has no use {reason}; leave it out"));
+        };
         if route.tls.insecure_skip_verify {
             useless("tls.ca", "with insecure_skip_verify = true");
         }

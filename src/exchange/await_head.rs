@@ -185,6 +185,7 @@ impl Exchange {
         self.accuse_suspects();
         self.body.release();
         self.record.answer_begins(cx.now);
+        self.note_answer(head.status.as_u16(), cx);
         self.record.head_sent(head_len);
         self.answered = Some(head.status.as_u16());
         let sent = client.unsent.send(&mut client.stream, &out);

@@ -526,6 +526,13 @@ impl Exchange {
         }
     }
 
+    /// The backend has begun to answer. What counts is the time since it had the request, not what its client took to send it.
+    fn note_answer(&self, status: u16, cx: &Context<'_>) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
+            route.note_answer(guard, status, cx.now.saturating_duration_since(self.upload.progress));
+        }
+    }
+
     fn note_success(&self) {
         if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
             route.note_success(guard);

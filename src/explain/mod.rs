@@ -29,6 +29,7 @@ mod rules;
 mod text;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use serde::Serialize;
@@ -136,10 +137,16 @@ struct Taken {
     send_proxy: bool,
     /// Of several pools, those of all.
     backends: Vec<BackendOf>,
+    /// How long the share of one that has come back grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_secs: Option<f64>,
     health_check: Option<HealthCheck>,
     /// The pools among which its requests are shared out, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shares: Vec<ShareOf>,
+    /// While fewer backends are healthy, all are tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_healthy: Option<usize>,
     /// In the order in which they are applied.
     rules: Vec<Rule>,
 }
@@ -155,7 +162,11 @@ struct ShareOf {
     hash_on: Option<String>,
     send_proxy: bool,
     backends: Vec<BackendOf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_secs: Option<f64>,
     health_check: Option<HealthCheck>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_healthy: Option<usize>,
 }
 
 /// A backend as configured. Which one is chosen depends on the moment.
@@ -163,6 +174,9 @@ struct ShareOf {
 struct BackendOf {
     address: String,
     weight: u32,
+    /// Used only while none of the others can be had.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
 }
 
 /// A health check as configured.
@@ -309,7 +323,9 @@ fn taken(config: &Config, n: usize, route: &RouteConfig, rules: Vec<Rule>) -> Ta
         hash_on: hash_on(&share.of),
         send_proxy: share.of.send_proxy,
         backends: backends_of(&share.of),
+        slow_start_secs: slow_start_of(&share.of),
         health_check: health_check_of(&share.of),
+        min_healthy: share.of.min_healthy.map(NonZeroUsize::get),
     });
     Taken {
         label: route.label(),
@@ -325,6 +341,8 @@ fn taken(config: &Config, n: usize, route: &RouteConfig, rules: Vec<Rule>) -> Ta
         backends: route.pools().flat_map(backends_of).collect(),
         health_check: health_check_of(route),
         shares: shares.collect(),
+        slow_start_secs: slow_start_of(route),
+        min_healthy: route.min_healthy.map(NonZeroUsize::get),
         rules,
     }
 }
@@ -342,8 +360,13 @@ fn backends_of(pool: &RouteConfig) -> Vec<BackendOf> {
     let backend = |backend: &BackendConfig| BackendOf {
         address: backend.addr.to_string(),
         weight: backend.weight.get(),
+        backup: backend.backup,
     };
     pool.backends.iter().map(backend).collect()
+}
+
+fn slow_start_of(pool: &RouteConfig) -> Option<f64> {
+    pool.slow_start.map(|time| time.as_secs_f64())
 }
 
 fn health_check_of(pool: &RouteConfig) -> Option<HealthCheck> {

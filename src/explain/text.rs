@@ -90,7 +90,9 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
             backends: &route.backends,
             sticky_cookie: route.sticky_cookie.as_deref(),
             send_proxy: route.send_proxy,
+            slow_start_secs: route.slow_start_secs,
             health_check: route.health_check.as_ref(),
+            min_healthy: route.min_healthy,
         };
         write_pool(out, &of)?;
     }
@@ -102,7 +104,9 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
             backends: &share.backends,
             sticky_cookie: None,
             send_proxy: share.send_proxy,
+            slow_start_secs: share.slow_start_secs,
             health_check: share.health_check.as_ref(),
+            min_healthy: share.min_healthy,
         };
         write_pool(out, &of)?;
     }
@@ -120,18 +124,24 @@ struct OfPool<'a> {
     backends: &'a [BackendOf],
     sticky_cookie: Option<&'a str>,
     send_proxy: bool,
+    slow_start_secs: Option<f64>,
     health_check: Option<&'a HealthCheck>,
+    min_healthy: Option<usize>,
 }
 
 fn write_pool(out: &mut String, pool: &OfPool<'_>) -> std::fmt::Result {
-    let OfPool { title, algorithm, hash_on, backends, sticky_cookie, send_proxy, health_check } = pool;
+    let OfPool { title, algorithm, hash_on, backends, sticky_cookie, send_proxy, .. } = pool;
     let hash_on = hash_on.map(|on| format!(" on {on}")).unwrap_or_default();
     if !backends.is_empty() {
         writeln!(out, "  {title}, chosen by {algorithm}{hash_on}:")?;
     }
     let widest = backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
     for backend in *backends {
-        writeln!(out, "    {:widest$}  weight {}", backend.address, backend.weight)?;
+        let backup = if backend.backup { ", backup: while none of the others can be had" } else { "" };
+        writeln!(out, "    {:widest$}  weight {}{backup}", backend.address, backend.weight)?;
+    }
+    if let Some(secs) = pool.slow_start_secs {
+        writeln!(out, "  one that comes back has its whole share after {secs} s")?;
     }
     if let Some(cookie) = sticky_cookie {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
@@ -139,9 +149,9 @@ fn write_pool(out: &mut String, pool: &OfPool<'_>) -> std::fmt::Result {
     if *send_proxy {
         writeln!(out, "  each connection begins with a PROXY header, and none is kept for another exchange")?;
     }
-    match health_check {
-        None if backends.is_empty() => Ok(()),
-        None => writeln!(out, "  no health check"),
+    match pool.health_check {
+        None if backends.is_empty() => {}
+        None => writeln!(out, "  no health check")?,
         Some(check) => writeln!(
             out,
             "  health check GET {} every {} s, time-out {} s, healthy after {}, unhealthy after {}",
@@ -150,8 +160,12 @@ fn write_pool(out: &mut String, pool: &OfPool<'_>) -> std::fmt::Result {
             check.timeout_secs,
             check.healthy_threshold,
             check.unhealthy_threshold
-        ),
+        )?,
     }
+    if let Some(least) = pool.min_healthy {
+        writeln!(out, "  while fewer than {least} are healthy, all are tried")?;
+    }
+    Ok(())
 }
 
 fn write_rules(out: &mut String, rules: &[Rule]) -> std::fmt::Result {

@@ -6,8 +6,10 @@
 //! - `split.rs` says which of several pools an exchange goes to.
 //! - `pick.rs` finds a backend for one of them.
 //! - `health.rs` takes in what exchanges and probes say about the backends.
+//! - `few.rs` says whether so few of them are left that others are used too.
 //! - `names.rs` makes the backends from their entries, and follows names to other addresses.
 
+mod few;
 mod guard;
 mod health;
 mod names;
@@ -19,7 +21,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
@@ -228,7 +230,14 @@ impl Route {
 
     /// An exchange on `backend` failed, and `cause` says why.
     pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
-        self.pool_of(backend).note_failure(backend, cause);
+        let RouteConfig { connect_timeout, response_timeout, .. } = self.config;
+        let lost = if cause == Cause::ResponseTimeout { response_timeout } else { connect_timeout };
+        self.pool_of(backend).note_failure(backend, cause, lost);
+    }
+
+    /// A backend has begun to answer with this status, so long after it had the request.
+    pub(crate) fn note_answer(&self, backend: &Backend, status: u16, took: Duration) {
+        self.pool_of(backend).note_answer(backend, status, took);
     }
 
     /// Somebody has changed the health of a backend: see [`Pool::health_changed`].

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::pool::Tier;
 use super::split::Split;
 use super::{Pool, Route};
-use crate::balance::backend::now_millis;
+use crate::balance::backend::{Standing, now_millis};
 use crate::balance::line::{InLines, Wake};
 use crate::balance::{Backend, BackendGuard, LoadBalancer, PickRequest, StickyCookie};
 use crate::error::Cause;
@@ -127,8 +128,8 @@ impl Route {
         Some(Duration::from_millis(next.min()?.max(1)))
     }
 
-    /// Picks one that was not tried; then, one that was; one that the exchanges, not the probes, have taken out comes
-    /// last, but before none at all.
+    /// Picks one that was not tried; then, one that was. Backups come after all others that can be had, whether those were
+    /// tried or not. One that the exchanges, not the probes, have taken out comes last, but before none at all.
     #[must_use]
     pub fn choose(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
         match self.pick(request, tried) {
@@ -170,19 +171,34 @@ impl Route {
     /// The same, in one pool and among these of its backends.
     fn pick_in(&self, pool: &Pool, request: &PickRequest<'_>, tried: &[Arc<Backend>], among: Among) -> Pick {
         let group = pool.group.load();
-        let sticky = self.config.sticky_cookie.as_ref();
-        let sticky = sticky.map(|cookie| StickyCookie::new(cookie, &group.by_id, &*group.balancer));
-        let balancer = sticky.as_ref().map_or(&*group.balancer, |sticky| sticky as &dyn LoadBalancer);
+        let from = |tier: &Tier, may_use: &dyn Fn(&Backend) -> bool, room: &dyn Fn(&Backend) -> usize| {
+            let sticky = self.config.sticky_cookie.as_ref();
+            let sticky = sticky.map(|cookie| StickyCookie::new(cookie, &tier.by_id, &*tier.balancer));
+            let balancer = sticky.as_ref().map_or(&*tier.balancer, |sticky| sticky as &dyn LoadBalancer);
+            pick(balancer, request, may_use, room)
+        };
         let limit = pool.config().max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
         let untried =
             |backend: &Backend| !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend));
+        if pool.fails_open() {
+            let ready = |backend: &Backend| backend.standing() == Standing::Ready && untried(backend);
+            return match from(group.all(), &ready, &|_| limit) {
+                Some(guard) => Pick::Backend(guard),
+                None if group.all().has(ready) => Pick::Busy,
+                None => Pick::None,
+            };
+        }
         let healthy = |backend: &Backend| backend.is_available() && untried(backend);
         if among == Among::All {
-            if let Some(guard) = pick(balancer, request, &healthy, &|_| limit) {
-                return Pick::Backend(guard);
+            for tier in group.tiers() {
+                if let Some(guard) = from(tier, &healthy, &|_| limit) {
+                    return Pick::Backend(guard);
+                }
+                if tier.has(healthy) {
+                    return Pick::Busy;
+                }
             }
-            let is_there = group.backends.iter().any(|backend| healthy(backend));
-            return if is_there { Pick::Busy } else { Pick::None };
+            return Pick::None;
         }
         let in_order = |backend: &Backend| healthy(backend) && !backend.passive().is_out();
         let now = std::cell::OnceCell::new();
@@ -191,11 +207,16 @@ impl Route {
         };
         // One request at a time asks a backend that is out whether it is back.
         let room = |backend: &Backend| if backend.passive().is_out() { limit.min(1) } else { limit };
-        if let Some(guard) = pick(balancer, request, &|backend| in_order(backend) || on_trial(backend), &room)
-        {
-            return Pick::Backend(guard);
+        for tier in group.tiers() {
+            if let Some(guard) = from(tier, &|backend| in_order(backend) || on_trial(backend), &room) {
+                return Pick::Backend(guard);
+            }
+            // Where one is only full, it is waited for: backups are for when there is none.
+            if tier.has(in_order) {
+                return Pick::Busy;
+            }
         }
-        if group.backends.iter().any(|backend| in_order(backend)) { Pick::Busy } else { Pick::None }
+        Pick::None
     }
 }
 
@@ -244,6 +265,7 @@ mod tests {
             Algorithm::LeastConnections,
             Algorithm::RandomTwoChoices,
             Algorithm::WeightedRoundRobin,
+            Algorithm::LeastTime,
             Algorithm::ConsistentHash(HashOn::ClientAddress),
         ] {
             let route = Route::for_tests(4, |config| config.algorithm = algorithm);

@@ -100,7 +100,8 @@ impl Builder {
         self.route_with(prefix, &format!("backends = {shares}"), keys)
     }
 
-    fn route_to(self, prefix: &str, backends: &str, keys: &str) -> Self {
+    /// A route to these `backend_addrs`, as TOML.
+    pub fn route_to(self, prefix: &str, backends: &str, keys: &str) -> Self {
         self.route_with(prefix, &format!("backend_addrs = {backends}"), keys)
     }
 

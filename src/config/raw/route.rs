@@ -25,6 +25,8 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "backend_addrs",
         "balancing_algorithm",
         "hash_on",
+        "slow_start_secs",
+        "min_healthy",
         "sticky_cookie",
         "health_check",
         "connect_timeout_secs",
@@ -118,6 +120,10 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("health", "health_check"),
         ("healthcheck", "health_check"),
         ("sticky", "sticky_cookie"),
+        ("slow_start", "slow_start_secs"),
+        ("slowstart", "slow_start_secs"),
+        ("panic_threshold", "min_healthy"),
+        ("healthy_panic_threshold", "min_healthy"),
         ("max_conns", "max_in_flight_per_backend"),
         ("proxy_protocol", "send_proxy"),
         ("send_proxy_v2", "send_proxy"),
@@ -184,10 +190,15 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) backends: Option<Spanned<PoolNames>>,
     /// At least one. Required, unless there is `backends` or the route answers itself.
     pub(in crate::config) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
-    /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
+    /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin`, `least_time` or `consistent_hash`.
     pub(in crate::config) balancing_algorithm: Option<Spanned<String>>,
     /// With `consistent_hash`: `client_address`, `header:NAME` or `cookie:NAME`. Default: `client_address`.
     pub(in crate::config) hash_on: Option<Spanned<String>>,
+    /// How long the share of a backend that has come back, or is new after a reload, grows to its full size. Absent: it has
+    /// it at once.
+    pub(in crate::config) slow_start_secs: Option<Spanned<Seconds>>,
+    /// While fewer backends are healthy, all are tried. Absent: only those that are.
+    pub(in crate::config) min_healthy: Option<Spanned<i128>>,
     /// Keeps a client on the backend it got first. Absent: it does not.
     pub(in crate::config) sticky_cookie: Option<Spanned<RawStickyCookie>>,
     /// Absent: all backends are taken for healthy.

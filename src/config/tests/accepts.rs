@@ -32,7 +32,7 @@ balancing_algorithm = "least_connections"
     );
     let backends = |ports: &[u16]| -> Vec<BackendConfig> {
         let addr = |&port: &u16| BackendAddr::Tcp { host: "127.0.0.1".into(), port };
-        ports.iter().map(|port| BackendConfig { addr: addr(port), weight: NonZeroU32::MIN }).collect()
+        ports.iter().map(|port| BackendConfig::new(addr(port))).collect()
     };
     let server = ServerConfig::default();
     let route = |prefix, ports: &[u16], path: &str, interval, algorithm| RouteConfig {
@@ -93,7 +93,9 @@ trusted_proxies = ["10.0.0.0/8", "::1"]
 prefix = "/a/"
 hosts = ["Shop.example", "*.shop.example"]
 name = "shop"
-backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4" }]
+backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4", backup = true }]
+slow_start_secs = 27
+min_healthy = 2
 connect_timeout_secs = 1
 response_timeout_secs = 2
 idle_timeout_secs = 3
@@ -192,9 +194,12 @@ health_check = { path = "/", interval_secs = 0.5 }
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
                 weight: NonZeroU32::new(weight).unwrap(),
+                backup: addr == "b:4",
             })
             .to_vec(),
         algorithm: Algorithm::RoundRobin,
+        slow_start: Some(secs(27)),
+        min_healthy: NonZeroUsize::new(2),
         sticky_cookie: None,
         health_check: Some(HealthCheckConfig {
             path: "/p?q=1".to_owned(),

@@ -13,12 +13,17 @@ fn with_pool(more: &str, route: &str) -> String {
 
 #[test]
 fn routes_take_all_that_is_the_pools() {
-    let config = accepted(&with_pool("max_fails = 7", "retries = 3\nname = \"shop\""));
+    let config = accepted(&with_pool(
+        "max_fails = 7\nslow_start_secs = 2\nmin_healthy = 1",
+        "retries = 3\nname = \"shop\"",
+    ));
     assert_eq!(config.pools, ["app"]);
     let [a, b] = &config.routes[..] else { panic!("two routes") };
     for route in [a, b] {
         assert_eq!(route.pool.as_deref(), Some("app"));
         assert_eq!((route.backends.len(), route.max_fails), (2, 7));
+        let slow_start = Some(std::time::Duration::from_secs(2));
+        assert_eq!((route.slow_start, route.min_healthy), (slow_start, std::num::NonZeroUsize::new(1)));
     }
     assert_eq!((a.retries, b.retries), (3, 1), "what is the route's stays so");
     assert_eq!((a.label(), b.label()), ("shop".to_owned(), "/b".to_owned()));
@@ -51,6 +56,16 @@ fn what_does_not_fit() {
             ":9: routes[0].tls: is a matter of the pool; expected it below [[backends]], beside name = \"app\"",
         ),
         ("max_fails = -1", "", ":5: backends[0].max_fails: found -1; expected a whole number from 0 to 1000"),
+        (
+            "",
+            "slow_start_secs = 1",
+            ":9: routes[0].slow_start_secs: is a matter of the pool; expected it below [[backends]], beside name = \"app\"",
+        ),
+        (
+            "",
+            "min_healthy = 1",
+            ":9: routes[0].min_healthy: is a matter of the pool; expected it below [[backends]], beside name = \"app\"",
+        ),
         (
             "hash_on = \"client_address\"",
             "",

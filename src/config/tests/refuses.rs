@@ -86,7 +86,7 @@ fn unknown_keys() {
         ),
         (
             with_key("backend_addrs = [\n\"a:1\",\n{ addr = \"b:1\", wieght = 2 },\n]"),
-            ":5: routes[0].backend_addrs[1].wieght: unknown key; did you mean weight? allowed here: addr, weight"
+            ":5: routes[0].backend_addrs[1].wieght: unknown key; did you mean weight? allowed here: addr, weight, backup"
                 .to_owned(),
         ),
     ] {
@@ -396,13 +396,13 @@ fn values_of_strings() {
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
              expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
-             \"weighted_round_robin\" or \"consistent_hash\"",
+             \"weighted_round_robin\" or \"least_time\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
              expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
-             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
+             \"weighted_round_robin\" or \"least_time\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",

@@ -66,6 +66,8 @@ fn defaults_are_as_documented() {
         "listen_addr",
         "hosts",
         "name",
+        "slow_start_secs",
+        "min_healthy",
         "sticky_cookie",
         "deadline_secs",
         "max_body_bytes",
