@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::http::head::HeadError;
-use crate::rules::Methods;
+use crate::routing::Methods;
 
 /// Who has to look into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Cause {
     NoRoute,
     /// The route's `allow` and `deny` do not let the client in.
     ClientDenied,
-    /// The route's `methods` are others; these.
+    /// The `methods` of the routes that would take the request are others; these.
     MethodNotAllowed(Methods),
     /// The route's `rate_limit` is reached; in how many seconds another request is taken.
     RateLimited(u32),

@@ -13,7 +13,9 @@ use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::HealthChecker;
-use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, auth_of, open_access_log, pool_of};
+use crate::proxy::{
+    Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, auth_of, open_access_log, pools_of,
+};
 use crate::route::{Pool, Route};
 use crate::snapshot::Snapshot;
 
@@ -100,9 +102,11 @@ impl Proxy {
         reloaded.pending = self.pending(config);
         let (mut routes, mut pools) = (Vec::new(), Vec::new());
         for route in &config.routes {
-            let pool = pool_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
+            let of_route = pools_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
             let auth = auth_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
-            routes.push(self.route_after(route, pool, auth, &mut reloaded));
+            let after =
+                self.route_after(route, of_route, auth, &mut reloaded).map_err(StartError::Backend)?;
+            routes.push(after);
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
@@ -194,28 +198,31 @@ impl Proxy {
     fn route_after(
         &self,
         config: &RouteConfig,
-        pool: Arc<Pool>,
+        pools: Vec<Arc<Pool>>,
         auth: Option<Arc<Pool>>,
         reloaded: &mut Reloaded,
-    ) -> Arc<Route> {
+    ) -> io::Result<Arc<Route>> {
         let label = config.label();
         let is_same = |old: &Route| {
+            let same = old.pools().iter().zip(&pools).filter(|(old, new)| Arc::ptr_eq(old, new));
             let auth_before = old.auth().map(|auth| Arc::as_ptr(auth.pool()));
             old.config() == config
-                && Arc::ptr_eq(old.pool(), &pool)
+                && old.pools().len() == pools.len()
+                && same.count() == pools.len()
                 && auth_before == auth.as_ref().map(Arc::as_ptr)
         };
-        match self.routes.iter().find(|old| old.label() == label) {
-            Some(old) if is_same(old) => Arc::clone(old),
+        let route = match self.routes.iter().find(|old| old.label() == label) {
+            Some(old) if is_same(old) => return Ok(Arc::clone(old)),
             Some(old) => {
                 reloaded.changed.push(label);
-                Arc::new(old.successor(config, pool).with_auth(auth))
+                old.successor(config, pools)?
             }
             None => {
                 reloaded.added.push(label);
-                Arc::new(Route::new(config.clone(), pool).with_auth(auth))
+                Route::new(config.clone(), pools)?
             }
-        }
+        };
+        route.with_auth(auth).map(Arc::new)
     }
 
     /// The listeners to open and those to close, and what is listened on then. Sockets that were passed stay.

@@ -22,6 +22,8 @@ pub(crate) struct Entry<'a> {
     pub referer: &'a [u8],
     pub user_agent: &'a [u8],
     pub route: Option<&'a str>,
+    /// That of the backend, where the route has several.
+    pub pool: Option<&'a str>,
     pub backend: Option<&'a str>,
     /// That of the answer, as far as one has begun; 0: none has.
     pub status: u16,
@@ -60,6 +62,7 @@ impl Entry<'_> {
             referer: b"",
             user_agent: b"",
             route: None,
+            pool: None,
             backend: None,
             status: cause.status(),
             cause: Some(cause),
@@ -106,6 +109,7 @@ pub(super) mod tests {
             referer: b"http://shop.example/",
             user_agent: b"curl/8.0",
             route: Some("shop"),
+            pool: None,
             backend: Some("127.0.0.1:8000"),
             status: 200,
             cause: None,

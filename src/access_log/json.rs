@@ -46,6 +46,7 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
     optional(out, key!("tls"), entry.tls);
     some(out, key!("host"), entry.host);
     optional(out, key!("route"), entry.route);
+    optional(out, key!("pool"), entry.pool);
     optional(out, key!("backend"), entry.backend);
     number(out, key!("status"), entry.logged_status().into());
     optional(out, key!("cause"), entry.cause.map(Cause::word));

@@ -17,7 +17,6 @@ use ureq::{Body, SendBody, Timeout};
 use super::agents::{Agents, agent};
 use super::client::Client;
 use crate::access_log::{Entry, RequestLine};
-use crate::balance::sticky_cookie::set_cookie;
 use crate::balance::{Backend, BackendGuard, PickRequest};
 use crate::config::{Engine, RouteConfig};
 use crate::counters::tally::Ended;
@@ -136,7 +135,7 @@ impl<'a> Forward<'a> {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
                 // What the service of `forward_auth` answers is no answer of a backend.
                 let guard = self.guard.as_ref().filter(|_| !self.asking);
-                route.tally().count(&ended, guard.map(|guard| guard.answers()));
+                route.count(&ended, guard.map(|guard| &**guard.backend()));
             }
             None => self.gateway.counters.unrouted.count(status),
         }
@@ -153,6 +152,7 @@ impl<'a> Forward<'a> {
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|route| route.label()),
+            pool: self.route.as_ref().and_then(|route| route.share_of(self.guard.as_ref()?.backend())),
             backend: self.backend(),
             status,
             cause,
@@ -174,10 +174,11 @@ impl<'a> Forward<'a> {
     /// Forwards the request and its answer. The status of that.
     pub(super) fn run(&mut self, client: &mut Client) -> Result<StatusCode, Cause> {
         let routes = &self.snapshot.routes;
-        let route = Arc::clone(route_of(&self.head, &self.gateway.via, routes)?);
+        let found = route_of(&self.head, &self.gateway.via, routes)?;
+        let (route, other_methods) = (Arc::clone(found.route), found.other_methods);
         self.route = Some(Arc::clone(&route));
         let address = self.address(client);
-        admit(&self.head, address, route.config())?;
+        admit(&self.head, address, route.config(), other_methods)?;
         route.take(address, &self.head.fields, Instant::now())?;
         if let Some(auth) = &route.config().rules.basic_auth {
             self.authenticate(auth)?;
@@ -283,6 +284,7 @@ impl<'a> Forward<'a> {
         let config = route.config();
         let method = if rule.is_some() { Method::GET } else { self.head.method.clone() };
         let phase = |phase| if rule.is_some() { Phase::Auth } else { phase };
+        let turn = route.take_turn(&self.head.fields);
         let mut tried: Vec<Arc<Backend>> = Vec::new();
         let mut suspects: Vec<Arc<Backend>> = Vec::new();
         let mut last = None;
@@ -291,7 +293,7 @@ impl<'a> Forward<'a> {
         loop {
             self.guard = None;
             self.record.enter(phase(Phase::Queue), Instant::now());
-            let request = PickRequest { client: address, fields: &self.head.fields };
+            let request = PickRequest { client: address, fields: &self.head.fields, turn };
             let guard = route.find_backend(&request, &tried, None).map_err(|cause| last.unwrap_or(cause))?;
             client.rewind();
             self.record.enter(phase(Phase::Await), Instant::now());
@@ -397,7 +399,8 @@ impl<'a> Forward<'a> {
             None => outgoing.put_fields(&self.head, &mut put),
         }
         // After a failure a new connection: the backend may have closed all that are kept.
-        let agent = if is_first { self.agents.of(guard, config) } else { agent(config) };
+        let pool = route.pool_of(guard).config();
+        let agent = if is_first { self.agents.of(guard, config, pool) } else { agent(config, pool) };
         let max = config.max_body_bytes;
         let result = if rule.is_none() && self.head.framing.has_body() {
             let mut reader = Limited { client, max };
@@ -425,6 +428,11 @@ impl<'a> Forward<'a> {
     ) -> Result<StatusCode, Cause> {
         let (parts, body) = response.into_parts();
         let mut head = head_of(&parts, &self.head.method)?;
+        // `None`: it is the answer of the service of `forward_auth`.
+        let of_route = route.and(self.route.as_ref()).zip(self.guard.as_ref());
+        if let Some((route, guard)) = of_route {
+            route.note_answer(guard, head.status.as_u16(), self.record.in_phase(Instant::now()));
+        }
         let intercept = route.and_then(|route| route.rules.intercept.as_ref());
         if intercept.is_some_and(|intercept| intercept.has(head.status.as_u16())) {
             // To read the body to its end would be to wait for it: ureq closes the connection.
@@ -453,10 +461,8 @@ impl<'a> Forward<'a> {
             ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
         };
         let scheme = self.scheme(client);
-        let cookie = route.zip(self.guard.as_ref()).and_then(|(config, guard)| {
-            let can_use = |id| self.route.as_ref().is_some_and(|route| route.can_use(id));
-            set_cookie(config, &self.head.fields, guard, &can_use, scheme)
-        });
+        let of_route = route.and(self.route.as_ref()).zip(self.guard.as_ref());
+        let cookie = of_route.and_then(|(route, guard)| route.set_cookie(&self.head.fields, guard, scheme));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };

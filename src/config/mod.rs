@@ -31,6 +31,7 @@ mod values;
 mod warnings;
 mod written;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -38,7 +39,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::routing::{Prefix, RouteKey};
+use crate::routing::{Conditions, Prefix, RouteKey};
 use crate::rules::{ErrorPages, Rules};
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
@@ -78,7 +79,7 @@ pub struct Config {
     pub server: ServerConfig,
     /// The names of the `[[backends]]` tables, in the order of the file.
     pub pools: Vec<String>,
-    /// At least one route; no two with the same prefix.
+    /// At least one route; no two that are for the same requests.
     pub routes: Vec<RouteConfig>,
     /// What is allowed and will hardly do what was meant, in the order of the file.
     pub warnings: Vec<ConfigError>,
@@ -126,13 +127,13 @@ impl Config {
 }
 
 impl Config {
-    /// Routes that stand for their pools: all that have their backends for themselves, and the first of each other pool.
+    /// Routes that stand for their pools: all that have their backends for themselves, and the first of each other pool; of routes
+    /// with several pools, what [`RouteConfig::pools`] has in their place.
     pub fn of_each_pool(&self) -> impl Iterator<Item = (usize, &RouteConfig)> {
-        let is_first = |n: usize, route: &RouteConfig| {
-            let before = self.routes.iter().take(n);
-            route.pool.is_none() || before.into_iter().all(|other| other.pool != route.pool)
-        };
-        self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
+        let mut seen = HashSet::new();
+        let pools =
+            self.routes.iter().enumerate().flat_map(|(n, route)| route.pools().map(move |pool| (n, pool)));
+        pools.filter(move |(_, pool)| pool.pool.as_deref().is_none_or(|name| seen.insert(name)))
     }
 
     /// Whether some route asks for a password.
@@ -288,16 +289,23 @@ pub struct IpNetwork {
 /// One `[[routes]]` table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    /// For which hosts and paths it is.
+    /// For which hosts and paths it is, and under what conditions.
     pub key: RouteKey,
     /// What logs call it; absent: its hosts and prefix do.
     pub name: Option<String>,
     /// The `[[backends]]` table its backends are from; absent = it has them for itself.
     pub pool: Option<String>,
+    /// The pools among which its requests are shared out; empty = it has one. Then what is said here of backends is said of none:
+    /// see [`pools`](Self::pools).
+    pub shares: Vec<Share>,
     /// At least one backend, no two alike; none, if the route answers itself.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// How long the share of a backend that has come back grows to its full size; absent = it has it at once.
+    pub slow_start: Option<Duration>,
+    /// While fewer backends are healthy, all are tried; absent = only those that are.
+    pub min_healthy: Option<NonZeroUsize>,
     /// Absent: clients are not bound to backends.
     pub sticky_cookie: Option<StickyCookieConfig>,
     /// Absent: backends are taken for healthy.
@@ -356,11 +364,14 @@ impl RouteConfig {
         // A quarter stays free, so that one hung backend cannot stop the other routes.
         let share = carried - carried / 4;
         Self {
-            key: RouteKey { hosts: Vec::new(), prefix },
+            key: RouteKey { hosts: Vec::new(), prefix, conditions: Conditions::default() },
             name: None,
             pool: None,
+            shares: Vec::new(),
             backends,
             algorithm: Algorithm::RoundRobin,
+            slow_start: None,
+            min_healthy: None,
             sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
@@ -387,6 +398,17 @@ impl RouteConfig {
         }
     }
 
+    /// What is said of its backends: by itself, or of each of its pools by a table that has nothing else.
+    pub fn pools(&self) -> impl Iterator<Item = &Self> {
+        let own = self.shares.is_empty().then_some(self);
+        own.into_iter().chain(self.shares.iter().map(|share| &share.of))
+    }
+
+    /// The entries of all its pools.
+    pub fn all_backends(&self) -> impl Iterator<Item = &BackendConfig> {
+        self.pools().flat_map(|pool| &pool.backends)
+    }
+
     /// Idle connections kept per backend. One that says whose it is carries nobody else's exchanges.
     pub(crate) fn kept_connections(&self) -> usize {
         if self.send_proxy { 0 } else { self.keepalive_connections }
@@ -408,13 +430,22 @@ impl RouteConfig {
     /// and its prefix. No two routes have the same.
     #[must_use]
     pub fn label(&self) -> String {
-        let RouteKey { hosts, prefix } = &self.key;
+        let RouteKey { hosts, prefix, .. } = &self.key;
         match (&self.name, hosts.first()) {
             (Some(name), _) => name.clone(),
             (None, None) => prefix.to_string(),
             (None, Some(host)) => format!("{host}{prefix}"),
         }
     }
+}
+
+/// A pool of a route that has several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    /// How many of the requests it gets, relative to the others; 0 = those of clients whose cookie names it.
+    pub share: u32,
+    /// The pool: a route that says nothing but what is its own.
+    pub of: RouteConfig,
 }
 
 /// One entry of `backend_addrs`.
@@ -424,6 +455,16 @@ pub struct BackendConfig {
     pub addr: BackendAddr,
     /// Its share relative to its neighbours; 1 unless told otherwise.
     pub weight: NonZeroU32,
+    /// Used only while none of those that are no backups can be had.
+    pub backup: bool,
+}
+
+impl BackendConfig {
+    /// An entry that says nothing but where the backend listens.
+    #[must_use]
+    pub fn new(addr: BackendAddr) -> Self {
+        Self { addr, weight: NonZeroU32::MIN, backup: false }
+    }
 }
 
 /// Where a backend listens.

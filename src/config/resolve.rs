@@ -1,6 +1,6 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, ListenConfig,
     RouteConfig, ServerConfig, Written, warnings,
 };
-use crate::routing::{HostPattern, Prefix};
+use crate::routing::{Conditions, HostPattern, Prefix};
 use crate::rules::ForwardAuth;
 
 /// Checks everything, and adds what it finds to `errors`.
@@ -161,9 +161,16 @@ impl Resolver<'_> {
             let prefix_span = raw.prefix.as_ref().map_or(span.clone(), Spanned::span);
             let prefix = self.prefix(&key, &span, raw.prefix.as_ref());
             let hosts = raw.hosts.map(|hosts| self.hosts(&key, hosts)).unwrap_or_default();
-            let is_new = prefix
-                .as_ref()
-                .is_some_and(|prefix| self.refuse_twice(n, &prefix_span, prefix, &hosts, &mut seen));
+            let conditions = Conditions {
+                headers: raw
+                    .match_headers
+                    .map(|raw| self.match_headers(&format!("{key}.match_headers"), raw))
+                    .unwrap_or_default(),
+                methods: raw.methods.map(|list| self.methods(&format!("{key}.methods"), list)),
+            };
+            let is_new = prefix.as_ref().is_some_and(|prefix| {
+                self.refuse_twice(n, &prefix_span, prefix, &hosts, &conditions, &mut seen)
+            });
             let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
             let of_backends = [
                 ("backends", raw.backends.as_ref().map(Spanned::span)),
@@ -187,10 +194,11 @@ impl Resolver<'_> {
             of_pool.may_be_absent = is_answered;
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), Vec::new(), server);
             match raw.backends {
-                Some(name) => self.refer(&key, &name, &of_pool, pools, &mut route),
+                Some(names) => self.refer(&key, names, &of_pool, pools, &mut route),
                 None => self.pool_keys(&key, &span, of_pool, server.engine, &mut route),
             }
             route.key.hosts = hosts;
+            route.key.conditions = conditions;
             let name_span = raw.name.as_ref().map_or(prefix_span, Spanned::span);
             route.name = raw.name.and_then(|name| self.name(&key, name));
             if let Some((first, line)) = labels.get(&route.label()).filter(|_| is_new) {
@@ -208,7 +216,6 @@ impl Resolver<'_> {
                     self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.key.prefix);
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
-            route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
             route.rules.rate_limit =
                 raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
             route.rules.forward_auth = raw
@@ -301,28 +308,34 @@ impl Resolver<'_> {
         Some(text.into_inner())
     }
 
-    /// No two routes are for the same host and prefix: only one of them would ever be found. Whether this is the first.
+    /// No two routes are for the same host and prefix and ask the same of requests: only one of them would ever be found.
+    /// Whether this is the first.
     fn refuse_twice(
         &mut self,
         n: usize,
         at: &Range<usize>,
         prefix: &Prefix,
         hosts: &[HostPattern],
-        seen: &mut HashMap<(Prefix, Option<HostPattern>), (usize, usize)>,
+        conditions: &Conditions,
+        seen: &mut HashMap<(Prefix, Option<HostPattern>), Vec<Seen>>,
     ) -> bool {
         let line = self.document.line(at.start);
         let keys = if hosts.is_empty() { vec![None] } else { hosts.iter().cloned().map(Some).collect() };
         for host in keys {
             let of_host = host.as_ref().map(|host| format!(" for {host}")).unwrap_or_default();
-            if let Some((first, first_line)) = seen.get(&(prefix.clone(), host.clone())) {
+            let before = seen.entry((prefix.clone(), host)).or_default();
+            let same =
+                before.iter().find_map(|seen| Some((seen, what_both_take(&seen.conditions, conditions)?)));
+            if let Some((seen, both)) = same {
                 let problem = format!(
-                    "\"{prefix}\" is the prefix of routes[{first}] already{of_host}, on line {first_line}; \
-                     expected a different one for each route"
+                    "\"{prefix}\" is the prefix of routes[{}] already{of_host}, on line {}{both}; expected a different one \
+                     for each route, or match_headers or methods that tell them apart",
+                    seen.route, seen.line
                 );
                 self.refuse(at, &format!("routes[{n}].prefix"), problem);
                 return false;
             }
-            seen.insert((prefix.clone(), host), (n, line));
+            before.push(Seen { route: n, line, conditions: conditions.clone() });
         }
         true
     }
@@ -343,10 +356,12 @@ impl Resolver<'_> {
                 let span = self.places.get(&key).cloned();
                 self.refuse(&span.unwrap_or_default(), &key, problem);
             }
+        }
+        let mut seen = HashSet::new();
+        let all = routes.iter().enumerate().flat_map(|(n, route)| route.pools().map(move |pool| (n, pool)));
+        for (n, route) in all {
             let key = match &route.pool {
-                Some(name) if routes.iter().take(n).any(|other| other.pool.as_ref() == Some(name)) => {
-                    continue;
-                }
+                Some(name) if !seen.insert(name) => continue,
                 Some(_) => format!("{}.addrs", pool::place_of(n, route, pools)),
                 None => format!("routes[{n}].backend_addrs"),
             };
@@ -392,14 +407,19 @@ impl Resolver<'_> {
         }
         let mut seen = HashMap::new();
         let mut backends = Vec::new();
+        let mut has_primary = entries.is_empty();
         for (n, entry) in entries.into_iter().enumerate() {
             let span = entry.span();
-            let RawBackendTable { addr: text, weight: raw_weight } = match entry.into_inner() {
-                RawBackend::Addr(text) => {
-                    RawBackendTable { addr: Some(Spanned::new(span.clone(), text)), weight: None }
-                }
+            let RawBackendTable { addr: text, weight: raw_weight, backup } = match entry.into_inner() {
+                RawBackend::Addr(text) => RawBackendTable {
+                    addr: Some(Spanned::new(span.clone(), text)),
+                    weight: None,
+                    backup: None,
+                },
                 RawBackend::Table(table) => table,
             };
+            let backup = backup.unwrap_or(false);
+            has_primary |= !backup;
             let mut weight = std::num::NonZeroU32::MIN;
             self.count(&format!("{key}[{n}].weight"), raw_weight, 1..=1_000, &mut weight);
             let Some(text) = text else {
@@ -426,9 +446,13 @@ impl Resolver<'_> {
                         seen.insert(addr.clone(), self.document.line(text.span().start));
                     }
                     self.note(&format!("{key}[{n}]"), &text.span());
-                    backends.push(BackendConfig { addr, weight });
+                    backends.push(BackendConfig { addr, weight, backup });
                 }
             }
+        }
+        if !has_primary {
+            let problem = "all of them are backups; expected at least one without backup = true";
+            self.refuse(&span, key, problem.to_owned());
         }
         backends
     }
@@ -468,6 +492,28 @@ impl Resolver<'_> {
         let unhealthy_key = format!("{key}.unhealthy_threshold");
         self.count(&unhealthy_key, raw.unhealthy_threshold, threshold, &mut check.unhealthy_threshold);
         Some(check)
+    }
+}
+
+/// A route that has a host and a prefix already.
+#[derive(Debug)]
+struct Seen {
+    route: usize,
+    line: usize,
+    conditions: Conditions,
+}
+
+/// Whether two routes for the same host and prefix would take the same requests, so that neither comes before the other but by
+/// its place in the file. The answer is the end of a sentence. Different conditions about fields are let be: that a request
+/// may fit both is seldom meant, and cannot be told from what is.
+fn what_both_take(one: &Conditions, other: &Conditions) -> Option<String> {
+    if one.headers != other.headers {
+        return None;
+    }
+    match (one.methods, other.methods) {
+        (None, None) => Some(String::new()),
+        (Some(one), Some(other)) => one.common(other).map(|method| format!(", which takes {method} as well")),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rules of a route: what is written becomes what [`rules`](crate::rules) takes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroU32;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::forms::SwitchOrTable;
+use super::forms::{SwitchOrTable, ValueOrPresence};
 use super::raw::{
     RawCompress, RawCompressTable, RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect, RawRespond,
 };
@@ -19,12 +20,11 @@ use super::resolve::probe_path;
 use super::values::Resolver;
 use super::{BackendAddr, ConfigError, Engine, IpNetwork, ServerConfig};
 use crate::http::gzip::Gzip;
-use crate::routing::Prefix;
+use crate::routing::{HeaderCondition, Methods, Prefix, Wanted};
 use crate::rules::answer::has_no_content;
-use crate::rules::names::why_not;
+use crate::rules::names::{why_no_condition, why_not};
 use crate::rules::{
-    Access, Answer, Compress, FieldRules, ForwardAuth, Methods, PathRewrite, Per, Placeholder, RateLimit,
-    Template,
+    Access, Answer, Compress, FieldRules, ForwardAuth, PathRewrite, Per, Placeholder, RateLimit, Template,
 };
 
 impl Resolver<'_> {
@@ -125,6 +125,44 @@ impl Resolver<'_> {
             }
         }
         methods
+    }
+
+    /// `match_headers` of a route.
+    pub(super) fn match_headers(
+        &mut self,
+        key: &str,
+        raw: Spanned<BTreeMap<String, Spanned<ValueOrPresence>>>,
+    ) -> Vec<HeaderCondition> {
+        self.note(key, &raw.span());
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        if raw.get_ref().is_empty() && !self.errors.iter().any(is_inside) {
+            let problem = "has nothing in it; expected at least one field and its value, or no such key";
+            self.refuse(&raw.span(), key, problem.to_owned());
+        }
+        let mut conditions: Vec<HeaderCondition> = Vec::new();
+        for (name, value) in raw.into_inner() {
+            let at = value.span();
+            let found = self.named(key, &name, &at, why_no_condition);
+            let wanted = match value.into_inner() {
+                ValueOrPresence::Presence(true) => Wanted::Present,
+                ValueOrPresence::Presence(false) => Wanted::Absent,
+                ValueOrPresence::Value(text) => match HeaderValue::from_str(&text) {
+                    Ok(value) if is_value(&text) => Wanted::Value(value),
+                    _ => {
+                        self.refuse_text(&Spanned::new(at, text), key, NO_VALUE);
+                        continue;
+                    }
+                },
+            };
+            let Some(found) = found else { continue };
+            if conditions.iter().any(|other| other.name == found) {
+                self.refuse(&at, key, format!("{name:?} is listed twice"));
+            }
+            conditions.push(HeaderCondition { name: found, wanted });
+        }
+        conditions.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        conditions
     }
 
     /// `rate_limit` of a route.
@@ -450,10 +488,8 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        let text = value.get_ref();
-        if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) || text.trim() != text {
-            let problem = "is no value of a header field; expected visible characters of ASCII, with spaces between them";
-            self.refuse_text(value, key, problem);
+        if !is_value(value.get_ref()) {
+            self.refuse_text(value, key, NO_VALUE);
             return None;
         }
         Some((name?, template))
@@ -461,6 +497,17 @@ impl Resolver<'_> {
 
     /// A name that a rule may have.
     fn field_name(&mut self, key: &str, name: &str, at: &Range<usize>) -> Option<HeaderName> {
+        self.named(key, name, at, why_not)
+    }
+
+    /// The name of a field, if there is no reason why not.
+    fn named(
+        &mut self,
+        key: &str,
+        name: &str,
+        at: &Range<usize>,
+        why_not: fn(&HeaderName) -> Option<&'static str>,
+    ) -> Option<HeaderName> {
         let Ok(found) = HeaderName::try_from(name) else {
             self.refuse(at, key, format!("{name:?} is no name of a header field"));
             return None;
@@ -471,6 +518,13 @@ impl Resolver<'_> {
         }
         Some(found)
     }
+}
+
+const NO_VALUE: &str =
+    "is no value of a header field; expected visible characters of ASCII, with spaces between them";
+
+fn is_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && text.trim() == text
 }
 
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];

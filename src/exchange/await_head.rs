@@ -10,7 +10,6 @@ use super::context::Context;
 use super::decision::amend_answer;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
-use crate::balance::sticky_cookie::set_cookie;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
@@ -186,6 +185,7 @@ impl Exchange {
         self.accuse_suspects();
         self.body.release();
         self.record.answer_begins(cx.now);
+        self.note_answer(head.status.as_u16(), cx);
         self.record.head_sent(head_len);
         self.answered = Some(head.status.as_u16());
         let sent = client.unsent.send(&mut client.stream, &out);
@@ -199,7 +199,6 @@ impl Exchange {
     fn sticky_cookie(&self, client: &Connection) -> Option<http::HeaderValue> {
         let route = self.route.as_ref().filter(|_| self.asking.is_none());
         let ((route, _), guard) = (route?, self.guard.as_ref()?);
-        let can_be_used = |id| route.can_use(id);
-        set_cookie(route.config(), &self.head.fields, guard, &can_be_used, self.scheme(client))
+        route.set_cookie(&self.head.fields, guard, self.scheme(client))
     }
 }

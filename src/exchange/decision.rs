@@ -16,7 +16,7 @@ use crate::http::request_out::write_request_line;
 use crate::http::response_head::ResponseHead;
 use crate::http::response_out::write_field;
 use crate::http::target::MAX_LEN;
-use crate::routing::RouteTable;
+use crate::routing::{Asked, Found, Methods, RouteTable};
 #[cfg(feature = "classic")]
 use crate::rules::forward_auth::put_fields;
 use crate::rules::{Facts, ForwardAuth, PathRewrite};
@@ -32,19 +32,25 @@ pub(crate) fn route_of<'a, T>(
     head: &RequestHead,
     via: &str,
     routes: &'a RouteTable<T>,
-) -> Result<&'a T, Cause> {
+) -> Result<Found<'a, T>, Cause> {
     if has_passed(&head.fields, via) {
         return Err(Cause::LoopDetected);
     }
-    routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)
+    routes.find(&Asked::of(head)).ok_or(Cause::NoRoute)
 }
 
-/// Whether its route takes a request of this client. Who may not come is told nothing else.
-pub(crate) fn admit(head: &RequestHead, client: IpAddr, route: &RouteConfig) -> Result<(), Cause> {
+/// Whether its route takes a request of this client. Who may not come is told nothing else. `other_methods` are those of
+/// [`Found`].
+pub(crate) fn admit(
+    head: &RequestHead,
+    client: IpAddr,
+    route: &RouteConfig,
+    other_methods: Option<Methods>,
+) -> Result<(), Cause> {
     if route.rules.access.as_ref().is_some_and(|access| !access.lets_in(client)) {
         return Err(Cause::ClientDenied);
     }
-    if let Some(methods) = route.rules.methods.filter(|methods| !methods.has(&head.method)) {
+    if let Some(methods) = other_methods {
         return Err(Cause::MethodNotAllowed(methods));
     }
     if let Some(rewrite) = &route.rules.rewrite {

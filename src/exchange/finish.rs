@@ -165,7 +165,7 @@ impl Exchange {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
                 // What the service of `forward_auth` answers is no answer of a backend.
                 let backend = self.last_backend().filter(|_| self.asking.is_none());
-                route.tally().count(&ended, backend.map(Backend::answers));
+                route.count(&ended, backend);
             }
             None => counters.unrouted.count(status),
         }
@@ -185,6 +185,7 @@ impl Exchange {
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|(route, _)| route.label()),
+            pool: self.route.as_ref().and_then(|(route, _)| route.share_of(self.last_backend()?)),
             backend: self.last_backend().map(Backend::label),
             status,
             cause,

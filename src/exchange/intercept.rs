@@ -23,6 +23,7 @@ impl Exchange {
         self.note_success();
         self.body.release();
         self.record.answer_begins(cx.now);
+        self.note_answer(status, cx);
         self.discard(head, cx);
         let answer = self.refused(self.may_keep_alive(cx)).intercepted(head);
         Some(Next::Answer(status, answer))

@@ -209,6 +209,8 @@ pub(crate) struct Exchange {
     held_until: Option<Instant>,
     /// Who it is from, for the balancer.
     client: IpAddr,
+    /// Its turn, where several pools take turns.
+    turn: Option<usize>,
     guard: Option<BackendGuard>,
     /// The backend of the last try, when no other follows.
     failed_on: Option<Arc<Backend>>,
@@ -244,6 +246,7 @@ impl Exchange {
             last: None,
             held_until: None,
             client: client_address(client.address(), &head.fields, &snapshot.trusted),
+            turn: None,
             guard: None,
             failed_on: None,
             backend: None,
@@ -363,11 +366,11 @@ impl Exchange {
             return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
         let routes = &self.snapshot.routes;
-        let route = match decision::route_of(&self.head, &cx.gateway.via, routes) {
-            Ok(route) => Arc::clone(route),
+        let (route, other_methods) = match decision::route_of(&self.head, &cx.gateway.via, routes) {
+            Ok(found) => (Arc::clone(found.route), found.other_methods),
             Err(cause) => return Next::Failed(cause),
         };
-        let admitted = decision::admit(&self.head, self.client, route.config())
+        let admitted = decision::admit(&self.head, self.client, route.config(), other_methods)
             .and_then(|()| route.take(self.client, &self.head.fields, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
         let asks = route.config().rules.basic_auth.is_some();
@@ -464,6 +467,7 @@ impl Exchange {
     fn take_places(&mut self, cx: &Context<'_>) -> Result<(), Cause> {
         let Some((route, guard)) = &mut self.route else { return Err(Cause::Internal) };
         *guard = Some(route.enter().ok_or(Cause::RouteFull)?);
+        self.turn = route.take_turn(&self.head.fields);
         if self.head.upgrade && cx.gateway.tunnels.may_take() {
             self.permit = Some(cx.gateway.tunnels.take().ok_or(Cause::TunnelsFull)?);
         }
@@ -524,6 +528,13 @@ impl Exchange {
             for suspect in self.suspects.drain(..).filter(|suspect| suspect.id() != guard.backend().id()) {
                 route.note_failure(&suspect, Cause::BackendClosed);
             }
+        }
+    }
+
+    /// The backend has begun to answer. What counts is the time since it had the request, not what its client took to send it.
+    fn note_answer(&self, status: u16, cx: &Context<'_>) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
+            route.note_answer(guard, status, cx.now.saturating_duration_since(self.upload.progress));
         }
     }
 

@@ -1,5 +1,5 @@
 //! Stage: a backend is looked for. While all are full, or none is there and the route lets its requests wait for one, the
-//! exchange waits in the line of its route.
+//! exchange waits in the line of its pool, or of each of its pools.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::connect::Connect;
 use super::context::Context;
 use super::{Due, Exchange, Next, Stage};
 use crate::balance::PickRequest;
-use crate::balance::line::{Turn, Wake};
+use crate::balance::line::{InLines, Wake};
 use crate::error::Cause;
 use crate::net::poller::{Token, Waker};
 use crate::route::Pick;
@@ -55,17 +55,17 @@ pub(super) struct Queued {
     since: Instant,
     /// Not before.
     next_try: Instant,
-    turn: Option<Turn>,
+    lines: Option<InLines>,
 }
 
 impl Queued {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, next_try: now, turn: None }
+        Self { since: now, next_try: now, lines: None }
     }
 
     /// The next try after a pause.
     pub(super) fn after_pause(now: Instant) -> Self {
-        Self { since: now, next_try: now + PAUSE, turn: None }
+        Self { since: now, next_try: now + PAUSE, lines: None }
     }
 }
 
@@ -78,10 +78,13 @@ impl Exchange {
         if cx.now < queued.next_try {
             return Next::Wait(Due::look(queued.next_try));
         }
-        let was_called = queued.turn.as_ref().is_some_and(Turn::take_call);
-        let request = PickRequest { client: self.client, fields: &self.head.fields };
+        let was_called = queued.lines.as_mut().is_some_and(InLines::take_calls);
+        let request = PickRequest { client: self.client, fields: &self.head.fields, turn: self.turn };
         let (cause, until) = match route.choose(&request, &self.tried) {
             Pick::Backend(guard) => {
+                if let Some(lines) = &queued.lines {
+                    lines.pass_on_but(Some(guard.line()));
+                }
                 self.guard = Some(guard);
                 return Next::Stage(Stage::Connect(Connect::new()));
             }
@@ -95,13 +98,14 @@ impl Exchange {
         if until <= cx.now {
             return Next::Failed(cause);
         }
-        match &queued.turn {
+        match &queued.lines {
             None => {
-                queued.turn = Some(route.join_line(Box::new(Waiting::new(cx))));
+                let waiting = || -> Box<dyn Wake> { Box::new(Waiting::new(cx)) };
+                queued.lines = Some(route.join_lines(&waiting));
                 // One may have become free before.
                 return self.queue(cx);
             }
-            Some(turn) if was_called => turn.pass_on(),
+            Some(lines) if was_called => lines.pass_on_but(None),
             Some(_) => {}
         }
         let trial = route.next_trial().map(|trial| Due::look(cx.now + trial));

@@ -17,7 +17,7 @@ use crate::http::fields::trim_ows;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::headers::forwarded_for;
 use crate::http::request_id::RequestId;
-use crate::routing::RouteTable;
+use crate::routing::{Found, RouteTable};
 use crate::rules::{Answer, Credentials, Facts};
 use crate::snapshot::head_limits;
 use crate::upstream::address::host_of;
@@ -143,7 +143,7 @@ impl<'c> Fates<'c> {
             Decided::Answered(ENDS_HERE)
         } else {
             match route_of(&head, VIA, &self.routes) {
-                Ok((n, route)) => self.of_route(*n, route, &head, question),
+                Ok(found) => self.of_route(found, &head, question),
                 Err(cause) => Decided::Refused(cause),
             }
         };
@@ -153,14 +153,14 @@ impl<'c> Fates<'c> {
     /// What its route makes of it.
     fn of_route(
         &self,
-        n: usize,
-        route: &'c RouteConfig,
+        Found { route: &(n, route), other_methods }: Found<'_, (usize, &'c RouteConfig)>,
         head: &RequestHead,
         question: &Question,
     ) -> Decided<'c> {
         let user = user_of(route, head);
         let facts = self.facts(route, head, question, user.as_deref());
-        let admitted = admit(head, facts.client, route).and_then(|()| authenticate(head, route));
+        let admitted =
+            admit(head, facts.client, route, other_methods).and_then(|()| authenticate(head, route));
         let taken = admitted.and_then(|()| match &route.rules.answer {
             Some(answer) => answer_here::check(answer, &facts).map(|()| Some(answer)),
             None => Ok(None),

@@ -92,7 +92,9 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         }
         (Change::Removed, &header::EXPECT) => "the proxy itself answers 100 when the body is wanted",
         (_, &header::HOST) if route.preserve_host => "the host asked for, preserve_host keeps it",
-        (_, &header::HOST) if route.backends.len() > 1 => "the address of the backend, here of the first",
+        (_, &header::HOST) if route.all_backends().count() > 1 => {
+            "the address of the backend, here of the first"
+        }
         (_, &header::HOST) => "the address of the backend",
         (Change::Added, name) if *name == REQUEST_ID => "a new one each time, since the request has none",
         (Change::Rewritten, name) if *name == REQUEST_ID => {

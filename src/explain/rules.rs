@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
+use crate::routing::Conditions;
 use crate::rules::compress::takes_gzip;
 use crate::rules::{
     Answer, Compress, ErrorPages, Facts, FieldRules, ForwardAuth, Page, Per, Statuses, Template,
@@ -27,6 +28,11 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         let key = format!("routes[{n}].{name}");
         found.push(Rule { stage, says, line: config.written.line(&key), key });
     };
+    let Conditions { headers, methods } = &route.key.conditions;
+    if !headers.is_empty() {
+        let headers: Vec<_> = headers.iter().map(ToString::to_string).collect();
+        add("match", "match_headers", format!("only with {}", headers.join(" and ")));
+    }
     if let Some(access) = &route.rules.access {
         if !access.deny.is_empty() {
             add("who may come", "deny", format!("not {}", networks(&access.deny)));
@@ -35,7 +41,7 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add("who may come", "allow", format!("only {}", networks(allow)));
         }
     }
-    if let Some(methods) = route.rules.methods {
+    if let Some(methods) = methods {
         add("methods", "methods", format!("only {methods}"));
     }
     if let Some(limit) = &route.rules.rate_limit {

@@ -39,7 +39,7 @@ impl ForwardAuth {
     pub fn new(addr: BackendAddr, path: String, timeout: Duration, server: &ServerConfig) -> Self {
         // No pool of the file can have such a name. Routes that ask the same service share its connections.
         let name = Some(format!("forward_auth:{addr}"));
-        let backend = BackendConfig { addr, weight: std::num::NonZeroU32::MIN };
+        let backend = BackendConfig { addr, weight: std::num::NonZeroU32::MIN, backup: false };
         let service = RouteConfig {
             name: name.clone(),
             pool: name,

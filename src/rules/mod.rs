@@ -1,9 +1,9 @@
 //! What a route does beside passing requests on: one rule a file, each a value that the configuration makes and that knows
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
-//! The order on a request is fixed: who may come (`access.rs`) and with what
-//! (`methods.rs`), how often (`rate_limit.rs`), by what password (`basic_auth.rs`), whether another service lets it in (`forward_auth.rs`), then what is answered here
-//! (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend, and at last what its answer
+//! The order on a request is fixed: who may come (`access.rs`) and with what method (which is a matter of
+//! [`routing`](crate::routing)), how often (`rate_limit.rs`), by what password (`basic_auth.rs`), whether another service lets it in
+//! (`forward_auth.rs`), then what is answered here (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend, and at last what its answer
 //! becomes (`compress.rs`). Whatever fails on this way, or comes back from a backend as a failure, is shown as `error_pages.rs`
 //! says. A rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
 //! `names.rs` the fields that are not for rules.
@@ -15,7 +15,6 @@ pub(crate) mod compress;
 pub(crate) mod error_pages;
 mod fields;
 pub(crate) mod forward_auth;
-mod methods;
 pub(crate) mod names;
 mod rate_limit;
 mod rewrite;
@@ -30,7 +29,6 @@ pub use compress::{Compress, MediaRange};
 pub use error_pages::{ErrorPages, Intercept, Page, Statuses};
 pub use fields::FieldRules;
 pub use forward_auth::ForwardAuth;
-pub use methods::Methods;
 pub(crate) use rate_limit::counted_as;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
@@ -41,8 +39,6 @@ pub use template::{Facts, Placeholder, Template, TemplateError};
 pub struct Rules {
     /// From where requests are taken; absent = from everywhere.
     pub access: Option<Access>,
-    /// The methods it takes; absent = all.
-    pub methods: Option<Methods>,
     /// How many requests it takes; absent = any number.
     pub rate_limit: Option<RateLimit>,
     /// Who else decides about a request; absent = nobody.

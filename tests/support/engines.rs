@@ -35,6 +35,11 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "basic_auth::who_leaves_frees_everything",
         "tiny_http does not tell that a client has left",
     ),
+    (
+        Engine::TinyHttp,
+        "slow_start::only_the_backends_time_counts",
+        "ureq does not tell when a request has been sent",
+    ),
     (Engine::TinyHttp, "rules::fields_in_trailers", "tiny_http takes no trailers, and passes none on"),
     (Engine::TinyHttp, "compress::trailers_pass_but_those_about_the_bytes", "ureq drops trailers"),
     (

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::forms::{PoolName, Seconds, StatusOrClass};
+use super::super::forms::{PoolNames, Seconds, StatusOrClass, ValueOrPresence};
 use super::hints::{NO_REWRITING, WHOSE_HEADERS};
 use super::{
     BACKEND, BASIC_AUTH, COMPRESS, FORWARD_AUTH, HEALTH_CHECK, Nested, RATE_LIMIT, REDIRECT, REQUEST_HEADERS,
@@ -25,6 +25,8 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "backend_addrs",
         "balancing_algorithm",
         "hash_on",
+        "slow_start_secs",
+        "min_healthy",
         "sticky_cookie",
         "health_check",
         "connect_timeout_secs",
@@ -46,6 +48,7 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         "allow",
         "deny",
         "methods",
+        "match_headers",
         "rate_limit",
         "forward_auth",
         "basic_auth",
@@ -90,6 +93,11 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("label", "name"),
         ("backend", "backend_addrs"),
         ("pool", "backends"),
+        ("pools", "backends"),
+        ("shares", "backends"),
+        ("weighted", "backends"),
+        ("split_clients", "backends"),
+        ("traffic_split", "backends"),
         ("backend_address", "backend_addrs"),
         ("backend_addresses", "backend_addrs"),
         ("backend_servers", "backend_addrs"),
@@ -112,6 +120,10 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("health", "health_check"),
         ("healthcheck", "health_check"),
         ("sticky", "sticky_cookie"),
+        ("slow_start", "slow_start_secs"),
+        ("slowstart", "slow_start_secs"),
+        ("panic_threshold", "min_healthy"),
+        ("healthy_panic_threshold", "min_healthy"),
         ("max_conns", "max_in_flight_per_backend"),
         ("proxy_protocol", "send_proxy"),
         ("send_proxy_v2", "send_proxy"),
@@ -131,6 +143,9 @@ pub(in crate::config) static ROUTE: TableKeys = TableKeys {
         ("http_auth", "basic_auth"),
         ("method", "methods"),
         ("limit_except", "methods"),
+        ("match_header", "match_headers"),
+        ("header_match", "match_headers"),
+        ("header_matchers", "match_headers"),
         ("proxy_set_header", "request_headers"),
         ("add_header", "response_headers"),
         ("gzip", "compress"),
@@ -170,14 +185,20 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     /// What logs call the route. Absent: its first host and its prefix.
     pub(in crate::config) name: Option<Spanned<String>>,
-    /// The name of the `[[backends]]` table its backends are in. Absent: they are in `backend_addrs`.
-    pub(in crate::config) backends: Option<Spanned<PoolName>>,
+    /// The name of the `[[backends]]` table its backends are in, or those of several and how many of the requests each gets.
+    /// Absent: they are in `backend_addrs`.
+    pub(in crate::config) backends: Option<Spanned<PoolNames>>,
     /// At least one. Required, unless there is `backends` or the route answers itself.
     pub(in crate::config) backend_addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
-    /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin` or `consistent_hash`.
+    /// `round_robin`, `least_connections`, `random_two_choices`, `weighted_round_robin`, `least_time` or `consistent_hash`.
     pub(in crate::config) balancing_algorithm: Option<Spanned<String>>,
     /// With `consistent_hash`: `client_address`, `header:NAME` or `cookie:NAME`. Default: `client_address`.
     pub(in crate::config) hash_on: Option<Spanned<String>>,
+    /// How long the share of a backend that has come back, or is new after a reload, grows to its full size. Absent: it has
+    /// it at once.
+    pub(in crate::config) slow_start_secs: Option<Spanned<Seconds>>,
+    /// While fewer backends are healthy, all are tried. Absent: only those that are.
+    pub(in crate::config) min_healthy: Option<Spanned<i128>>,
     /// Keeps a client on the backend it got first. Absent: it does not.
     pub(in crate::config) sticky_cookie: Option<Spanned<RawStickyCookie>>,
     /// Absent: all backends are taken for healthy.
@@ -219,8 +240,11 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) allow: Option<Spanned<Vec<Spanned<String>>>>,
     /// Networks of clients that are answered 403, even if they are in `allow`. Absent: none.
     pub(in crate::config) deny: Option<Spanned<Vec<Spanned<String>>>>,
-    /// The methods the route takes; all others are answered 405. Absent: all.
+    /// The methods the route takes; all others are answered 405, unless another route for the same prefix takes them.
+    /// Absent: all.
     pub(in crate::config) methods: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Header fields that a request must have to be taken: a value, `true` for any, `false` for none. Absent: whatever it has.
+    pub(in crate::config) match_headers: Option<Spanned<BTreeMap<String, Spanned<ValueOrPresence>>>>,
     /// How many requests the route takes; all others are answered 429. Absent: any number.
     pub(in crate::config) rate_limit: Option<Spanned<RawRateLimit>>,
     /// Another service that decides about each request first. Absent: nobody else does.

@@ -2,10 +2,10 @@
 
 use super::super::*;
 use super::{accepted, with_key, with_route};
-use crate::routing::HostPattern;
+use crate::routing::{HeaderCondition, HostPattern, Methods, Wanted};
 use crate::rules::{
-    Access, Compress, FieldRules, ForwardAuth, Intercept, Methods, PathRewrite, Per, Placeholder, RateLimit,
-    Rules, Statuses, Template,
+    Access, Compress, FieldRules, ForwardAuth, Intercept, PathRewrite, Per, Placeholder, RateLimit, Rules,
+    Statuses, Template,
 };
 
 fn listen(addr: &str) -> ListenConfig {
@@ -32,7 +32,7 @@ balancing_algorithm = "least_connections"
     );
     let backends = |ports: &[u16]| -> Vec<BackendConfig> {
         let addr = |&port: &u16| BackendAddr::Tcp { host: "127.0.0.1".into(), port };
-        ports.iter().map(|port| BackendConfig { addr: addr(port), weight: NonZeroU32::MIN }).collect()
+        ports.iter().map(|port| BackendConfig::new(addr(port))).collect()
     };
     let server = ServerConfig::default();
     let route = |prefix, ports: &[u16], path: &str, interval, algorithm| RouteConfig {
@@ -93,7 +93,9 @@ trusted_proxies = ["10.0.0.0/8", "::1"]
 prefix = "/a/"
 hosts = ["Shop.example", "*.shop.example"]
 name = "shop"
-backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4" }]
+backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4", backup = true }]
+slow_start_secs = 27
+min_healthy = 2
 connect_timeout_secs = 1
 response_timeout_secs = 2
 idle_timeout_secs = 3
@@ -113,6 +115,7 @@ preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
+match_headers = { X-Beta = "1", a = true, b = false }
 forward_auth = { addr = "unix:/auth", path = "/verify?a", copy_headers = ["Remote-User"], timeout_secs = 16 }
 rate_limit = { requests_per_sec = 14, burst = 15, per = "header:X-Key", dry_run = true }
 strip_prefix = false
@@ -173,16 +176,30 @@ health_check = { path = "/", interval_secs = 0.5 }
                 HostPattern::Below("shop.example".to_owned()),
             ],
             prefix: Prefix::parse("/a").unwrap(),
+            conditions: Conditions {
+                headers: [
+                    ("a", Wanted::Present),
+                    ("b", Wanted::Absent),
+                    ("x-beta", Wanted::Value(http::HeaderValue::from_static("1"))),
+                ]
+                .map(|(name, wanted)| HeaderCondition { name: name.parse().unwrap(), wanted })
+                .to_vec(),
+                methods: Some(methods),
+            },
         },
         name: Some("shop".to_owned()),
         pool: None,
+        shares: Vec::new(),
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
                 weight: NonZeroU32::new(weight).unwrap(),
+                backup: addr == "b:4",
             })
             .to_vec(),
         algorithm: Algorithm::RoundRobin,
+        slow_start: Some(secs(27)),
+        min_healthy: NonZeroUsize::new(2),
         sticky_cookie: None,
         health_check: Some(HealthCheckConfig {
             path: "/p?q=1".to_owned(),
@@ -221,7 +238,6 @@ health_check = { path = "/", interval_secs = 0.5 }
                 per: Per::Header("x-key".parse().unwrap()),
                 dry_run: true,
             }),
-            methods: Some(methods),
             request_headers: Some(FieldRules {
                 set: vec![(
                     "x-a".parse().unwrap(),

@@ -86,7 +86,7 @@ fn unknown_keys() {
         ),
         (
             with_key("backend_addrs = [\n\"a:1\",\n{ addr = \"b:1\", wieght = 2 },\n]"),
-            ":5: routes[0].backend_addrs[1].wieght: unknown key; did you mean weight? allowed here: addr, weight"
+            ":5: routes[0].backend_addrs[1].wieght: unknown key; did you mean weight? allowed here: addr, weight, backup"
                 .to_owned(),
         ),
     ] {
@@ -128,7 +128,7 @@ fn two_routes_for_the_same() {
         (
             ["prefix = \"/\"\nhosts = [\"a\", \"b\"]", "prefix = \"/\"\nhosts = [\"c\", \"B.\"]"],
             ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already for b, on line 3; \
-             expected a different one for each route",
+             expected a different one for each route, or match_headers or methods that tell them apart",
         ),
         (
             ["prefix = \"/\"\nname = \"x\"", "prefix = \"/b\"\nname = \"x\""],
@@ -334,7 +334,7 @@ fn duplicates() {
         (
             with_route("[[routes]]\nbackend_addrs = [\"127.0.0.1:8001\"]\nprefix = \"/\"\n"),
             ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already, on line 3; \
-             expected a different one for each route",
+             expected a different one for each route, or match_headers or methods that tell them apart",
         ),
         (
             with_key("backend_addrs = [\n\"LOCALHOST:1\",\n\"localhost:01\"]"),
@@ -354,7 +354,7 @@ fn duplicates() {
     assert_eq!(
         refused(&with_route(with_slash)),
         [":9: routes[2].prefix: \"/api\" is the prefix of routes[1] already, on line 6; \
-          expected a different one for each route"]
+          expected a different one for each route, or match_headers or methods that tell them apart"]
     );
 }
 
@@ -396,13 +396,13 @@ fn values_of_strings() {
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
              expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
-             \"weighted_round_robin\" or \"consistent_hash\"",
+             \"weighted_round_robin\" or \"least_time\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
              expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
-             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
+             \"weighted_round_robin\" or \"least_time\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",

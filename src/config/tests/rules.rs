@@ -1,6 +1,7 @@
 //! The rules of a route: what is refused, and what an explanation says of them.
 
 use super::{accepted, refused, with_key, with_route};
+use crate::config::Config;
 use crate::explain::{self, Question};
 use crate::rules::Compress;
 
@@ -387,6 +388,129 @@ fn methods() {
     assert_eq!(expect("DELETE", "status = 405"), Ok(()));
     assert_eq!(expect("HEAD", "route = \"/\""), Ok(()));
     assert!(expect("GET", "status = 405").is_err());
+}
+
+#[test]
+fn match_headers() {
+    check(&[
+        (
+            "match_headers = {}",
+            "match_headers: has nothing in it; expected at least one field and its value, or no such key",
+        ),
+        ("match_headers = { \"x y\" = \"1\" }", "match_headers: \"x y\" is no name of a header field"),
+        (
+            "match_headers = { X-A = 1 }",
+            "match_headers.X-A: found 1; expected a value in quotes, true (the field is there) or false (it is not)",
+        ),
+        (
+            "match_headers = { X-A = \" 1\" }",
+            "match_headers: \" 1\" is no value of a header field; expected visible characters of ASCII, with spaces \
+             between them",
+        ),
+        ("match_headers = { X-A = \"1\", x-a = \"2\" }", "match_headers: \"x-a\" is listed twice"),
+        (
+            "match_headers = { Connection = \"close\" }",
+            "match_headers: \"Connection\" is about one connection, or about how a message is sent; the proxy alone \
+             decides about it",
+        ),
+        (
+            "match_headers = { Content-Length = true }",
+            "match_headers: \"Content-Length\" is about one connection, or about how a message is sent; the proxy alone \
+             decides about it",
+        ),
+        (
+            "match_headers = { Host = \"a\" }",
+            "match_headers: \"Host\" is what hosts is about; expected the host there",
+        ),
+    ]);
+    let rules = "match_headers = { X-B = true, x-a = \"1\" }\nname = \"beta\"\n[[routes]]\nprefix = \"/\"\n\
+                 methods = [\"GET\"]\nbackend_addrs = [\"a:1\"]\n";
+    let with = |fields: &[&str], line: &str| {
+        let question = Question::new(line, None).unwrap();
+        let question = fields.iter().fold(question, |question, field| question.field(field).unwrap());
+        explain::explain(&accepted(&with_route(rules)), &question).text()
+    };
+    has_lines(
+        &with(&["X-A: 1", "X-B: 2"], "GET http://h/"),
+        &[
+            "Route beta (routes[0], line 3)",
+            "    match  only with x-a: 1 and any x-b   (routes[0].match_headers, line 5)",
+            "  / (routes[1], line 8): one for the same paths asks for more, and comes first",
+        ],
+    );
+    has_lines(
+        &with(&["X-B: 2"], "GET http://h/"),
+        &["Route / (routes[1], line 8)", "  beta (routes[0], line 3): it is for requests with x-a: 1"],
+    );
+    has_lines(
+        &with(&[], "POST http://h/"),
+        &["Refused: 405 method_not_allowed, this path takes other methods", "Route / (routes[1], line 8)"],
+    );
+    let expect = |headers: &str, expected: &str| {
+        fulfils(&format!(
+            "{rules}[[expect]]\nrequest = \"GET http://h/\"\nheaders = {{ {headers} }}\n{expected}"
+        ))
+    };
+    assert_eq!(expect("X-A = \"1\", X-B = \"2\"", "route = \"beta\""), Ok(()));
+    assert_eq!(expect("X-A = \"2\", X-B = \"2\"", "route = \"/\""), Ok(()));
+    assert!(expect("X-A = \"1\"", "route = \"beta\"").is_err());
+}
+
+#[test]
+fn routes_for_the_same_paths_are_told_apart() {
+    let second = |first: &str, second: &str| {
+        Config::parse(
+            &with_route(&format!(
+                "{first}\n[[routes]]\nname = \"second\"\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\n{second}\n"
+            )),
+            "f.toml",
+        )
+        .map_err(|errors| errors.to_string())
+    };
+    for (one, other) in [
+        ("", "methods = [\"GET\"]"),
+        ("methods = [\"GET\"]", "methods = [\"POST\"]"),
+        ("match_headers = { a = \"1\" }", "match_headers = { a = \"2\" }"),
+        ("match_headers = { a = true }", "match_headers = { a = true }\nmethods = [\"GET\"]"),
+        ("match_headers = { a = true }", "match_headers = { a = true, b = true }"),
+        ("match_headers = { a = \"b\" }", "match_headers = { a = \"B\" }"),
+    ] {
+        assert_eq!(second(one, other).map(|config| config.routes.len()), Ok(2), "{one} | {other}");
+    }
+    for (one, other, also) in [
+        ("methods = [\"GET\"]", "methods = [\"POST\", \"GET\"]", ", which takes GET as well"),
+        ("match_headers = { a = \"1\" }", "match_headers = { A = \"1\" }", ""),
+    ] {
+        let errors = second(one, other).unwrap_err();
+        assert_eq!(
+            errors,
+            format!(
+                "f.toml:8: routes[1].prefix: \"/\" is the prefix of routes[0] already, on line 3{also}; expected a \
+                 different one for each route, or match_headers or methods that tell them apart"
+            )
+        );
+    }
+    // Whatever they are for, they need names of their own.
+    let nameless = with_route("[[routes]]\nprefix = \"/\"\nbackend_addrs = [\"a:1\"]\nmethods = [\"GET\"]\n");
+    assert_eq!(
+        refused(&nameless),
+        [
+            ":6: routes[1].name: \"/\" is what routes[0] is called already, on line 3; expected a different name for each \
+          route"
+        ]
+    );
+}
+
+#[test]
+fn a_star_is_no_pattern() {
+    let text = with_route("match_headers = { X-A = \"*\", X-B = \"a*\" }");
+    let warnings: Vec<_> = accepted(&text).warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "f.toml:5: routes[0].match_headers: \"*\" is compared letter by letter; true takes a x-a of any value"
+        ]
+    );
 }
 
 #[test]

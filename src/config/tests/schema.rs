@@ -64,6 +64,16 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
             json!({ "enum": words(keys, row.key) })
         }
         (None, "status") if keys.name == "redirect" => json!({ "enum": [301, 302, 303, 307, 308] }),
+        (None, "backends") => {
+            let share = json!({ "type": "integer", "minimum": 0, "maximum": 1000 });
+            let shares = json!({
+                "type": "object",
+                "properties": {},
+                "required": [],
+                "additionalProperties": share,
+            });
+            json!({ "anyOf": [{ "type": "string" }, shares] })
+        }
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),
         (None, _) => simple(row),
     };
@@ -87,6 +97,14 @@ fn simple(row: &Row) -> Value {
             let one =
                 json!([{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": ["4xx", "5xx"] }]);
             return json!({ "type": "array", "minItems": 1, "items": { "anyOf": one } });
+        }
+        "fields or presence" => {
+            return json!({
+                "type": "object",
+                "properties": {},
+                "required": [],
+                "additionalProperties": { "anyOf": [{ "type": "string" }, { "type": "boolean" }] },
+            });
         }
         "fields" | "pages" => {
             let mut schema = json!({

@@ -168,6 +168,29 @@ fn keys_without_use_beside_others() {
 }
 
 #[test]
+fn what_is_for_several_backends() {
+    let with = |backends: &str, keys: &str| with_key(&format!("backend_addrs = {backends}\n{keys}"));
+    let (one, two, name) = ("[\"127.0.0.1:1\"]", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]", "[\"app.test:1\"]");
+    let single = ":4: routes[0].slow_start_secs: has no use with a single backend; leave it out";
+    let unreachable = ":4: routes[0].min_healthy: 3 is more than there are backends: who is unhealthy is always tried all the \
+                       same; lower it, or leave the health check out";
+    let nobody = ":4: routes[0].min_healthy: has no use with max_fails = 0 and no health check: all are taken for healthy; \
+                  leave it out";
+    for (backends, keys, messages) in [
+        (one, "slow_start_secs = 5", &[single][..]),
+        (two, "slow_start_secs = 5", &[]),
+        (name, "slow_start_secs = 5", &[]),
+        (two, "min_healthy = 3", &[unreachable]),
+        (two, "min_healthy = 2", &[]),
+        (name, "min_healthy = 3", &[]),
+        (two, "min_healthy = 1\nmax_fails = 0", &[nobody]),
+        (two, "min_healthy = 1\nmax_fails = 0\nhealth_check = { path = \"/\", interval_secs = 9 }", &[]),
+    ] {
+        expect(&with(backends, keys), messages);
+    }
+}
+
+#[test]
 fn keys_without_use_with_the_native_engine() {
     expect(
         &with_route("[server]\nqueue_size = 5"),

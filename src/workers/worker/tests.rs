@@ -1,6 +1,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
@@ -121,7 +121,7 @@ impl Stage {
         listener.set_nonblocking(true).unwrap();
         let mut server = ServerConfig::default();
         let addr: BackendAddr = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let entries = vec![BackendConfig { addr, weight: NonZeroU32::MIN }];
+        let entries = vec![BackendConfig::new(addr)];
         let mut config = RouteConfig::new(Prefix::root(), entries, &server);
         config.max_in_flight_per_backend = NonZeroUsize::new(3);
         if brief {
