@@ -31,7 +31,7 @@ fn wait_until_nobody_new_is_served(addr: SocketAddr) {
         let sent = client.try_send("GET /new HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
         match sent.and_then(|()| client.try_response_to("GET")) {
             Ok(response) => Err(format!("status {}", response.status())),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err("accepted, no answer".into()),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err("accepted, no answer".into()),
             Err(_) => Ok(()),
         }
     });
