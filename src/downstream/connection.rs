@@ -26,6 +26,9 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 const LINGER_WHOLE: Duration = Duration::from_secs(30);
 /// …and after so many bytes.
 const LINGER_BYTES: usize = 1024 * 1024 * 1024;
+/// Bytes that are read at once while a head is waited for. What comes with it of a body has to be copied once more than what is
+/// read as a body.
+const HEAD_READ: usize = 8 * 1024;
 /// While draining, an idle connection gets this long since its last answer, because its next request may be on the way;
 /// and so does one that lingers.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
@@ -244,6 +247,9 @@ impl Connection {
         {
             return step;
         }
+        let is_thrown_away = matches!(self.phase, Phase::Linger { .. });
+        let most = if is_thrown_away { scratch.len() } else { scratch.len().min(HEAD_READ) };
+        let scratch = scratch.get_mut(..most).unwrap_or_default();
         loop {
             if *budget == 0 {
                 return Step::Again;
