@@ -11,16 +11,18 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::BytesCount};
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use reverse_proxy::balance::{Backend, PickRequest, balancer};
 use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
+use reverse_proxy::http::fields::Fields;
+use reverse_proxy::http::gzip::Gzip;
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
 use reverse_proxy::http::headers::Rewrite;
 use reverse_proxy::http::request_out::write_request;
 use reverse_proxy::http::target::normalize_path;
 use reverse_proxy::route::{Pick, Route};
-use reverse_proxy::routing::{Prefix, RouteKey, RouteTable};
+use reverse_proxy::routing::{Asked, Conditions, Prefix, RouteKey, RouteTable};
 
 fn main() {
     divan::main();
@@ -123,14 +125,60 @@ mod request_head {
     }
 }
 
+mod gzip {
+    use super::*;
+
+    /// JSON of 16 KiB.
+    fn json() -> Vec<u8> {
+        let entry = |n: u32| {
+            format!(
+                "{{\"number\": {n}, \"name\": \"entry {n}\", \"hash\": {}}}",
+                n.wrapping_mul(2_654_435_761)
+            )
+        };
+        (0..1000).map(entry).collect::<Vec<_>>().join(", ").into_bytes()[..16 * 1024].to_vec()
+    }
+
+    /// A whole answer, with the state that it takes.
+    #[divan::bench(args = [1, 5, 6, 9])]
+    fn whole(bencher: Bencher<'_, '_>, level: u8) {
+        let json = json();
+        bencher.counter(BytesCount::new(json.len())).bench(|| {
+            let (mut gzip, mut made) = (Gzip::new(level), 0);
+            let mut put = |piece: &[u8]| made += piece.len();
+            gzip.push(black_box(&json), &mut put).unwrap();
+            gzip.finish(&mut put).unwrap();
+            made
+        });
+    }
+
+    /// One event more in a stream.
+    #[divan::bench]
+    fn event(bencher: Bencher<'_, '_>) {
+        let mut gzip = Gzip::new(5);
+        bencher.bench_local(|| {
+            let mut made = 0;
+            let mut put = |piece: &[u8]| made += piece.len();
+            gzip.push(black_box(b"data: {\"price\": 17.25}\n\n"), &mut put).unwrap();
+            gzip.flush(&mut put).unwrap();
+            made
+        });
+    }
+}
+
 mod routes {
     use super::*;
 
     const COUNTS: [usize; 4] = [1, 10, 100, 1000];
 
     /// `/service-N/v1`, and `/` for the rest.
+    fn asked(path: &str) -> Asked<'_> {
+        static NO_FIELDS: Fields = Fields::new();
+        Asked { host: b"", path, method: &Method::GET, fields: &NO_FIELDS }
+    }
+
     fn table(routes: usize) -> RouteTable<usize> {
-        let key = |prefix: Prefix| RouteKey { hosts: Vec::new(), prefix };
+        let key = |prefix: Prefix| RouteKey { hosts: Vec::new(), prefix, conditions: Conditions::default() };
         let mut entries = vec![(key(Prefix::root()), 0)];
         entries.extend((1..routes).map(|number| {
             let prefix = Prefix::parse(&format!("/service-{number}/v1")).unwrap();
@@ -143,21 +191,27 @@ mod routes {
     fn found(bencher: Bencher<'_, '_>, routes: usize) {
         let table = table(routes);
         let path = format!("/service-{}/v1/orders/17", routes / 2);
-        bencher.bench(|| *table.find(b"", black_box(&path)).unwrap());
+        bencher.bench(|| *table.find(&asked(black_box(&path))).unwrap().route);
     }
 
     #[divan::bench(args = COUNTS)]
     fn only_the_root(bencher: Bencher<'_, '_>, routes: usize) {
         let table = table(routes);
-        bencher.bench(|| *table.find(b"", black_box("/something/else/entirely")).unwrap());
+        bencher.bench(|| *table.find(&asked(black_box("/something/else/entirely"))).unwrap().route);
     }
 }
 
 mod pick {
     use super::*;
 
-    const ALGORITHMS: [&str; 5] =
-        ["round_robin", "least_connections", "random_two_choices", "weighted_round_robin", "consistent_hash"];
+    const ALGORITHMS: [&str; 6] = [
+        "round_robin",
+        "least_connections",
+        "random_two_choices",
+        "weighted_round_robin",
+        "least_time",
+        "consistent_hash",
+    ];
     const BACKENDS: [usize; 3] = [3, 30, 300];
 
     fn route(algorithm: &str, backends: usize) -> Route {
@@ -175,7 +229,7 @@ mod pick {
     fn algorithm(bencher: Bencher<'_, '_>, route: &Route) {
         let balancer = balancer(route.config(), &route.backends());
         let head = parsed("browser");
-        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
+        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields, turn: None };
         bencher.bench(|| balancer.pick(black_box(&request), &Backend::is_healthy).unwrap());
     }
 
@@ -204,7 +258,7 @@ mod pick {
     fn of_a_route(bencher: Bencher<'_, '_>, backends: usize) {
         let route = route("round_robin", backends);
         let head = parsed("browser");
-        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields };
+        let request = PickRequest { client: Ipv4Addr::LOCALHOST.into(), fields: &head.fields, turn: None };
         bencher.bench(|| {
             let pick = route.pick(black_box(&request), &[]);
             assert!(matches!(pick, Pick::Backend(_)));

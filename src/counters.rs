@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::Cause;
-use tally::Classes;
+use tally::{ByCause, Classes};
 
 /// Totals since the start. Each is written by whoever does the counted thing and read by whoever wants to know;
 /// nothing else depends on them, so `Relaxed` throughout.
@@ -39,28 +39,24 @@ pub struct Counters {
     pub proxy_headers_refused: AtomicU64,
     /// Lines of the access log that could not be written in time.
     pub access_log_lost: AtomicU64,
-    causes: [AtomicU64; Cause::COUNT],
+    causes: ByCause,
 }
 
 impl Counters {
     /// Counts one exchange that ended for `cause`.
     pub fn count(&self, cause: Cause) {
-        if let Some(counter) = self.causes.get(cause.index()) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        self.causes.count(cause);
     }
 
     /// How many exchanges ended for `cause`. All refused heads count as one kind.
     #[must_use]
     pub fn of(&self, cause: Cause) -> u64 {
-        self.causes.get(cause.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.causes.of(cause)
     }
-}
 
-impl Counters {
     /// How many exchanges ended for each cause.
     pub fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Cause::KINDS.into_iter().zip(self.causes.iter().map(|count| count.load(Ordering::Relaxed)))
+        self.causes.read()
     }
 }
 

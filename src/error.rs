@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::http::head::HeadError;
-use crate::rules::Methods;
+use crate::routing::Methods;
 
 /// Who has to look into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +45,22 @@ pub enum Cause {
     NoRoute,
     /// The route's `allow` and `deny` do not let the client in.
     ClientDenied,
-    /// The route's `methods` are others; these.
+    /// The `methods` of the routes that would take the request are others; these.
     MethodNotAllowed(Methods),
     /// The route's `rate_limit` is reached; in how many seconds another request is taken.
     RateLimited(u32),
+    /// The service of the route's `forward_auth` can't be reached, or closed the connection before its answer was complete.
+    AuthUnavailable,
+    /// No answer of that service in its `timeout_secs`.
+    AuthTimeout,
+    /// Its answer is not valid HTTP/1.1, or its head is too large.
+    AuthBadResponse,
+    /// The client has `max_connections_per_client` connections.
+    TooManyConnections,
+    /// The route's `basic_auth`: no name and password, or not the right ones.
+    Unauthorized,
+    /// Too many passwords wait to be compared for the route's `basic_auth`, or it took too long.
+    AuthBusy,
     /// Every backend of the route is unhealthy.
     NoHealthyBackend,
     /// As many exchanges are under way as `max_exchanges` allows, or, with `engine = "tiny_http"`, as many wait as
@@ -94,7 +106,7 @@ impl Cause {
         Self::Head(HeadError::new(408, "head_timeout", "the request head did not arrive in time"));
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 28;
+    pub(crate) const COUNT: usize = 34;
 
     /// What the kinds are called, in the order of their places. All refused heads are one kind.
     pub(crate) const KINDS: [&str; Self::COUNT] = [
@@ -126,6 +138,12 @@ impl Cause {
         "client_denied",
         "method_not_allowed",
         "rate_limited",
+        "auth_unavailable",
+        "auth_timeout",
+        "auth_bad_response",
+        "unauthorized",
+        "auth_busy",
+        "too_many_connections",
     ];
 
     /// A place in a table of [`COUNT`](Self::COUNT) places.
@@ -159,6 +177,12 @@ impl Cause {
             Self::ClientDenied => 25,
             Self::MethodNotAllowed(_) => 26,
             Self::RateLimited(_) => 27,
+            Self::AuthUnavailable => 28,
+            Self::AuthTimeout => 29,
+            Self::AuthBadResponse => 30,
+            Self::Unauthorized => 31,
+            Self::AuthBusy => 32,
+            Self::TooManyConnections => 33,
         }
     }
 
@@ -176,6 +200,12 @@ impl Cause {
             Self::ClientDenied => "client_denied",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::RateLimited(_) => "rate_limited",
+            Self::AuthUnavailable => "auth_unavailable",
+            Self::AuthTimeout => "auth_timeout",
+            Self::AuthBadResponse => "auth_bad_response",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthBusy => "auth_busy",
+            Self::TooManyConnections => "too_many_connections",
             Self::NoHealthyBackend => "no_healthy_backend",
             Self::Overloaded => "overloaded",
             Self::RouteFull => "route_full",
@@ -210,7 +240,13 @@ impl Cause {
             Self::NoRoute => "nothing is served under this path",
             Self::MethodNotAllowed(_) => "this path takes other methods",
             Self::RateLimited(_) => "too many requests in a short time",
+            Self::AuthUnavailable => "who may come here can not be found out at the moment",
+            Self::AuthTimeout => "who may come here was not found out in time",
+            Self::AuthBadResponse => "the answer about who may come here is not valid HTTP/1.1",
             Self::ClientDenied => "this path is not for clients of your network",
+            Self::Unauthorized => "this path takes a name and a password",
+            Self::TooManyConnections => "too many connections of your network are open",
+            Self::AuthBusy => "too many passwords are being checked at the moment",
             Self::NoHealthyBackend => "no server for this path is healthy at the moment",
             Self::Overloaded => "too many requests are waiting at the moment",
             Self::RouteFull => "too many requests for this path are in progress at the moment",
@@ -242,14 +278,17 @@ impl Cause {
             Self::BadBody | Self::ClientLeft => 400,
             Self::BodyTimeout | Self::WriteTimeout => 408,
             Self::NoRoute => 404,
+            Self::Unauthorized => 401,
             Self::ClientDenied => 403,
             Self::MethodNotAllowed(_) => 405,
-            Self::RateLimited(_) => 429,
+            Self::RateLimited(_) | Self::TooManyConnections => 429,
             Self::NoHealthyBackend
             | Self::Overloaded
+            | Self::AuthBusy
             | Self::RouteFull
             | Self::BackendsBusy
             | Self::TunnelsFull
+            | Self::AuthUnavailable
             | Self::Shutdown => 503,
             Self::ConnectRefused
             | Self::ConnectFailed
@@ -257,9 +296,10 @@ impl Cause {
             | Self::TlsFailed(_)
             | Self::BackendClosed
             | Self::BadResponse
+            | Self::AuthBadResponse
             | Self::ResponseHeadTooLarge => 502,
             Self::LoopDetected => 508,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::DeadlineExceeded => 504,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::DeadlineExceeded | Self::AuthTimeout => 504,
             Self::Internal => 500,
         }
     }
@@ -271,24 +311,29 @@ impl Cause {
             Self::Head(_) | Self::BadBody | Self::ClientLeft | Self::BodyTimeout | Self::WriteTimeout => {
                 "http_request_error"
             }
-            Self::BodyTooLarge | Self::ClientDenied | Self::MethodNotAllowed(_) | Self::RateLimited(_) => {
-                "http_request_denied"
-            }
+            Self::BodyTooLarge
+            | Self::ClientDenied
+            | Self::MethodNotAllowed(_)
+            | Self::RateLimited(_)
+            | Self::Unauthorized => "http_request_denied",
             Self::NoRoute => "destination_not_found",
-            Self::NoHealthyBackend => "destination_unavailable",
-            Self::Overloaded | Self::RouteFull | Self::BackendsBusy | Self::TunnelsFull => {
-                "connection_limit_reached"
-            }
+            Self::NoHealthyBackend | Self::AuthUnavailable => "destination_unavailable",
+            Self::Overloaded
+            | Self::AuthBusy
+            | Self::TooManyConnections
+            | Self::RouteFull
+            | Self::BackendsBusy
+            | Self::TunnelsFull => "connection_limit_reached",
             Self::ConnectRefused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::ConnectFailed => "destination_ip_unroutable",
             Self::NameNotResolved => "dns_error",
             Self::TlsFailed(TlsFault::Certificate) => "tls_certificate_error",
             Self::TlsFailed(TlsFault::Protocol) => "tls_protocol_error",
-            Self::ResponseTimeout | Self::DeadlineExceeded => "http_response_timeout",
+            Self::ResponseTimeout | Self::DeadlineExceeded | Self::AuthTimeout => "http_response_timeout",
             Self::BackendClosed => "connection_terminated",
             Self::LoopDetected => "proxy_loop_detected",
-            Self::BadResponse => "http_protocol_error",
+            Self::BadResponse | Self::AuthBadResponse => "http_protocol_error",
             Self::ResponseHeadTooLarge => "http_response_header_section_size",
             Self::Shutdown => "connection_terminated",
             Self::Internal => "proxy_internal_error",
@@ -309,6 +354,9 @@ impl Cause {
             | Self::ClientDenied
             | Self::MethodNotAllowed(_)
             | Self::RateLimited(_)
+            | Self::Unauthorized
+            | Self::AuthBusy
+            | Self::TooManyConnections
             | Self::Overloaded
             | Self::RouteFull
             | Self::BackendsBusy
@@ -317,6 +365,9 @@ impl Cause {
             | Self::Shutdown
             | Self::Internal => Blame::Proxy,
             Self::NoHealthyBackend
+            | Self::AuthUnavailable
+            | Self::AuthTimeout
+            | Self::AuthBadResponse
             | Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectFailed
@@ -335,6 +386,7 @@ impl Cause {
     pub fn retry_after_secs(self) -> Option<u32> {
         match self {
             Self::RateLimited(seconds) => Some(seconds),
+            Self::TooManyConnections => Some(1),
             _ => (self.status() == 503).then_some(1),
         }
     }
@@ -379,6 +431,12 @@ mod tests {
         Cause::ClientDenied,
         Cause::MethodNotAllowed(Methods::NONE),
         Cause::RateLimited(1),
+        Cause::AuthUnavailable,
+        Cause::AuthTimeout,
+        Cause::AuthBadResponse,
+        Cause::Unauthorized,
+        Cause::AuthBusy,
+        Cause::TooManyConnections,
     ];
 
     /// Status and word of every way to refuse a head: `HeadError` has no list of them, but one way to be made.

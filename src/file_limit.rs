@@ -1,6 +1,8 @@
 //! The limit of open files: raised as far as it goes, and shared out between clients and backends, so that those who only
 //! wait never take the descriptors that a request needs.
 
+use std::collections::HashMap;
+
 use crate::config::Config;
 
 /// Standard streams, the log, what libraries open for a moment.
@@ -28,10 +30,14 @@ impl Needs {
         let probes = |route: &crate::config::RouteConfig| {
             if route.health_check.is_some() { route.backends.len() } else { 0 }
         };
+        // Routes that ask the same service share its connections.
+        let rules = config.routes.iter().filter_map(|route| route.rules.forward_auth.as_ref());
+        let services: HashMap<_, _> = rules.map(|rule| (rule.addr(), &*rule.service)).collect();
         Self {
             clients,
             exchanges: carried + 2 * crate::net::pipe::MAX_PIPES.min(carried),
-            idle: config.of_each_pool().map(|(_, route)| idle(route)).sum(),
+            idle: config.of_each_pool().map(|(_, route)| idle(route)).sum::<usize>()
+                + services.values().map(|service| idle(service)).sum::<usize>(),
             // An epoll and an eventfd for each worker and for the thread that accepts.
             fixed: SPARE
                 + config.listen_addrs.len()

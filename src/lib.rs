@@ -4,12 +4,14 @@
 //!
 //! With `engine = "native"`, the default on Linux:
 //!
-//! 1. `workers/accept.rs` takes connections in and deals them out to the workers, fewest first.
+//! 1. `workers/door.rs` is where connections come in: a worker that the kernel has woken takes one in, and keeps it unless
+//!    another carries fewer.
 //! 2. A worker (`workers/worker.rs`) is one thread, asleep in one epoll (`net/poller.rs`). It owns its connections and what
 //!    happens on them; nobody is waited for anywhere else, so whoever is slow holds no thread.
 //! 3. [`downstream`]: bytes of a client become a request head ([`http::head`]).
-//! 4. `exchange`: the request and its response are a value that goes from stage to stage: collect the beginning of the body,
-//!    queue for a backend, connect, await the head, relay the body, or become a tunnel. `exchange/mod.rs` has the table.
+//! 4. `exchange`: the request and its response are a value that goes from stage to stage: ask the service of `forward_auth`, if
+//!    the route has one, collect the beginning of the body, queue for a backend, connect, await the head, relay the body, or
+//!    become a tunnel. `exchange/mod.rs` has the table.
 //! 5. [`route`] and [`balance`]: the route picks a backend of its pool through [`balance::LoadBalancer`], and the exchange is counted on
 //!    it with a [`balance::BackendGuard`].
 //! 6. [`upstream`]: a worker's connections to backends, in use and idle.
@@ -27,20 +29,21 @@
 //! | `log` | 1 | [`logging`] | when the log is dropped; writes what is left, for half a second at most |
 //! | `access-log` | 1 if there is such a log | `access_log/mod.rs` | when the last snapshot with it is gone; nobody, a drain waits for its last lines |
 //! | `admin-N` | 4 if there is such a listener | `admin/server.rs` | when told to stop; `admin/server.rs`, for 0.3 s at most |
-//! | `accept` | 1 | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
+//! | `accept` | 1, asleep while connections can be accepted | `workers/accept.rs` | when the backlogs are empty, or the deadline; `Proxy::drain` |
 //! | `worker-N` | `workers`, fixed | `workers/mod.rs` | when its last connection is gone, or the deadline; `Proxy::drain` |
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
 //! | `health POOL` | 1 per pool with a health check; a route that has its backends for itself is one | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
+//! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`] |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
 //! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
 //!
 //! # Locks
 //!
-//! Never two at a time on the request path, and none across I/O. A connection and its exchange have one owner, so they have
-//! none. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
-//! few of its buckets.
+//! Never two at a time on the request path, and none across I/O that could wait. A connection and its exchange have one owner, so
+//! they have none. The listeners have one that workers share while they accept, and that a reload takes for itself. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
+//! few of its buckets, and `basic_auth` that of the results it knows.
 //!
 //! # Modules, in reading order
 //!
@@ -49,7 +52,7 @@
 //! new certificates · [`http`] messages, no sockets · `net` sockets, no messages · [`downstream`] towards clients ·
 //! [`upstream`] towards backends · [`routing`] and [`route`] · [`rules`] what a route does beside
 //! passing requests on · [`balance`] choosing a backend · `exchange` one request from
-//! stage to stage · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
+//! stage to stage · `passwords` the threads that compare them · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
 //! [`logging`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
@@ -86,6 +89,7 @@ pub mod livez;
 pub mod logging;
 mod memory;
 mod net;
+mod passwords;
 #[cfg(feature = "admin")]
 mod process_info;
 pub mod proxy;

@@ -3,7 +3,9 @@
 use crate::config::Config;
 use crate::downstream::body::COLLECT;
 use crate::exchange::context::{BUFFERS, READ};
+use crate::http::gzip::Gzip;
 use crate::http::response_head::MAX_HEAD;
+use crate::rules::ErrorPages;
 
 /// What the log may have waiting.
 const LOG: usize = 4 << 20;
@@ -24,6 +26,8 @@ pub(crate) struct Memory {
     connections: usize,
     /// Exchanges, each with all that one can hold on both sides.
     exchanges: usize,
+    /// Answers that are being compressed.
+    compressing: usize,
     /// The rest.
     fixed: usize,
 }
@@ -38,26 +42,33 @@ impl Memory {
         // The request as it was collected, and once more where the backend takes none of it; the answer's head and one read
         // beyond it, or what the client does not take of both.
         let exchange = EXCHANGE + 2 * (head + COLLECT) + 2 * (MAX_HEAD + READ);
-        let rules: usize = config.routes.iter().map(|route| route.rules.memory()).sum();
+        let pages = config.error_pages.as_ref().map_or(0, ErrorPages::memory);
+        let rules: usize = pages + config.routes.iter().map(|route| route.rules.memory()).sum::<usize>();
+        let compresses = config.routes.iter().any(|route| route.rules.compress.is_some());
+        let compressing = if compresses { server.max_compressing.min(carried) } else { 0 };
         Self {
             connections: clients.saturating_mul(CONNECTION + tls + head + READ),
             exchanges: carried.saturating_mul(exchange),
+            compressing: compressing.saturating_mul(Gzip::MEMORY),
             fixed: FIXED + LOG + rules + server.workers.get().saturating_mul(BUFFERS),
         }
     }
 
     fn sum(self) -> usize {
-        self.connections.saturating_add(self.exchanges).saturating_add(self.fixed)
+        [self.connections, self.exchanges, self.compressing, self.fixed]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     pub(crate) fn log(self) {
         let mib = |bytes: usize| bytes.div_ceil(1 << 20);
         log::info!(
-            "memory at_most_mib={} connections_mib={} exchanges_mib={} other_mib={} (if all clients send and take as \
-             little as they can; lower max_connections, max_exchanges or max_header_bytes to bound it further)",
+            "memory at_most_mib={} connections_mib={} exchanges_mib={} compressing_mib={} other_mib={} (if all clients send and take as \
+             little as they can; lower max_connections, max_exchanges, max_header_bytes or max_compressing to bound it further)",
             mib(self.sum()),
             mib(self.connections),
             mib(self.exchanges),
+            mib(self.compressing),
             mib(self.fixed)
         );
     }

@@ -24,6 +24,7 @@ use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::{HealthChecker, RunningChecker};
 use crate::memory::Memory;
+use crate::passwords::Passwords;
 use crate::reload::{LastReload, ReloadOutcome};
 use crate::renewal::Renewal;
 use crate::route::{Pool, Route};
@@ -219,8 +220,10 @@ impl Proxy {
         let mut pools = Vec::new();
         let mut routes = Vec::new();
         for route in &config.routes {
-            let pool = pool_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
-            routes.push(Arc::new(Route::new(route.clone(), pool)));
+            let of_route = pools_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
+            let auth = auth_of(route, &mut pools, &[]).map_err(StartError::Backend)?;
+            let route = Route::new(route.clone(), of_route).and_then(|route| route.with_auth(auth));
+            routes.push(Arc::new(route.map_err(StartError::Backend)?));
         }
         let access_log = config.access_log.as_ref().map(|log| open_access_log(log, &counters)).transpose()?;
         let max_clients = file_limit::share_out(&Needs::of(&config));
@@ -238,12 +241,18 @@ impl Proxy {
             ),
             counters,
             tunnels: Places::new(config.server.max_tunnels),
+            compressing: Places::new(config.server.max_compressing),
             exchanges: Places::new(config.server.max_exchanges.get()),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             via: gateway::via(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             in_use,
         });
+        if config.has_passwords() {
+            gateway.passwords.start().map_err(StartError::Thread)?;
+        }
         // They come in the order of the file, and then those that were passed beside it.
         let listening: Vec<Listening> = listeners
             .iter()
@@ -404,6 +413,7 @@ impl Drop for Proxy {
     /// Tells all before the first of them is waited for, when the fields are dropped.
     fn drop(&mut self) {
         self.stop_what_serves_nobody();
+        self.gateway.passwords.stop();
     }
 }
 
@@ -425,13 +435,18 @@ fn start_admin(config: &AdminConfig, view: &View) -> Result<Admin, StartError> {
     Ok(admin)
 }
 
-/// The pool of this table: one that is in `pools` already, or else the one that was there `before`, if nothing about it has
-/// changed, or what becomes of it.
-pub(crate) fn pool_of(
+/// The pools of this table.
+pub(crate) fn pools_of(
     config: &RouteConfig,
     pools: &mut Vec<Arc<Pool>>,
     before: &[Arc<Pool>],
-) -> io::Result<Arc<Pool>> {
+) -> io::Result<Vec<Arc<Pool>>> {
+    config.pools().map(|pool| pool_of(pool, pools, before)).collect()
+}
+
+/// The pool of this table: one that is in `pools` already, or else the one that was there `before`, if nothing about it has
+/// changed, or what becomes of it.
+fn pool_of(config: &RouteConfig, pools: &mut Vec<Arc<Pool>>, before: &[Arc<Pool>]) -> io::Result<Arc<Pool>> {
     let owner = Pool::owner_of(config);
     let is_it = |pool: &&Arc<Pool>| pool.owner() == owner;
     if let Some(pool) = pools.iter().find(is_it) {
@@ -446,24 +461,40 @@ pub(crate) fn pool_of(
     Ok(pool)
 }
 
+/// The pool of the service of its `forward_auth`, if it has one.
+pub(crate) fn auth_of(
+    config: &RouteConfig,
+    pools: &mut Vec<Arc<Pool>>,
+    before: &[Arc<Pool>],
+) -> io::Result<Option<Arc<Pool>>> {
+    let rule = config.rules.forward_auth.as_ref();
+    rule.map(|rule| pool_of(&rule.service, pools, before)).transpose()
+}
+
 fn log_route(route: &RouteConfig) {
-    let backends: Vec<String> = route.backends.iter().map(|backend| backend.addr.to_string()).collect();
     let hosts: Vec<String> = route.key.hosts.iter().map(ToString::to_string).collect();
-    let health = route.health_check.as_ref().map_or("none".to_owned(), |check| {
-        format!("{} every {} s", check.path, check.interval.as_secs_f64())
-    });
-    log::info!(
-        "route prefix={} name={} hosts={} algorithm={} backends={} health_check={health:?}",
-        route.key.prefix,
-        route.label(),
-        if hosts.is_empty() { "any".to_owned() } else { hosts.join(",") },
-        route.algorithm,
-        if backends.is_empty() { "none".to_owned() } else { backends.join(",") }
-    );
-    if route.tls.insecure_skip_verify {
-        log::warn!(
-            "certificates of backends are not verified route={} (insecure_skip_verify is set)",
-            route.label()
+    let hosts = if hosts.is_empty() { "any".to_owned() } else { hosts.join(",") };
+    let (prefix, name) = (&route.key.prefix, route.label());
+    let shares = route.shares.iter().map(|share| (Some(share.share), &share.of));
+    let own = route.shares.is_empty().then_some((None, route));
+    for (share, pool) in own.into_iter().chain(shares) {
+        let backends: Vec<String> = pool.backends.iter().map(|backend| backend.addr.to_string()).collect();
+        let backends = if backends.is_empty() { "none".to_owned() } else { backends.join(",") };
+        let health = pool.health_check.as_ref().map_or("none".to_owned(), |check| {
+            format!("{} every {} s", check.path, check.interval.as_secs_f64())
+        });
+        let of = match (share, &pool.pool) {
+            (Some(share), Some(pool)) => format!(" pool={pool} share={share}"),
+            _ => String::new(),
+        };
+        log::info!(
+            "route prefix={prefix} name={name} hosts={hosts}{of} algorithm={} backends={backends} health_check={health:?}",
+            pool.algorithm,
         );
+        if pool.tls.insecure_skip_verify {
+            log::warn!(
+                "certificates of backends are not verified route={name}{of} (insecure_skip_verify is set)"
+            );
+        }
     }
 }

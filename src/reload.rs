@@ -13,7 +13,9 @@ use crate::downstream::listener::{self, Change, Entrance, Listener};
 use crate::file_limit::{self, Needs};
 use crate::front::Front;
 use crate::health::checker::HealthChecker;
-use crate::proxy::{Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, open_access_log, pool_of};
+use crate::proxy::{
+    Checked, FIRST_LOOKUPS, Listening, Proxy, StartError, auth_of, open_access_log, pools_of,
+};
 use crate::route::{Pool, Route};
 use crate::snapshot::Snapshot;
 
@@ -100,8 +102,11 @@ impl Proxy {
         reloaded.pending = self.pending(config);
         let (mut routes, mut pools) = (Vec::new(), Vec::new());
         for route in &config.routes {
-            let pool = pool_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
-            routes.push(self.route_after(route, pool, &mut reloaded));
+            let of_route = pools_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
+            let auth = auth_of(route, &mut pools, &self.pools).map_err(StartError::Backend)?;
+            let after =
+                self.route_after(route, of_route, auth, &mut reloaded).map_err(StartError::Backend)?;
+            routes.push(after);
         }
         let is_gone = |old: &&Arc<Route>| routes.iter().all(|route| route.label() != old.label());
         reloaded.removed = self.routes.iter().filter(is_gone).map(|old| old.label().to_owned()).collect();
@@ -110,6 +115,9 @@ impl Proxy {
         let entrances = listening.iter().map(|listening| listening.entrance);
         let workers = self.started_with.workers;
         let front = Front::new(config, workers, entrances, Some(&before.front)).map_err(StartError::Tls)?;
+        if config.has_passwords() {
+            self.gateway.passwords.start().map_err(StartError::Thread)?;
+        }
         // Each ends when dropped.
         let new_checkers = self.new_checkers(&pools).map_err(StartError::Thread)?;
         self.upkeep.change(&pools).map_err(StartError::Thread)?;
@@ -125,6 +133,7 @@ impl Proxy {
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.exchanges.set_max(config.server.max_exchanges.get());
         self.gateway.tunnels.set_max(config.server.max_tunnels);
+        self.gateway.compressing.set_max(config.server.max_compressing);
         drop(before);
         self.access_logs.retain(|log| log.strong_count() > 0);
         let log = self.gateway.snapshot().access_log.clone();
@@ -186,19 +195,34 @@ impl Proxy {
     }
 
     /// The route of this table: the one that is there, if nothing about it has changed.
-    fn route_after(&self, config: &RouteConfig, pool: Arc<Pool>, reloaded: &mut Reloaded) -> Arc<Route> {
+    fn route_after(
+        &self,
+        config: &RouteConfig,
+        pools: Vec<Arc<Pool>>,
+        auth: Option<Arc<Pool>>,
+        reloaded: &mut Reloaded,
+    ) -> io::Result<Arc<Route>> {
         let label = config.label();
-        match self.routes.iter().find(|old| old.label() == label) {
-            Some(old) if old.config() == config && Arc::ptr_eq(old.pool(), &pool) => Arc::clone(old),
+        let is_same = |old: &Route| {
+            let same = old.pools().iter().zip(&pools).filter(|(old, new)| Arc::ptr_eq(old, new));
+            let auth_before = old.auth().map(|auth| Arc::as_ptr(auth.pool()));
+            old.config() == config
+                && old.pools().len() == pools.len()
+                && same.count() == pools.len()
+                && auth_before == auth.as_ref().map(Arc::as_ptr)
+        };
+        let route = match self.routes.iter().find(|old| old.label() == label) {
+            Some(old) if is_same(old) => return Ok(Arc::clone(old)),
             Some(old) => {
                 reloaded.changed.push(label);
-                Arc::new(old.successor(config, pool))
+                old.successor(config, pools)?
             }
             None => {
                 reloaded.added.push(label);
-                Arc::new(Route::new(config.clone(), pool))
+                Route::new(config.clone(), pools)?
             }
-        }
+        };
+        route.with_auth(auth).map(Arc::new)
     }
 
     /// The listeners to open and those to close, and what is listened on then. Sockets that were passed stay.

@@ -1,5 +1,6 @@
 //! [`Snapshot`]: what a reload swaps, as a whole. An exchange keeps the one it began under.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,6 +11,7 @@ use crate::front::Front;
 use crate::http::head::HeadLimits;
 use crate::route::{Pool, Route, pool};
 use crate::routing::RouteTable;
+use crate::rules::ErrorPages;
 
 /// The configuration at work. Never changed.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ pub(crate) struct Snapshot {
     pub number: u64,
     pub routes: RouteTable<Arc<Route>>,
     pub trusted: Vec<IpNetwork>,
+    /// For answers of ours where the route has none, or there is no route.
+    pub error_pages: Option<ErrorPages>,
+    pub max_connections_per_client: Option<NonZeroUsize>,
     pub limits: Limits,
     pub front: Front,
     pub access_log: Option<Arc<AccessLog>>,
@@ -50,6 +55,8 @@ impl Snapshot {
             number,
             routes: RouteTable::new(routes.iter().map(entry).collect()),
             trusted: config.server.trusted_proxies.clone(),
+            error_pages: config.error_pages.clone(),
+            max_connections_per_client: config.server.max_connections_per_client,
             limits: limits(&config.server),
             front: Front::default(),
             access_log,

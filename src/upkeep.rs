@@ -304,7 +304,6 @@ fn begin(
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::sync::Mutex;
 
     use super::*;
@@ -313,7 +312,7 @@ mod tests {
 
     fn route_to(names: &[&str]) -> Arc<Pool> {
         Pool::for_tests(0, |config| {
-            let entry = |name: &&str| BackendConfig { addr: name.parse().unwrap(), weight: NonZeroU32::MIN };
+            let entry = |name: &&str| BackendConfig::new(name.parse().unwrap());
             config.backends = names.iter().map(entry).collect();
         })
     }

@@ -180,6 +180,45 @@ fn what_went_wrong_is_said(engine: Engine) {
     assert_eq!(say(&lines[2]), "200 backend_closed backend relay 4 /torn");
 }
 
+/// How long the service of `forward_auth` took is told from the time for backends.
+fn who_was_asked_has_its_time(engine: Engine) {
+    let (log, origin, dead) = (Log::new(), Origin::echo(), DeadPort::reserve());
+    let auth = ScriptedBackend::per_request(|conn, request| {
+        match request.fields.one("x-forwarded-uri").as_deref() {
+            Some("/api/no") => conn.send(b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nwho?"),
+            _ => conn.send(b"HTTP/1.1 204 No Content\r\n\r\n"),
+        }
+    });
+    let asks = |addr: String| format!("forward_auth = {{ addr = {addr:?}, path = \"/v\" }}");
+    let proxy = logged(engine, &log, "json", &[origin.addr()], &asks(auth.addr()))
+        .route("/dead", &[origin.addr()], &asks(dead.addr()))
+        .route("/open", &[origin.addr()], "")
+        .start();
+    for (target, status) in [("/api/no", 401), ("/api/yes", 200), ("/dead", 503), ("/open", 200)] {
+        get(proxy.addr(), target).expect(status);
+    }
+    let lines = log.objects(4);
+    let say = |line: &Value| {
+        ["status", "cause", "ended_in", "backend", "bytes_sent"].map(|key| text(line, key)).join(" ")
+    };
+    assert_eq!(say(&lines[0]), format!("401 null null {} 4", auth.addr()));
+    assert!(say(&lines[1]).starts_with(&format!("200 null null {} ", origin.addr())), "{}", lines[1]);
+    assert!(
+        say(&lines[2]).starts_with(&format!("503 auth_unavailable auth {} ", dead.addr())),
+        "{}",
+        lines[2]
+    );
+    assert!(
+        lines[..3].iter().all(|line| line["auth_ms"].as_f64().is_some_and(|time| time > 0.0)),
+        "{lines:?}"
+    );
+    assert!(lines[3]["auth_ms"].is_null());
+    assert!(lines.iter().all(|line| line["retries"] == 0), "{lines:?}");
+    for line in [&lines[0], &lines[2]] {
+        assert_eq!((&line["queued_ms"], &line["connect_ms"]), (&0.0.into(), &0.0.into()));
+    }
+}
+
 fn tries_are_counted(engine: Engine) {
     let (log, dead, origin) = (Log::new(), DeadPort::reserve(), Origin::echo());
     let proxy = logged(engine, &log, "json", &[dead.addr(), origin.addr()], "").start();
@@ -355,6 +394,7 @@ fn a_reload_changes_the_format(engine: Engine) {
 }
 
 on_both_engines!(
+    who_was_asked_has_its_time,
     lines_are_as_others_write_them,
     objects_say_everything,
     ids_are_made_where_there_is_none,

@@ -10,7 +10,8 @@ use crate::support::engines::on_both_engines;
 use crate::support::process::{TempDir, program};
 use crate::support::proxy::Builder;
 use crate::support::{
-    Client, DeadPort, Echo, Engine, Origin, ProxyProcess, TestProxy, get, send_once, wait_for,
+    Client, DeadPort, Echo, Engine, Gate, Origin, ProxyProcess, ScriptedBackend, TestProxy, get, send_once,
+    wait_for,
 };
 
 fn with_admin(engine: Engine, keys: &str) -> Builder {
@@ -41,6 +42,19 @@ fn expect_metric(addr: SocketAddr, series: &str, value: f64) {
     wait_for(series, || {
         let found = metric(addr, series);
         if found == Some(value) { Ok(()) } else { Err(found) }
+    });
+}
+
+/// Whichever of them has accepted them.
+fn few_connections_are_dealt_out_evenly_among_the_workers(engine: Engine) {
+    let origin = Origin::echo();
+    let builder = TestProxy::builder(engine).server("workers = 4\n\n[admin]\nlisten_addr = \"127.0.0.1:0\"");
+    let proxy = builder.route("/", &[origin.addr()], "").start();
+    let _clients: Vec<Client> = (0..12).map(|_| Client::connect(proxy.addr())).collect();
+    wait_for("three of twelve connections for each of four workers", || {
+        let workers = status(admin(&proxy))["workers"].as_array().cloned().unwrap_or_default();
+        let carried: Vec<_> = workers.iter().map(|worker| worker["connections"].as_u64()).collect();
+        if carried == [Some(3); 4] { Ok(()) } else { Err(carried) }
     });
 }
 
@@ -159,6 +173,41 @@ fn the_status_shows_what_is_going_on(engine: Engine) {
         let is_over = seen["routes"][0]["answers"]["2xx"] == 1 && seen["in_flight"] == 0;
         if is_over { Ok(()) } else { Err(seen) }
     });
+}
+
+/// While the service of `forward_auth` thinks.
+fn who_is_asked_about_is_seen(engine: Engine) {
+    let (origin, gate) = (Origin::echo(), Gate::new());
+    let waits = gate.clone();
+    let auth = ScriptedBackend::per_request(move |conn, request| {
+        waits.wait("the test");
+        let answer = if request.fields.has("cookie") { "401 No" } else { "200 Yes" };
+        conn.send_head(&[&format!("HTTP/1.1 {answer}"), "Content-Length: 0"])
+    });
+    let keys = format!("forward_auth = {{ addr = {:?}, path = \"/v\" }}", auth.addr());
+    let proxy = with_admin(engine, "").route("/", &[origin.addr()], &keys).start();
+    let mut client = Client::connect(proxy.addr());
+    client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    wait_for("the service to be asked", || if auth.requests() == 1 { Ok(()) } else { Err(()) });
+    let seen = status(admin(&proxy));
+    assert_eq!((&seen["in_flight"], &seen["routes"][0]["in_flight"]), (&1.into(), &1.into()));
+    if engine == Engine::Native {
+        let exchange = &seen["exchanges"][0];
+        assert_eq!((&exchange["stage"], &exchange["backend"]), (&"auth".into(), &auth.addr().into()));
+    }
+    gate.open();
+    client.response().expect(200);
+    wait_for("the exchange to be over", || {
+        let seen = status(admin(&proxy));
+        let is_over = seen["routes"][0]["in_flight"] == 0 && seen["in_flight"] == 0;
+        if is_over { Ok(()) } else { Err(seen) }
+    });
+    // Its answers are not those of a backend.
+    send_once(proxy.addr(), "GET / HTTP/1.1\r\nHost: h\r\nCookie: a\r\n\r\n").expect(401);
+    for (backend, class, count) in [("", "4xx", 1.0), ("", "2xx", 0.0), (&*origin.addr(), "2xx", 1.0)] {
+        let labels = format!("route=\"/\",backend={backend:?},class={class:?}");
+        expect_metric(admin(&proxy), &format!("reverse_proxy_requests_total{{{labels}}}"), count);
+    }
 }
 
 fn the_page_needs_nothing_from_elsewhere(engine: Engine) {
@@ -383,7 +432,9 @@ fn it_is_hurt_by_nobody(engine: Engine) {
 }
 
 on_both_engines!(
+    who_is_asked_about_is_seen,
     it_is_hurt_by_nobody,
+    few_connections_are_dealt_out_evenly_among_the_workers,
     each_metric_moves_when_it_should,
     the_metrics_are_as_prometheus_wants_them,
     the_status_shows_what_is_going_on,

@@ -122,6 +122,22 @@ fn of_answers(engine: Engine) {
     }
 }
 
+/// Of the service of `forward_auth`.
+fn of_who_may_come(engine: Engine) {
+    let (origin, dead) = (Origin::echo(), DeadPort::reserve());
+    let hanging = ScriptedBackend::per_connection(|mut conn| conn.hang());
+    let nonsense = ScriptedBackend::answering("nonsense\r\n\r\n");
+    for (cause, service, seconds) in [
+        (Cause::AuthUnavailable, dead.addr(), 8.0),
+        (Cause::AuthTimeout, hanging.addr(), 0.1),
+        (Cause::AuthBadResponse, nonsense.addr(), 8.0),
+    ] {
+        let keys = format!("forward_auth = {{ addr = {service:?}, path = \"/\", timeout_secs = {seconds} }}");
+        check(to(engine, origin.addr(), &keys), cause, |addr| get(addr, "/"));
+    }
+    assert_eq!(origin.requests(), 0);
+}
+
 fn of_health(engine: Engine) {
     let sick = Origin::echo();
     sick.set_health(500);
@@ -205,7 +221,16 @@ fn of_overload(engine: Engine) {
     released.open();
 }
 
-on_both_engines!(of_requests, of_heads, of_connections, of_answers, of_health, of_limits, of_overload,);
+on_both_engines!(
+    of_requests,
+    of_heads,
+    of_connections,
+    of_answers,
+    of_who_may_come,
+    of_health,
+    of_limits,
+    of_overload,
+);
 
 mod linux {
     use super::of_connections_in_time;

@@ -134,6 +134,25 @@ fn a_waiting_client_is_told_at_once(engine: Engine) {
     }
 }
 
+/// The rest of the upload goes nowhere, and takes nothing of the answer away.
+fn an_intercepted_one_arrives_as_well(engine: Engine) {
+    let backend = impatient(500, Then::StopsReading);
+    let proxy = TestProxy::to(engine, &[backend.addr()], "intercept_errors = [500]");
+    for chunked in [false, true] {
+        let (framing, body) = upload(chunked);
+        let mut client = Client::connect(proxy.addr());
+        client.send(format!("POST / HTTP/1.1\r\nHost: proxy.test\r\n{framing}\r\n\r\n"));
+        let mut stream = client.stream();
+        let sending = spawn("an upload", move || drop(std::io::Write::write_all(&mut stream, &body)));
+        let response = client.response_to("POST").expect(500);
+        assert!(response.text().contains("(intercepted)"), "{}", response.text());
+        assert_eq!(response.fields().one("connection").as_deref(), Some("close"));
+        sending.join();
+        client.expect_fin();
+    }
+    proxy.expect_idle();
+}
+
 /// An interim answer is no answer: the upload goes on.
 fn an_interim_answer_does_not_end_the_upload(engine: Engine) {
     let backend = ScriptedBackend::per_request(|conn, request| {
@@ -285,6 +304,7 @@ on_native!(
     from_a_backend_that_resets,
     from_a_backend_that_stops_reading,
     a_waiting_client_is_told_at_once,
+    an_intercepted_one_arrives_as_well,
     an_interim_answer_does_not_end_the_upload,
     a_client_that_stops_is_ended,
     a_client_that_leaves_is_ended,

@@ -48,6 +48,21 @@ max_in_flight_per_backend = 3
 keepalive_connections = 0
 "#;
 
+/// What there is to be said of backends that are not all alike.
+const BACKUPS: &str = r#"listen_addr = "127.0.0.1:3000"
+
+[[backends]]
+name = "app"
+addrs = ["10.0.0.1:80", { addr = "10.0.0.2:80", weight = 3 }, { addr = "10.0.0.99:80", backup = true }]
+balancing_algorithm = "least_time"
+slow_start_secs = 30
+min_healthy = 2
+
+[[routes]]
+prefix = "/"
+backends = "app"
+"#;
+
 fn explain_with(config: &str, arguments: &[&str]) -> Exit {
     let directory = TempDir::new();
     let path = directory.file("reverse-proxy.toml", config);
@@ -127,9 +142,21 @@ fn explanations_are_up_to_date() {
     ] {
         let exit = explain(arguments);
         assert_eq!(exit.status.code(), Some(code), "{name}: {exit:?}");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain").join(name);
-        golden::check(&path, &exit.output);
+        check_golden(name, &exit.output);
     }
+    for (name, arguments) in
+        [("backups.txt", &["GET http://h/"][..]), ("backups.json", &["GET http://h/", "--json"])]
+    {
+        let exit = explain_with(BACKUPS, arguments);
+        assert_eq!(exit.status.code(), Some(0), "{name}: {exit:?}");
+        check_golden(name, &exit.output);
+    }
+}
+
+#[track_caller]
+fn check_golden(name: &str, output: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain").join(name);
+    golden::check(&path, output);
 }
 
 #[test]

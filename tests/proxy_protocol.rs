@@ -487,6 +487,32 @@ mod tls {
     );
 }
 
+/// Who comes through a balancer is counted by whom the header names.
+fn clients_have_so_many_connections(_: Engine) {
+    let origin = Origin::echo();
+    let proxy =
+        behind_a_balancer().server("max_connections_per_client = 1").route("/", &[origin.addr()], "").start();
+    let begin = |host: u8| {
+        let mut client = Client::connect(proxy.addr());
+        client.send([format!("PROXY TCP4 192.0.2.{host} 198.51.100.1 1 2\r\n").as_bytes(), GET].concat());
+        client
+    };
+    let (mut one, mut other) = (begin(1), begin(2));
+    one.response().expect(200);
+    other.response().expect(200);
+    let mut refused = begin(1);
+    refused.response().expect_failure(429, "too_many_connections");
+    refused.expect_fin();
+    drop(one);
+    wait_for("a free place", || match begin(1).response().status() {
+        200 => Ok(()),
+        status => Err(status),
+    });
+    // The balancer's own are not counted.
+    let own: Vec<_> = (0..3).map(|_| told_of(&proxy, b"PROXY UNKNOWN\r\n")).collect();
+    assert_eq!(own.len(), 3);
+}
+
 on_native!(
     the_address_is_that_of_the_client,
     a_connection_of_the_balancer_itself_keeps_its_address,
@@ -504,4 +530,5 @@ on_native!(
     probes_are_of_the_proxy_itself,
     a_reload_begins_to_send_it,
     clients_of_a_unix_socket_have_no_address,
+    clients_have_so_many_connections,
 );

@@ -164,6 +164,28 @@ fn a_listener_that_goes_loses_nobody(engine: Engine) {
     });
 }
 
+/// Places that are given back are too few at first, and are waited for all the same.
+fn who_waits_beyond_a_smaller_max_connections_is_served(engine: Engine) {
+    let origin = Origin::echo();
+    let mut proxy = to(engine, &[origin.addr()], "").server("max_connections = 3").start();
+    let mut inside: Vec<Client> = (0..3).map(|_| Client::connect(proxy.addr())).collect();
+    inside.iter_mut().for_each(|client| drop(client.get("/").expect(200)));
+    let mut waiting = Client::connect(proxy.addr());
+    waiting.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    wait_for("the door to be shut", || match proxy.counters().accept_paused.load(Ordering::Relaxed) {
+        0 => Err(0),
+        _ => Ok(()),
+    });
+    proxy.reload(&to(engine, &[origin.addr()], "").server("max_connections = 1")).unwrap();
+    for mut client in inside {
+        assert!(!waiting.has_input(), "served beyond max_connections");
+        // One after the other: the answer of the proxy says that its place is free.
+        client.finish();
+        client.expect_fin();
+    }
+    waiting.response().expect(200);
+}
+
 fn a_backend_that_comes_serves_who_waits_for_it(engine: Engine) {
     let dead = DeadPort::reserve();
     let origin = Origin::named("late");
@@ -317,6 +339,7 @@ on_both_engines!(
     no_request_is_lost,
     idle_clients_have_the_time_that_is_at_work,
     a_listener_that_goes_loses_nobody,
+    who_waits_beyond_a_smaller_max_connections_is_served,
 );
 
 /// Each of them changes the route, its health check and the listeners.

@@ -333,6 +333,49 @@ fn rate_limits(engine: Engine) {
     assert_eq!(after, [429]);
 }
 
+fn rate_limits_by_a_field_and_dry_runs(engine: Engine) {
+    let limit = "respond = {}\nrate_limit = { requests_per_sec = 1, burst = 1";
+    let by_key = format!("{limit}, per = \"header:X-Key\" }}");
+    let dry = |dry_run: bool| {
+        TestProxy::builder(engine)
+            .answering_route("/", &by_key)
+            .answering_route("/dry", &format!("{limit}, dry_run = {dry_run} }}"))
+    };
+    let mut proxy = dry(true).start();
+    let addr = proxy.addr();
+    let ask = |target: &str, fields: &str| {
+        send_once(addr, format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n")).status()
+    };
+    let statuses = in_less_than_a_second(
+        || {},
+        |n| {
+            let keys = [format!("X-Key: a{n}\r\n"), format!("X-Key: b{n}\r\n")];
+            vec![ask("/", &keys[0]), ask("/", &keys[0]), ask("/", &keys[1])]
+        },
+    );
+    assert_eq!(statuses, [200, 429, 200]);
+    // Without one, by client; and a dry run refuses nothing.
+    let take_the_last = || {
+        wait_for("a request to be taken", || match ask("/", "") {
+            200 => Ok(()),
+            status => Err(status),
+        });
+    };
+    assert_eq!(in_less_than_a_second(take_the_last, |_| vec![ask("/", "")]), [429]);
+    assert_eq!([ask("/dry", ""), ask("/dry", ""), ask("/dry", "")], [200, 200, 200]);
+    // What was counted meanwhile counts when it is meant.
+    let after = in_less_than_a_second(
+        || {},
+        |n| {
+            proxy.reload(&dry(true).server(&format!("max_tunnels = {n}"))).expect("a reload");
+            assert_eq!([ask("/dry", ""), ask("/dry", "")], [200, 200]);
+            proxy.reload(&dry(false)).expect("a reload");
+            vec![ask("/dry", "")]
+        },
+    );
+    assert_eq!(after, [429]);
+}
+
 on_both_engines!(
     who_may_come,
     redirects,
@@ -344,4 +387,5 @@ on_both_engines!(
     fields_of_answers,
     methods,
     rate_limits,
+    rate_limits_by_a_field_and_dry_runs,
 );

@@ -289,6 +289,58 @@ fn a_lone_line_end_is_no_request(engine: Engine) {
     drop(fresh);
 }
 
+/// A client that takes none of its answers has none kept for it but the one that is on its way, and that one is shared.
+fn answers_that_nobody_takes_are_not_kept(engine: Engine) {
+    use crate::support::ProxyProcess;
+    use crate::support::process::TempDir;
+    /// More than fits into the buffers of the kernel.
+    const COUNT: usize = 8;
+    let directory = TempDir::new();
+    let page = "x".repeat(1 << 20);
+    let file = directory.file("large.html", &page).display().to_string();
+    let config = TestProxy::builder(engine)
+        .front(&format!("error_pages = {{ 4xx = {file:?} }}"))
+        .server("workers = 1")
+        .answering_route("/respond", &format!("respond = {{ file = {file:?} }}"))
+        .answering_route("/denied", "respond = {}\ndeny = [\"127.0.0.1\"]");
+    let (process, addr) = ProxyProcess::start(&config.toml());
+    get(addr, "/denied").expect_failure(403, "client_denied");
+    let before = process.resident_kib();
+    let targets = [("/", 404), ("/respond", 200), ("/denied", 403)];
+    let mut clients: Vec<_> =
+        targets.iter().cycle().take(30).map(|target| (Client::connect(addr), *target)).collect();
+    for (client, (target, _)) in &mut clients {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: proxy.test\r\n\r\n").repeat(COUNT));
+    }
+    // Whoever comes behind them is served, and by then the one worker has seen them all.
+    get(addr, "/denied").expect_failure(403, "client_denied");
+    let grown = process.resident_kib().saturating_sub(before);
+    assert!(grown < 2 * 1024, "{grown} KiB more");
+    for (mut client, (_, status)) in clients.into_iter().take(targets.len()) {
+        for _ in 0..COUNT {
+            let response = client.response().expect(status);
+            assert!(response.text() == page, "not the page");
+        }
+    }
+}
+
+/// Nor does such an answer wait for ever.
+fn who_does_not_take_such_an_answer_is_cut(engine: Engine) {
+    use crate::support::process::TempDir;
+    let directory = TempDir::new();
+    let file = directory.file("large.html", &"x".repeat(1 << 20)).display().to_string();
+    let proxy = TestProxy::builder(engine)
+        .server("write_timeout_secs = 0.5")
+        .answering_route("/", &format!("respond = {{ file = {file:?} }}"))
+        .start();
+    let mut client = Client::connect(proxy.addr());
+    client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n".repeat(8));
+    proxy.expect_count(Cause::WriteTimeout, 1);
+    let answers = std::iter::from_fn(|| client.try_response_to("GET").ok());
+    let whole = answers.take_while(|response| response.broken.is_none()).count();
+    assert!((1..8).contains(&whole), "{whole} were whole");
+}
+
 on_native!(
     a_lone_line_end_is_no_request,
     a_dribbled_head_is_408,
@@ -300,4 +352,6 @@ on_native!(
     dribblers_hold_no_worker,
     idle_connections_hold_no_buffers,
     clients_that_were_told_to_continue_hold_no_worker,
+    answers_that_nobody_takes_are_not_kept,
+    who_does_not_take_such_an_answer_is_cut,
 );

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reverse_proxy::error::Cause;
+
 use crate::support::engines::on_native;
 use crate::support::origin::HEALTH;
 use crate::support::process::program_after;
@@ -198,6 +200,53 @@ fn every_place_is_used_again(engine: Engine) {
     get(addr, "/after").expect(200);
 }
 
+/// Each of the clients has so many connections, and those who are let in are served.
+fn beyond_max_connections_per_client_they_are_turned_away(engine: Engine) {
+    let origin = Origin::echo();
+    let builder = TestProxy::builder(engine).route("/", &[origin.addr()], "");
+    let mut proxy = builder.clone().server("max_connections_per_client = 2").start();
+    let addr = proxy.addr();
+    let mut inside: Vec<Client> = (0..2).map(|_| Client::connect(addr)).collect();
+    inside.iter_mut().for_each(|client| drop(client.get("/").expect(200)));
+    for count in 1..=3 {
+        // Without a word from the client.
+        let mut outside = Client::connect(addr);
+        let response = outside.response().expect_failure(429, "too_many_connections");
+        assert_eq!(response.fields().one("connection").as_deref(), Some("close"));
+        assert!(response.fields().has("retry-after"));
+        outside.expect_fin();
+        proxy.expect_counted(Cause::TooManyConnections, count);
+    }
+    inside.iter_mut().for_each(|client| drop(client.get("/").expect(200)));
+    // Who comes from elsewhere is somebody else.
+    let from = |host: u8| {
+        use std::net::{Ipv4Addr, SocketAddr};
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into()).unwrap();
+        socket.connect(&addr.into()).unwrap();
+        Client::of(socket.into())
+    };
+    from(2).get("/").expect(200);
+    // A place that is free is taken again.
+    drop(inside.pop());
+    let again = wait_for("a free place", || {
+        let mut client = Client::connect(addr);
+        client.send("GET / HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+        match client.response().status() {
+            200 => Ok(client),
+            status => Err(status),
+        }
+    });
+    // A reload changes it at once; who is there stays.
+    proxy.reload(&builder.clone().server("max_connections_per_client = 1")).expect("a reload");
+    Client::connect(addr).response().expect_failure(429, "too_many_connections");
+    inside[0].get("/").expect(200);
+    let trusting = "max_connections_per_client = 1\ntrusted_proxies = [\"127.0.0.1\"]";
+    proxy.reload(&builder.server(trusting)).expect("a reload");
+    get(addr, "/").expect(200);
+    drop(again);
+}
+
 on_native!(
     idle_clients_leave_descriptors_for_backends,
     an_idle_connection_is_given_up_for_another_backend,
@@ -206,5 +255,6 @@ on_native!(
     no_descriptor_for_a_probe_is_not_held_against_the_backend,
     a_soft_limit_is_raised,
     beyond_max_connections_clients_wait,
+    beyond_max_connections_per_client_they_are_turned_away,
     every_place_is_used_again,
 );

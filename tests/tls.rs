@@ -12,7 +12,7 @@ use crate::support::engines::on_native;
 use crate::support::process::{ProxyProcess, TempDir, program};
 use crate::support::wire::{Body, LAST_CHUNK, chunk};
 use crate::support::{
-    Client, Engine, Framing, Gate, Hash, PATIENCE, ScriptedBackend, TestProxy, get, hash_of, pattern,
+    Client, Engine, Framing, Gate, Hash, Origin, PATIENCE, ScriptedBackend, TestProxy, get, hash_of, pattern,
     wait_for,
 };
 
@@ -541,4 +541,29 @@ fn a_system_without_certificates_is_told_at_start() {
     let exit = process.wait();
     assert_eq!(exit.status.code(), Some(1));
     assert!(exit.output.contains("the system has no CA certificates"), "{}", exit.output);
+}
+
+/// The service of `forward_auth`: who cannot show that it is it lets nobody in.
+#[test]
+fn who_may_come_is_asked_by_https() {
+    let directory = TempDir::new();
+    let (good, bad, origin) = (backend("loopback"), backend("expired"), Origin::echo());
+    let route = |prefix: &str, service: &ScriptedBackend| {
+        format!(
+            "[[routes]]\nprefix = {prefix:?}\nbackend_addrs = [{:?}]\n\
+             forward_auth = {{ addr = {:?}, path = \"/\", timeout_secs = 20 }}\n",
+            origin.addr(),
+            service.addr()
+        )
+    };
+    let config = format!("listen_addr = \"127.0.0.1:0\"\n{}{}", route("/good", &good), route("/bad", &bad));
+    let path = directory.file("reverse-proxy.toml", &config);
+    let mut process =
+        ProxyProcess::spawn(program().env("SSL_CERT_FILE", file("ca.pem")).arg("--config").arg(path));
+    let addr = process.wait_for_output("the address it listens on", |line| {
+        line.split_once("listening addr=")?.1.split(' ').next()?.parse().ok()
+    });
+    get(addr, "/good").expect(200);
+    get(addr, "/bad").expect_failure(503, "auth_unavailable");
+    assert_eq!(origin.requests(), 1);
 }

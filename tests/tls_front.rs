@@ -394,6 +394,20 @@ fn a_client_that_does_not_read_is_cut(_: Engine) {
     proxy.expect_idle();
 }
 
+/// More than TLS and the kernel take at once.
+fn a_large_answer_of_the_proxy_comes_whole(_: Engine) {
+    let (directory, page) = (TempDir::new(), pattern(1, 1 << 20));
+    let path = directory.path().join("large");
+    std::fs::write(&path, &page).unwrap();
+    let respond = format!("respond = {{ file = {path:?} }}");
+    let proxy = front(&shop()).answering_route("/", &respond).start();
+    let mut client = Client::with_small_window(proxy.addr()).with_tls(&trust(), "shop.test");
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(6));
+    for _ in 0..6 {
+        assert!(client.response().expect(200).body == page, "not what is in the file");
+    }
+}
+
 fn an_upgrade_becomes_a_tunnel(_: Engine) {
     let backend = ScriptedBackend::per_connection(|mut conn| {
         conn.request()?;
@@ -424,6 +438,18 @@ fn an_upgrade_becomes_a_tunnel(_: Engine) {
     expect(&mut client, b"bye");
     client.expect_fin();
     proxy.expect_idle();
+}
+
+/// There is nobody to answer before the handshake, and none is made for that.
+fn beyond_max_connections_per_client_it_is_closed(_: Engine) {
+    let origin = Origin::echo();
+    let proxy =
+        front(&shop()).server("max_connections_per_client = 1").route("/", &[origin.addr()], "").start();
+    let mut inside = connect(proxy.addr(), "shop.test");
+    inside.get("/").expect(200);
+    Client::connect(proxy.addr()).expect_fin();
+    proxy.expect_counted(Cause::TooManyConnections, 1);
+    inside.get("/").expect(200);
 }
 
 /// On both sides, over the same code.
@@ -786,8 +812,10 @@ on_native!(
     a_truncated_request_is_none,
     a_client_that_has_announced_its_end_gets_its_answer,
     a_client_that_does_not_read_is_cut,
+    a_large_answer_of_the_proxy_comes_whole,
     an_upgrade_becomes_a_tunnel,
     tls_on_both_sides,
+    beyond_max_connections_per_client_it_is_closed,
     a_reload_replaces_a_certificate_under_load,
     new_files_are_seen_and_bad_ones_are_not_taken,
     plain_listeners_redirect_and_serve_challenges,

@@ -5,10 +5,12 @@ use super::time;
 use crate::http::head::Version;
 use crate::http::response_out::write_decimal;
 
-/// `client - - [time] "request" status bytes "referer" "user agent"`
+/// `client - user [time] "request" status bytes "referer" "user agent"`
 pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
     write_client(entry, out);
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    write_user(entry, out);
+    out.extend_from_slice(b" [");
     time::with_now(|now| out.extend_from_slice(now.combined.as_bytes()));
     out.extend_from_slice(b"] \"");
     match entry.request {
@@ -42,6 +44,17 @@ fn write_client(entry: &Entry<'_>, out: &mut Vec<u8>) {
     } else {
         // Writing to memory does not fail.
         let _ = write!(out, "{}", entry.client);
+    }
+}
+
+/// A word of its own, whatever is in it.
+fn write_user(entry: &Entry<'_>, out: &mut Vec<u8>) {
+    let user = entry.user.filter(|user| !user.is_empty()).unwrap_or("-");
+    for (n, word) in user.split(' ').enumerate() {
+        if n > 0 {
+            out.extend_from_slice(b"\\x20");
+        }
+        escape(word.as_bytes(), out);
     }
 }
 
@@ -83,6 +96,16 @@ mod tests {
             written(&example()),
             "192.0.2.1 - - [] \"GET /a?b HTTP/1.1\" 200 1234 \"http://shop.example/\" \"curl/8.0\"\n"
         );
+    }
+
+    #[test]
+    fn a_name_is_one_word() {
+        for (name, expected) in
+            [("anna", "anna"), ("", "-"), ("a b\" c", "a\\x20b\\x22\\x20c"), ("\u{e4}", "\\xC3\\xA4")]
+        {
+            let line = written(&Entry { user: Some(name), ..example() });
+            assert!(line.starts_with(&format!("192.0.2.1 - {expected} [] \"GET")), "{line}");
+        }
     }
 
     #[test]

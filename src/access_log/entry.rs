@@ -12,6 +12,8 @@ pub(crate) struct Entry<'a> {
     pub request_id: &'a str,
     /// Whom it is from, behind `trusted_proxies`; the unspecified address: through a Unix-domain socket.
     pub client: IpAddr,
+    /// By what name it comes, if the route asks for one: what the client says, true or not.
+    pub user: Option<&'a str>,
     /// `None`: what came was no request.
     pub request: Option<RequestLine<'a>>,
     /// The version of TLS with the client.
@@ -20,6 +22,8 @@ pub(crate) struct Entry<'a> {
     pub referer: &'a [u8],
     pub user_agent: &'a [u8],
     pub route: Option<&'a str>,
+    /// That of the backend, where the route has several.
+    pub pool: Option<&'a str>,
     pub backend: Option<&'a str>,
     /// That of the answer, as far as one has begun; 0: none has.
     pub status: u16,
@@ -29,6 +33,8 @@ pub(crate) struct Entry<'a> {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub retries: u32,
+    /// Waiting for the service of `forward_auth`.
+    pub asked: Duration,
     pub queued: Duration,
     pub connecting: Duration,
     pub first_byte: Option<Duration>,
@@ -49,12 +55,14 @@ impl Entry<'_> {
         Entry {
             request_id,
             client,
+            user: None,
             request: None,
             tls: None,
             host: b"",
             referer: b"",
             user_agent: b"",
             route: None,
+            pool: None,
             backend: None,
             status: cause.status(),
             cause: Some(cause),
@@ -62,6 +70,7 @@ impl Entry<'_> {
             bytes_received: 0,
             bytes_sent: 0,
             retries: 0,
+            asked: Duration::ZERO,
             queued: Duration::ZERO,
             connecting: Duration::ZERO,
             first_byte: None,
@@ -93,12 +102,14 @@ pub(super) mod tests {
         Entry {
             request_id: "8c0f2a",
             client: "192.0.2.1".parse().unwrap(),
+            user: None,
             request: Some(RequestLine { method: "GET", target: "/a?b", version: Version::Http11 }),
             tls: None,
             host: b"shop.example",
             referer: b"http://shop.example/",
             user_agent: b"curl/8.0",
             route: Some("shop"),
+            pool: None,
             backend: Some("127.0.0.1:8000"),
             status: 200,
             cause: None,
@@ -106,6 +117,7 @@ pub(super) mod tests {
             bytes_received: 0,
             bytes_sent: 1234,
             retries: 1,
+            asked: Duration::ZERO,
             queued: Duration::from_micros(10),
             connecting: Duration::from_micros(250),
             first_byte: Some(Duration::from_micros(1_500)),

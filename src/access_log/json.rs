@@ -30,6 +30,7 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
         client if client.is_unspecified() => text(out, key!("client"), b"unix"),
         client => text(out, key!("client"), client.to_string().as_bytes()),
     }
+    optional(out, key!("user"), entry.user);
     if let Some(request) = &entry.request {
         text(out, key!("method"), request.method.as_bytes());
         text(out, key!("target"), request.target.as_bytes());
@@ -45,6 +46,7 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
     optional(out, key!("tls"), entry.tls);
     some(out, key!("host"), entry.host);
     optional(out, key!("route"), entry.route);
+    optional(out, key!("pool"), entry.pool);
     optional(out, key!("backend"), entry.backend);
     number(out, key!("status"), entry.logged_status().into());
     optional(out, key!("cause"), entry.cause.map(Cause::word));
@@ -53,6 +55,9 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Vec<u8>) {
     number(out, key!("bytes_received"), entry.bytes_received);
     number(out, key!("bytes_sent"), entry.bytes_sent);
     number(out, key!("retries"), entry.retries.into());
+    if !entry.asked.is_zero() {
+        millis(out, key!("auth_ms"), entry.asked);
+    }
     millis(out, key!("queued_ms"), entry.queued);
     millis(out, key!("connect_ms"), entry.connecting);
     if let Some(first_byte) = entry.first_byte {
@@ -154,6 +159,8 @@ mod tests {
              \"queued_ms\":0.000,\"connect_ms\":0.000,\"duration_ms\":0.000}"
         );
         let entry = Entry { cause: Some(Cause::BackendClosed), stage: "await_head", ..example() };
+        let named = Entry { user: Some("anna"), ..entry };
+        assert!(written(&named).contains("\"client\":\"192.0.2.1\",\"user\":\"anna\",\"method\":"));
         let line: Value = serde_json::from_str(&written(&entry)).unwrap();
         assert_eq!((&line["ended_by"], &line["ended_in"]), (&"backend".into(), &"await_head".into()));
     }

@@ -137,11 +137,21 @@ impl View {
         for (class, n) in counters.unrouted.read() {
             answers.push(answer("", "", class, n));
         }
+        let mut of_shares = Vec::new();
         let own: Vec<_> =
             routes.iter().map(|route| (route, route.pool().metric_label(), route.backends())).collect();
         for (route, pool, backends) in &own {
             for (class, n) in route.tally().unserved.read() {
                 answers.push(answer(route.label(), "", class, n));
+            }
+            let mut shares = route.shares().peekable();
+            if shares.peek().is_some() {
+                for (pool, _, classes) in shares {
+                    let label = pool.metric_label();
+                    let counts = classes.read().map(|(class, n)| (label.clone(), class, n));
+                    of_shares.extend(counts.map(|(label, class, n)| (route.label(), label, class, n)));
+                }
+                continue;
             }
             if route.pool().name().is_some() {
                 // Its backends answer other routes too: how much each has answered is said once, below.
@@ -156,6 +166,7 @@ impl View {
                 }
             }
         }
+        answers.extend(of_shares.iter().map(|(route, pool, class, n)| answer(route, pool, class, *n)));
         let help = "Requests that are over, by the class of the status; none: no answer was sent.";
         families.counters(("reverse_proxy_requests", help, None), answers)?;
         let causes = routes.iter().flat_map(|route| {
@@ -180,6 +191,14 @@ impl View {
             let samples = routes.iter().map(|route| (vec![("route", route.label())], count(of(route))));
             families.counters((name, help, unit), samples)?;
         }
+        let dry_run =
+            |route: &&&Arc<Route>| route.config().rules.rate_limit.as_ref().is_some_and(|rule| rule.dry_run);
+        let would_limit = routes
+            .iter()
+            .filter(dry_run)
+            .map(|route| (vec![("route", route.label())], count(&route.tally().would_limit)));
+        let help = "Requests that rate_limit would have refused, were it not a dry_run.";
+        families.counters(("reverse_proxy_rate_limit_dry_run", help, None), would_limit)?;
         type Times = fn(&Route) -> &Histogram;
         let times: [(&str, &str, Times); 2] = [
             ("reverse_proxy_first_byte", "From the request to the head of the answer.", |route| {
@@ -289,6 +308,7 @@ fn number_of(n: u64) -> f64 {
 
 /// A pool and its backends now.
 struct PoolOf {
+    pool: Arc<Pool>,
     label: String,
     is_named: bool,
     backends: Vec<Arc<Backend>>,
@@ -296,7 +316,12 @@ struct PoolOf {
 
 impl PoolOf {
     fn new(pool: &Arc<Pool>) -> Self {
-        Self { label: pool.metric_label(), is_named: pool.name().is_some(), backends: pool.backends() }
+        Self {
+            pool: Arc::clone(pool),
+            label: pool.metric_label(),
+            is_named: pool.name().is_some(),
+            backends: pool.backends(),
+        }
     }
 }
 
@@ -322,7 +347,7 @@ fn backends(families: &mut Families<'_>, pools: &[PoolOf]) -> fmt::Result {
     families.counters(("reverse_proxy_pool_answers", help, None), answers)?;
     let gauges: [(&str, &str, Value); 4] = [
         ("reverse_proxy_backend_up", "Whether exchanges are sent to it.", |backend| {
-            f64::from(u8::from(backend.is_available() && !backend.passive().is_out()))
+            f64::from(u8::from(backend.is_up()))
         }),
         ("reverse_proxy_backend_healthy", "Whether its probes are good.", |backend| {
             f64::from(u8::from(backend.is_healthy()))
@@ -341,6 +366,7 @@ fn backends(families: &mut Families<'_>, pools: &[PoolOf]) -> fmt::Result {
             .map(|(route, value, backend)| (vec![("route", *route), ("backend", backend.label())], *value));
         families.gauges((name, help, None), samples)?;
     }
+    when_few(families, pools)?;
     let counters: [(&str, &str, Value); 2] = [
         ("reverse_proxy_backend_flips", "Changes of health that probes have brought.", |backend| {
             number(backend.flips())
@@ -355,6 +381,42 @@ fn backends(families: &mut Families<'_>, pools: &[PoolOf]) -> fmt::Result {
             .iter()
             .map(|(route, value, backend)| (vec![("route", *route), ("backend", backend.label())], *value));
         families.counters((name, help, None), samples)?;
+    }
+    Ok(())
+}
+
+/// Of pools alone that have the keys for it.
+fn when_few(families: &mut Families<'_>, pools: &[PoolOf]) -> fmt::Result {
+    let mut shares = Vec::new();
+    for pool in pools.iter().filter(|pool| pool.pool.config().slow_start.is_some()) {
+        for backend in &pool.backends {
+            let labels = vec![("route", pool.label.as_str()), ("backend", backend.label())];
+            shares.push((labels, pool.pool.share(backend)));
+        }
+    }
+    let help = "What it gets of its share: less than 1 while it starts slowly.";
+    families.gauges(("reverse_proxy_backend_share", help, None), shares)?;
+    type Is = fn(&Pool) -> bool;
+    let states: [(&str, &str, Is, Is); 2] = [
+        (
+            "reverse_proxy_pool_on_backups",
+            "Whether no backend is left but backups.",
+            |pool| pool.config().backends.iter().any(|backend| backend.backup),
+            Pool::is_on_backups,
+        ),
+        (
+            "reverse_proxy_pool_fails_open",
+            "Whether fewer than min_healthy backends are healthy, so that all are tried.",
+            |pool| pool.config().min_healthy.is_some(),
+            Pool::fails_open,
+        ),
+    ];
+    for (name, help, is_meant, is_so) in states {
+        let samples = pools
+            .iter()
+            .filter(|pool| is_meant(&pool.pool))
+            .map(|pool| (vec![("route", pool.label.as_str())], f64::from(u8::from(is_so(&pool.pool)))));
+        families.gauges((name, help, None), samples)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `/status.json`: what the status page shows, for it and for other programs.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,11 +12,12 @@ use crate::balance::Backend;
 use crate::balance::backend::{LastProbe, Standing};
 use crate::build_info;
 use crate::counters::histogram::Distribution;
+use crate::counters::tally::Classes;
 use crate::exchange::sight::Sight;
 use crate::logging::recent::{self, RecentLine};
 use crate::net::shown::ShownCertificate;
 use crate::process_info;
-use crate::route::Route;
+use crate::route::{Pool, Route};
 
 /// Exchanges that are shown, the oldest.
 const EXCHANGES: usize = 200;
@@ -79,9 +81,17 @@ struct RouteStatus {
     name: String,
     prefix: String,
     hosts: Vec<String>,
-    /// That it shares with others; `null`: it has its backends for itself.
+    /// That it shares with others; `null`: it has its backends for itself, or several pools.
     pool: Option<String>,
+    /// Of several pools that of the first.
     algorithm: String,
+    /// Its pools, if it has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shares: Vec<ShareStatus>,
+    /// Too few backends are healthy, and all are tried: see `min_healthy`.
+    fails_open: bool,
+    /// No backend is left but backups.
+    on_backups: bool,
     in_flight: usize,
     queued: usize,
     answers: Map<String, Value>,
@@ -91,6 +101,16 @@ struct RouteStatus {
     bytes_sent: u64,
     duration: Times,
     backends: Vec<BackendStatus>,
+}
+
+/// One of several pools of a route.
+#[derive(Debug, Serialize)]
+struct ShareStatus {
+    pool: String,
+    share: u32,
+    algorithm: String,
+    /// To requests of this route.
+    answers: Map<String, Value>,
 }
 
 /// A histogram: `counts` has one more, for what took longer than the last of `bounds`.
@@ -103,8 +123,14 @@ struct Times {
 #[derive(Debug, Serialize)]
 struct BackendStatus {
     name: String,
+    /// The pool that has it, if its route has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
     weight: u32,
+    backup: bool,
     state: &'static str,
+    /// What it gets of its share; less than 1, while it starts slowly.
+    share: f64,
     since_secs: u64,
     last_probe: Option<Probe>,
     in_flight: usize,
@@ -200,7 +226,10 @@ fn of_route(route: &Route) -> RouteStatus {
         prefix: config.key.prefix.to_string(),
         hosts: config.key.hosts.iter().map(ToString::to_string).collect(),
         pool: config.pool.clone(),
-        algorithm: config.algorithm.to_string(),
+        algorithm: route.pool().config().algorithm.to_string(),
+        shares: route.shares().map(of_share).collect(),
+        fails_open: route.pools().iter().any(|pool| pool.fails_open()),
+        on_backups: route.pools().iter().any(|pool| pool.is_on_backups()),
         in_flight: route.in_flight(),
         queued: route.waiting(),
         answers,
@@ -209,7 +238,16 @@ fn of_route(route: &Route) -> RouteStatus {
         bytes_received: tally.received.load(Ordering::Relaxed),
         bytes_sent: tally.sent.load(Ordering::Relaxed),
         duration: times(&tally.whole.read()),
-        backends: backends.iter().map(|backend| of_backend(backend)).collect(),
+        backends: backends.iter().map(|backend| of_backend(route, backend)).collect(),
+    }
+}
+
+fn of_share((pool, share, answers): (&Arc<Pool>, u32, &Classes)) -> ShareStatus {
+    ShareStatus {
+        pool: pool.label().to_owned(),
+        share,
+        algorithm: pool.config().algorithm.to_string(),
+        answers: counts(answers.read()),
     }
 }
 
@@ -232,13 +270,16 @@ fn state(backend: &Backend) -> &'static str {
     }
 }
 
-fn of_backend(backend: &Backend) -> BackendStatus {
+fn of_backend(route: &Route, backend: &Backend) -> BackendStatus {
     let probe =
         |probe: &LastProbe| Probe { at: seconds(probe.at), good: probe.is_good, word: probe.word.clone() };
     BackendStatus {
         name: backend.label().to_owned(),
+        pool: route.share_of(backend).map(str::to_owned),
         weight: backend.config().weight.get(),
+        backup: backend.config().backup,
         state: state(backend),
+        share: route.pool_of(backend).share(backend),
         since_secs: backend.unchanged_for().as_secs(),
         last_probe: backend.last_probe().as_deref().map(probe),
         in_flight: backend.in_flight(),

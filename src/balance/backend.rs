@@ -7,9 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 
+use super::answer_time::AnswerTime;
 use super::hash::hash;
 use super::line::Line;
 use super::passive::{Millis, Passive};
+use super::slow_start::Ramp;
 use crate::config::BackendConfig;
 use crate::counters::tally::Classes;
 use crate::upstream::address::Upstream;
@@ -18,12 +20,15 @@ use crate::upstream::address::Upstream;
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A change of passive health is logged once in this many milliseconds per backend; a flapping one fills no log.
-const LOG_PAUSE: Millis = 60_000;
+pub(crate) const LOG_PAUSE: Millis = 60_000;
+
+/// What the clock shows at [`START`]: the year before can be written too.
+const AT_START: Millis = 1 << 35;
 
 /// Now, as passive health counts time.
 #[must_use]
 pub fn now_millis() -> Millis {
-    Millis::try_from(START.elapsed().as_millis()).unwrap_or(Millis::MAX - 1) + 1
+    Millis::try_from(START.elapsed().as_millis()).map_or(Millis::MAX - 1, |millis| AT_START + millis)
 }
 
 /// What an operator has ordered for a backend.
@@ -96,6 +101,10 @@ struct Condition {
     last_probe: ArcSwapOption<LastProbe>,
     /// When anything of this was last changed.
     changed: AtomicU64,
+    /// When it came back, or came with a reload; 0 = it has been there from the start. Written by whoever brings it back,
+    /// read by the balancers. A hint: `Relaxed`.
+    came_back: AtomicU64,
+    answer_time: AnswerTime,
     /// Written by [`BackendGuard`](super::BackendGuard) alone. It steers balancing; with [`Line`] it decides who waits,
     /// so `SeqCst` where it goes down and where a full backend is looked at.
     in_flight: AtomicUsize,
@@ -131,6 +140,8 @@ impl Backend {
                 standing: AtomicU8::new(0),
                 last_probe: ArcSwapOption::empty(),
                 changed: AtomicU64::new(now_millis()),
+                came_back: AtomicU64::new(0),
+                answer_time: AnswerTime::default(),
                 in_flight: AtomicUsize::new(0),
             }),
             line,
@@ -195,6 +206,9 @@ impl Backend {
         if was != healthy {
             self.condition.flips.fetch_add(1, Ordering::Relaxed);
             self.note_change();
+            if healthy {
+                self.begin_slowly(now_millis());
+            }
         }
         was
     }
@@ -203,6 +217,12 @@ impl Backend {
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.is_healthy() && self.standing() == Standing::Ready
+    }
+
+    /// The same, and no failures have taken it out.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_available() && !self.passive().is_out()
     }
 
     /// What an operator has ordered.
@@ -225,7 +245,28 @@ impl Backend {
         };
         self.condition.standing.store(number, Ordering::Relaxed);
         self.note_change();
+        if was != Standing::Ready && standing == Standing::Ready {
+            self.begin_slowly(now_millis());
+        }
         was
+    }
+
+    /// It is back, or new: where there is a slow start, it has a small share at first. How long it took before to answer says
+    /// nothing any more.
+    pub(crate) fn begin_slowly(&self, now: Millis) {
+        self.condition.came_back.store(now, Ordering::Relaxed);
+        self.condition.answer_time.forget();
+    }
+
+    /// Its share at this moment, of [`FULL`](super::slow_start::FULL).
+    pub(crate) fn share(&self, ramp: Ramp, now: Millis) -> u32 {
+        let came_back = self.condition.came_back.load(Ordering::Relaxed);
+        ramp.share((came_back != 0).then_some(came_back), now)
+    }
+
+    /// How long it takes to answer, where that is measured.
+    pub(crate) fn answer_time(&self) -> &AnswerTime {
+        &self.condition.answer_time
     }
 
     /// Changes of health that probes have brought.
@@ -297,6 +338,11 @@ impl Backend {
         self.condition.in_flight.load(Ordering::SeqCst)
     }
 
+    /// Where exchanges wait for it: that of its pool.
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     pub(super) fn enter(&self) {
         self.condition.in_flight.fetch_add(1, Ordering::SeqCst);
     }
@@ -317,7 +363,7 @@ impl Backend {
     pub(crate) fn in_line_for_tests(port: u16, line: Arc<Line>) -> Self {
         use crate::config::BackendAddr;
         let addr = BackendAddr::Tcp { host: "127.0.0.1".into(), port };
-        let config = BackendConfig { addr, weight: std::num::NonZeroU32::MIN };
+        let config = BackendConfig::new(addr);
         Self::new(config, None, Upstream::for_tests(), line)
     }
 }

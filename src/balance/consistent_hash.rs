@@ -200,7 +200,8 @@ mod tests {
         let balancer = ConsistentHash::new(on, &backends(100));
         let fields = [(name, HeaderValue::from_str(value).unwrap())].into_iter().collect();
         let clients = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
-        let pick = |client| balancer.pick(&PickRequest { client, fields: &fields }, &|_| true).unwrap();
+        let pick =
+            |client| balancer.pick(&PickRequest { client, fields: &fields, turn: None }, &|_| true).unwrap();
         clients.map(|client| port(&pick(client))).into()
     }
 
@@ -231,7 +232,7 @@ mod tests {
     fn an_address_is_the_same_in_both_families() {
         let balancer = by_address(&backends(100));
         let pick = |client: &str| {
-            let request = PickRequest { client: client.parse().unwrap(), fields: &Fields::new() };
+            let request = PickRequest { client: client.parse().unwrap(), fields: &Fields::new(), turn: None };
             port(&balancer.pick(&request, &|_| true).unwrap())
         };
         assert_eq!(pick("::ffff:192.0.2.1"), pick("192.0.2.1"));

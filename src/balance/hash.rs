@@ -2,7 +2,7 @@
 
 /// FNV-1a, then [`mix`]: FNV alone leaves the upper bits of short texts that differ in their last byte alike, and a ring
 /// is ordered by them. Not keyed: who chooses what is hashed can choose where it falls.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     mix(fnv_1a(bytes))
 }
 

@@ -44,6 +44,47 @@ pub struct Turn {
     number: u64,
 }
 
+/// Places in the lines of all pools that an exchange may get a backend of.
+#[derive(Debug)]
+pub struct InLines(Vec<Waiting>);
+
+/// A place in one of them.
+#[derive(Debug)]
+struct Waiting {
+    turn: Turn,
+    /// It was called here when the exchange looked last.
+    was_called: bool,
+}
+
+impl InLines {
+    /// The last place in each of these lines. Whoever takes one looks once more afterwards, as with [`Line::join`].
+    pub(crate) fn join<'l>(
+        lines: impl Iterator<Item = &'l Arc<Line>>,
+        wake: &dyn Fn() -> Box<dyn Wake>,
+    ) -> Self {
+        Self(lines.map(|line| Waiting { turn: line.join(wake()), was_called: false }).collect())
+    }
+
+    /// Whether it was called in any line since it asked last. To be asked before looking, so that no call falls in between.
+    pub(crate) fn take_calls(&mut self) -> bool {
+        for waiting in &mut self.0 {
+            waiting.was_called = waiting.turn.take_call();
+        }
+        self.0.iter().any(|waiting| waiting.was_called)
+    }
+
+    /// It goes with a backend of this line, or goes on waiting: whoever stands behind it in the others may want what it was
+    /// called for there.
+    pub(crate) fn pass_on_but(&self, taken: Option<&Arc<Line>>) {
+        let called = self.0.iter().filter(|waiting| waiting.was_called);
+        for waiting in
+            called.filter(|waiting| !taken.is_some_and(|line| Arc::ptr_eq(line, &waiting.turn.line)))
+        {
+            waiting.turn.pass_on();
+        }
+    }
+}
+
 impl Line {
     /// The last place. Whoever takes one looks once more afterwards: a backend may have become free just before.
     pub(crate) fn join(self: &Arc<Self>, wake: Box<dyn Wake>) -> Turn {
@@ -135,8 +176,8 @@ mod tests {
         (line.join(Box::new(Count(Arc::clone(&woken)))), woken)
     }
 
-    fn woken(counts: &[&Arc<AtomicUsize>]) -> Vec<usize> {
-        counts.iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    fn counts(of: &[&Arc<AtomicUsize>]) -> Vec<usize> {
+        of.iter().map(|count| count.load(Ordering::SeqCst)).collect()
     }
 
     #[test]
@@ -145,14 +186,37 @@ mod tests {
         line.call_next();
         let ((first, a), (second, b)) = (join(&line), join(&line));
         line.call_next();
-        assert_eq!(woken(&[&a, &b]), [1, 0]);
+        assert_eq!(counts(&[&a, &b]), [1, 0]);
         line.call_next();
-        assert_eq!(woken(&[&a, &b]), [1, 1]);
+        assert_eq!(counts(&[&a, &b]), [1, 1]);
         line.call_next();
-        assert_eq!(woken(&[&a, &b]), [1, 1], "both are on their way");
+        assert_eq!(counts(&[&a, &b]), [1, 1], "both are on their way");
         assert!(first.take_call() && second.take_call() && !first.take_call());
         drop(first);
-        assert_eq!(woken(&[&a, &b]), [1, 1], "it took what it was called for");
+        assert_eq!(counts(&[&a, &b]), [1, 1], "it took what it was called for");
+    }
+
+    /// Of two calls it can use one.
+    #[test]
+    fn who_waits_in_several_lines_loses_no_call() {
+        let lines = [Arc::new(Line::default()), Arc::new(Line::default())];
+        let woken: Arc<AtomicUsize> = Arc::default();
+        let mut both = InLines::join(lines.iter(), &|| Box::new(Count(Arc::clone(&woken))));
+        let ((_behind_first, a), (_behind_second, b)) = (join(&lines[0]), join(&lines[1]));
+        lines.iter().for_each(|line| line.call_next());
+        assert!(both.take_calls());
+        both.pass_on_but(Some(&lines[1]));
+        assert_eq!(counts(&[&woken, &a, &b]), [2, 1, 0], "what it did not take is for who comes next");
+        lines[1].call_next();
+        assert!(both.take_calls() && !both.take_calls());
+        both.pass_on_but(None);
+        assert_eq!(counts(&[&a, &b]), [1, 0], "it was not called");
+        lines[1].call_next();
+        assert!(both.take_calls());
+        both.pass_on_but(None);
+        assert_eq!(counts(&[&a, &b]), [1, 1]);
+        drop(both);
+        assert_eq!((lines[0].waiting(), lines[1].waiting()), (1, 1));
     }
 
     #[test]
@@ -161,14 +225,14 @@ mod tests {
         let ((first, a), (second, b), (third, c)) = (join(&line), join(&line), join(&line));
         line.call_next();
         drop(first);
-        assert_eq!(woken(&[&a, &b, &c]), [1, 1, 0], "who leaves passes it on");
+        assert_eq!(counts(&[&a, &b, &c]), [1, 1, 0], "who leaves passes it on");
         assert!(second.take_call());
         second.pass_on();
-        assert_eq!(woken(&[&a, &b, &c]), [1, 1, 1]);
+        assert_eq!(counts(&[&a, &b, &c]), [1, 1, 1]);
         assert!(third.take_call());
         third.pass_on();
         line.call_all();
-        assert_eq!(woken(&[&b, &c]), [2, 2]);
+        assert_eq!(counts(&[&b, &c]), [2, 2]);
         drop((second, third));
         assert_eq!(line.waiting(), 0);
     }

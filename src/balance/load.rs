@@ -3,6 +3,31 @@
 use std::cmp::Ordering;
 
 use super::Backend;
+use super::backend::now_millis;
+use super::passive::Millis;
+use super::slow_start::{FULL, Ramp};
+
+/// What the weights of backends are at one moment: those of the configuration, less where a backend has just come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weights(Option<(Ramp, Millis)>);
+
+impl Weights {
+    /// As they are now. Without a ramp, nobody looks at the clock.
+    pub(super) fn now(ramp: Option<Ramp>) -> Self {
+        Self(ramp.map(|ramp| (ramp, now_millis())))
+    }
+
+    /// What of its own share one backend has, up to 1.
+    pub(super) fn part(self, backend: &Backend) -> f64 {
+        self.0.map_or(1.0, |(ramp, now)| f64::from(backend.share(ramp, now)) / f64::from(FULL))
+    }
+
+    /// The weight of one backend; to be compared with those of the same moment alone.
+    pub(super) fn of(self, backend: &Backend) -> u32 {
+        let weight = backend.config().weight.get();
+        self.0.map_or(weight, |(ramp, now)| weight.saturating_mul(backend.share(ramp, now)))
+    }
+}
 
 /// Exchanges in flight per unit of weight. Idle backends are equal, whatever their weights.
 #[derive(Clone, Copy, Debug)]
@@ -13,8 +38,8 @@ pub(super) struct Load {
 
 impl Load {
     /// As it is at this moment.
-    pub(super) fn of(backend: &Backend) -> Self {
-        Self { in_flight: backend.in_flight(), weight: backend.config().weight.get() }
+    pub(super) fn of(backend: &Backend, weights: Weights) -> Self {
+        Self { in_flight: backend.in_flight(), weight: weights.of(backend) }
     }
 }
 

@@ -1,16 +1,21 @@
 //! Choosing a backend: the [`LoadBalancer`] trait and its algorithms.
 
+mod answer_time;
 pub mod backend;
 pub mod consistent_hash;
 pub mod guard;
-mod hash;
+pub(crate) mod hash;
+mod least;
 pub mod least_connections;
+pub mod least_time;
 pub mod line;
 mod load;
 pub mod passive;
+mod random;
 pub mod random_two_choices;
 pub mod request;
 pub mod round_robin;
+pub mod slow_start;
 pub mod sticky_cookie;
 mod turns;
 pub mod weighted_round_robin;
@@ -24,9 +29,11 @@ pub use backend::Backend;
 pub use consistent_hash::ConsistentHash;
 pub use guard::BackendGuard;
 pub use least_connections::LeastConnections;
+pub use least_time::LeastTime;
 pub use random_two_choices::RandomTwoChoices;
 pub use request::PickRequest;
 pub use round_robin::RoundRobin;
+pub use slow_start::{Ramp, SlowStart};
 pub use sticky_cookie::StickyCookie;
 pub use weighted_round_robin::WeightedRoundRobin;
 
@@ -46,12 +53,18 @@ pub trait LoadBalancer: Debug + Send + Sync {
 /// The balancer of the pool of `route` over `backends`.
 #[must_use]
 pub fn balancer(route: &RouteConfig, backends: &[Arc<Backend>]) -> Box<dyn LoadBalancer> {
-    match &route.algorithm {
+    let ramp = route.slow_start.map(Ramp::new);
+    let balancer: Box<dyn LoadBalancer> = match &route.algorithm {
         Algorithm::RoundRobin => Box::new(RoundRobin::new(backends)),
-        Algorithm::LeastConnections => Box::new(LeastConnections::new(backends)),
-        Algorithm::RandomTwoChoices => Box::new(RandomTwoChoices::new(backends)),
+        Algorithm::LeastConnections => Box::new(LeastConnections::new(backends, ramp)),
+        Algorithm::RandomTwoChoices => Box::new(RandomTwoChoices::new(backends, ramp)),
         Algorithm::WeightedRoundRobin => Box::new(WeightedRoundRobin::new(backends)),
+        Algorithm::LeastTime => Box::new(LeastTime::new(backends, ramp)),
         Algorithm::ConsistentHash(on) => Box::new(ConsistentHash::new(on.clone(), backends)),
+    };
+    match ramp {
+        None => balancer,
+        Some(ramp) => Box::new(SlowStart::new(ramp, balancer)),
     }
 }
 

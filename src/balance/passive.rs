@@ -90,7 +90,8 @@ impl Passive {
     }
 }
 
-fn millis(duration: Duration) -> Millis {
+/// As passive health counts time.
+pub(super) fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 2)
 }
 

@@ -1,12 +1,10 @@
 //! [`RandomTwoChoices`]: the less busy of two chosen at random.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::hash::mix;
-use super::load::Load;
+use super::load::{Load, Weights};
+use super::random::{Random, Sequence};
+use super::slow_start::Ramp;
 use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 
 /// So many are drawn to find one that is eligible, before all are asked. With half of them eligible, one search in 16
@@ -22,20 +20,15 @@ const DRAWS: usize = 4;
 #[derive(Debug)]
 pub struct RandomTwoChoices {
     backends: Vec<Arc<Backend>>,
-    /// Where the next pick begins in the sequence of random numbers. Only that no two picks begin at the same place
-    /// counts, which any read-modify-write gives: `Relaxed`.
-    next: AtomicU64,
+    random: Sequence,
+    ramp: Option<Ramp>,
 }
 
 impl RandomTwoChoices {
-    /// Chooses among `backends`, differently in each process.
+    /// Chooses among `backends`, differently in each process. `ramp`: how those that have come back begin.
     #[must_use]
-    pub fn new(backends: &[Arc<Backend>]) -> Self {
-        Self::seeded(backends, RandomState::new().hash_one(0))
-    }
-
-    fn seeded(backends: &[Arc<Backend>], seed: u64) -> Self {
-        Self { backends: backends.to_vec(), next: AtomicU64::new(seed) }
+    pub fn new(backends: &[Arc<Backend>], ramp: Option<Ramp>) -> Self {
+        Self { backends: backends.to_vec(), random: Sequence::new(), ramp }
     }
 
     /// One of the eligible ones, all alike, but not the one at `taken`; and its place.
@@ -70,32 +63,18 @@ impl RandomTwoChoices {
 
 impl LoadBalancer for RandomTwoChoices {
     fn pick(&self, _request: &PickRequest<'_>, eligible: &dyn Fn(&Backend) -> bool) -> Option<BackendGuard> {
-        let mut random = Random(mix(self.next.fetch_add(STEP, Ordering::Relaxed)));
+        let mut random = self.random.begin();
         let (place, one) = self.choose(&mut random, None, eligible)?;
         let Some((_, other)) = self.choose(&mut random, Some(place), eligible) else {
             return Some(BackendGuard::new(one));
         };
-        let first = match Load::of(one).cmp(&Load::of(other)) {
+        let weights = Weights::now(self.ramp);
+        let first = match Load::of(one, weights).cmp(&Load::of(other, weights)) {
             std::cmp::Ordering::Less => true,
             std::cmp::Ordering::Greater => false,
             std::cmp::Ordering::Equal => random.below(2) == 0,
         };
         Some(BackendGuard::new(if first { one } else { other }))
-    }
-}
-
-/// SplitMix64: its state goes up in these steps.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-struct Random(u64);
-
-impl Random {
-    /// 0 to `end` - 1.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(STEP);
-        // The upper half of the product: no division, and for such small ends no bias that could be seen.
-        let product = u128::from(mix(self.0)) * u128::from(end);
-        (product >> 64) as u64
     }
 }
 
@@ -111,7 +90,7 @@ mod tests {
     const ANYONE: PickRequest<'_> = PickRequest::ANYONE;
 
     fn balancer(backends: &[Arc<Backend>]) -> RandomTwoChoices {
-        RandomTwoChoices::seeded(backends, 7)
+        RandomTwoChoices { backends: backends.to_vec(), random: Sequence::seeded(7), ramp: None }
     }
 
     fn assert_about(shares: &[usize], expected: usize) {
@@ -250,7 +229,7 @@ mod tests {
     fn two_processes_choose_differently() {
         let backends = backends(10);
         let order = || -> Vec<_> {
-            let balancer = RandomTwoChoices::new(&backends);
+            let balancer = RandomTwoChoices::new(&backends, None);
             let pick = |_| position(&backends, &balancer.pick(&ANYONE, &|_| true).unwrap());
             (0..100).map(pick).collect()
         };

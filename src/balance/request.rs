@@ -11,6 +11,8 @@ pub struct PickRequest<'a> {
     pub client: IpAddr,
     /// All fields as received.
     pub fields: &'a Fields,
+    /// The turn that it has taken, where several pools take turns; absent: it takes one where it needs one.
+    pub turn: Option<usize>,
 }
 
 #[cfg(test)]
@@ -18,6 +20,6 @@ impl PickRequest<'static> {
     /// A request without any field.
     pub(crate) const ANYONE: Self = {
         static NO_FIELDS: Fields = Fields::new();
-        Self { client: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), fields: &NO_FIELDS }
+        Self { client: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), fields: &NO_FIELDS, turn: None }
     };
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::hash::hash;
 use super::{Backend, BackendGuard, LoadBalancer, PickRequest};
 use crate::config::{RouteConfig, StickyCookieConfig};
 use crate::http::cookie::cookies_named;
@@ -49,38 +50,65 @@ impl LoadBalancer for StickyCookie<'_> {
         // More than one when the client has cookies of this name for several paths: the one for this route comes first
         // (RFC 6265 §5.4), and those of other routes name none of these backends.
         named(request.fields, self.name)
-            .filter_map(|id| self.find(id))
+            .filter_map(|named| self.find(named.backend))
             .find(|backend| eligible(backend))
             .map(BackendGuard::new)
             .or_else(|| self.otherwise.pick(request, eligible))
     }
 }
 
-/// The value of `Set-Cookie` for an answer of `backend` to a request with these `fields`; `None` when the route has no
+/// What a cookie names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The id of a pool, where the route has several.
+    pub(crate) pool: Option<u64>,
+    /// The id of a backend.
+    pub(crate) backend: u64,
+}
+
+/// The id of a pool of this name. As that of a backend, it is the same after a restart and in other proxies.
+pub(crate) fn pool_id(name: &str) -> u64 {
+    hash(name.as_bytes())
+}
+
+/// The value of `Set-Cookie` for an answer of what is `picked` to a request with these `fields`; `None` when the route has no
 /// sticky cookie, or the client's names this backend, or one that can still be used: it was only full this time.
 pub(crate) fn set_cookie(
     route: &RouteConfig,
     fields: &Fields,
-    backend: &Backend,
-    can_be_used: &dyn Fn(u64) -> bool,
+    picked: Named,
+    can_be_used: &dyn Fn(Named) -> bool,
 ) -> Option<HeaderValue> {
     let StickyCookieConfig { name, max_age_secs } = route.sticky_cookie.as_ref()?;
-    if named(fields, name).any(|id| id == backend.id() || can_be_used(id)) {
+    // Where there is one pool alone, it does not matter what a cookie says of others.
+    let is_it = |named: Named| {
+        named.backend == picked.backend && (picked.pool.is_none() || named.pool == picked.pool)
+    };
+    if named(fields, name).any(|named| is_it(named) || can_be_used(named)) {
         return None;
     }
-    let (id, path) = (backend.id(), route.key.prefix.as_str());
+    let pool = picked.pool.map(|id| format!("{id:016x}.")).unwrap_or_default();
+    let (id, path) = (picked.backend, route.key.prefix.as_str());
     let max_age = max_age_secs.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    let value = format!("{name}={id:016x}; Path={path}; HttpOnly; SameSite=Lax{max_age}");
+    let value = format!("{name}={pool}{id:016x}; Path={path}; HttpOnly; SameSite=Lax{max_age}");
     HeaderValue::try_from(value).ok()
 }
 
-/// The backends named by the cookies of this name.
-fn named<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = u64> + 'a {
-    cookies_named(fields, name).filter_map(|value| {
-        // What `set_cookie` writes, and nothing else that would be the same number.
-        let ours = value.len() == 16 && value.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        u64::from_str_radix(str::from_utf8(value).ok().filter(|_| ours)?, 16).ok()
+/// What the cookies of this name name: what `set_cookie` writes, and nothing else that would be the same number.
+pub(crate) fn named<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = Named> + 'a {
+    cookies_named(fields, name).filter_map(|value| match value.split_at_checked(ID_LEN) {
+        Some((backend, [])) => Some(Named { pool: None, backend: id(backend)? }),
+        Some((pool, [b'.', backend @ ..])) => Some(Named { pool: Some(id(pool)?), backend: id(backend)? }),
+        _ => None,
     })
+}
+
+/// Digits of an id.
+const ID_LEN: usize = 16;
+
+fn id(text: &[u8]) -> Option<u64> {
+    let is_ours = text.len() == ID_LEN && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(str::from_utf8(text).ok().filter(|_| is_ours)?, 16).ok()
 }
 
 #[cfg(test)]
@@ -113,7 +141,8 @@ mod tests {
     #[test]
     fn the_cookie_decides_while_its_backend_is_eligible() {
         let backends = backends(3);
-        let (config, sorted, otherwise) = (config(None), by_id(&backends), LeastConnections::new(&backends));
+        let (config, sorted, otherwise) =
+            (config(None), by_id(&backends), LeastConnections::new(&backends, None));
         let balancer = StickyCookie::new(&config, &sorted, &otherwise);
         let _busy: Vec<_> = (0..9).map(|_| BackendGuard::new(&backends[1])).collect();
         let fields = naming(&backends[1]);
@@ -171,14 +200,16 @@ mod tests {
     fn the_cookie_is_set_when_it_is_missing_or_names_another() {
         let route = Route::for_tests(2, |route| route.sticky_cookie = Some(config(None)));
         let [one, other] = &route.backends()[..] else { panic!("two backends") };
-        let set = |fields: &Fields, backend| set_cookie(route.config(), fields, backend, &|_| false);
+        let of = |backend: &Backend| Named { pool: None, backend: backend.id() };
+        let set =
+            |fields: &Fields, backend: &Backend| set_cookie(route.config(), fields, of(backend), &|_| false);
         let expected = format!("stick={:016x}; Path=/api; HttpOnly; SameSite=Lax", one.id());
         assert_eq!(set(&Fields::new(), one).unwrap(), expected.as_str());
         assert_eq!(set(&naming(other), one).unwrap(), expected.as_str());
         assert_eq!(set(&cookie("stick=nobody"), one).unwrap(), expected.as_str());
         assert_eq!(set(&naming(one), one), None);
-        let other_is_full = |id| id == other.id();
-        assert_eq!(set_cookie(route.config(), &naming(other), one, &other_is_full), None);
+        let other_is_full = |named| named == of(other);
+        assert_eq!(set_cookie(route.config(), &naming(other), of(one), &other_is_full), None);
         assert_ne!(set(&naming(one), other).unwrap(), expected.as_str());
         assert!(!expected.contains("127"), "{expected}");
     }
@@ -186,15 +217,47 @@ mod tests {
     #[test]
     fn it_lasts_as_long_as_the_configuration_says() {
         let route = Route::for_tests(1, |route| route.sticky_cookie = Some(config(Some(3600))));
-        let value = set_cookie(route.config(), &Fields::new(), &route.backends()[0], &|_| false).unwrap();
+        let picked = Named { pool: None, backend: route.backends()[0].id() };
+        let value = set_cookie(route.config(), &Fields::new(), picked, &|_| false).unwrap();
         assert!(value.to_str().unwrap().ends_with("; SameSite=Lax; Max-Age=3600"), "{value:?}");
         let without = Route::for_tests(1, |_| ());
-        assert_eq!(set_cookie(without.config(), &Fields::new(), &without.backends()[0], &|_| false), None);
+        assert_eq!(set_cookie(without.config(), &Fields::new(), picked, &|_| false), None);
+    }
+
+    /// A route may get several pools, and lose them: cookies from before name backends all the same.
+    #[test]
+    fn a_cookie_may_name_the_pool_as_well() {
+        let route = Route::for_tests(1, |route| route.sticky_cookie = Some(config(None)));
+        let set = |value: &str, picked| set_cookie(route.config(), &cookie(value), picked, &|_| false);
+        let picked = Named { pool: Some(0xa), backend: 0xb };
+        let value = "stick=000000000000000a.000000000000000b";
+        assert!(set("a=b", picked).unwrap().to_str().unwrap().starts_with(&format!("{value}; Path=/api")));
+        assert_eq!(named(&cookie(value), "stick").collect::<Vec<_>>(), [picked]);
+        assert_eq!(set(value, picked), None);
+        for other in [
+            "stick=000000000000000b",
+            "stick=000000000000000c.000000000000000b",
+            "stick=000000000000000a.000000000000000c",
+            "stick=000000000000000a,000000000000000b",
+            "stick=000000000000000a.00000000000000b",
+        ] {
+            assert!(set(other, picked).is_some(), "{other}");
+        }
+        let alone = Named { pool: None, ..picked };
+        assert_eq!(set(value, alone), None);
+        assert_eq!(set("stick=000000000000000b", alone), None);
+        assert!(set("stick=000000000000000a", alone).is_some());
+        let backends = backends(2);
+        let (config, sorted, otherwise) = (config(None), by_id(&backends), RoundRobin::new(&backends));
+        let balancer = StickyCookie::new(&config, &sorted, &otherwise);
+        let fields = cookie(&format!("stick=000000000000000a.{:016x}", backends[1].id()));
+        assert_eq!([1; 3].map(|_| position(&backends, &pick(&balancer, &fields))), [1; 3]);
     }
 
     /// If this fails, an upgrade of the proxy makes every client's cookie worthless.
     #[test]
     fn ids_are_stable_for_ever() {
         assert_eq!(format!("{:016x}", backends(1)[0].id()), "2679dee067dfc260");
+        assert_eq!(format!("{:016x}", pool_id("canary")), "cf0dc5125c080bea");
     }
 }

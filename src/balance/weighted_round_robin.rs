@@ -43,7 +43,7 @@ impl LoadBalancer for WeightedRoundRobin {
 /// The order in which places of these weights have their turns in one round, by nginx's smooth way: before each turn
 /// every place is given its weight in credit; the turn is for the place with the most, the first among equals, and it
 /// pays for it all that was given. After a round all have the credit they began with, none.
-fn smooth(weights: &[u32]) -> Vec<usize> {
+pub(crate) fn smooth(weights: &[u32]) -> Vec<usize> {
     let common = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
     let mut weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / common)).collect();
     let sum: i64 = weights.iter().sum();

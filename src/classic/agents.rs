@@ -21,19 +21,19 @@ pub(super) struct Agents(Mutex<HashMap<Key, Agent>>);
 type Key = (usize, [Duration; 3]);
 
 impl Agents {
-    /// The agent of `backend`, which belongs to `route`.
-    pub(super) fn of(&self, backend: &Backend, route: &RouteConfig) -> Agent {
+    /// The agent of `backend`, which belongs to `pool`, for exchanges of `route`.
+    pub(super) fn of(&self, backend: &Backend, route: &RouteConfig, pool: &RouteConfig) -> Agent {
         let mut agents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.len() >= MOST {
             agents.clear();
         }
         let times = [route.connect_timeout, route.response_timeout, route.idle_timeout];
-        agents.entry((backend.upstream().id(), times)).or_insert_with(|| agent(route)).clone()
+        agents.entry((backend.upstream().id(), times)).or_insert_with(|| agent(route, pool)).clone()
     }
 }
 
 /// Nothing is added, followed, decoded or taken for an error.
-pub(super) fn agent(route: &RouteConfig) -> Agent {
+pub(super) fn agent(route: &RouteConfig, pool: &RouteConfig) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -49,9 +49,9 @@ pub(super) fn agent(route: &RouteConfig) -> Agent {
         .max_response_header_size(MAX_HEAD)
         // A head larger than the buffer would look like a lost connection.
         .input_buffer_size(2 * MAX_HEAD)
-        .max_idle_connections(route.keepalive_connections)
-        .max_idle_connections_per_host(route.keepalive_connections)
-        .max_idle_age(route.keepalive_idle)
+        .max_idle_connections(pool.keepalive_connections)
+        .max_idle_connections_per_host(pool.keepalive_connections)
+        .max_idle_age(pool.keepalive_idle)
         .build()
         .into()
 }

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use tiny_http::Request;
 
 use crate::error::Cause;
+use crate::exchange::refusal::OwnAnswer;
 use crate::http::framing::BodyFraming;
 use crate::http::headers::forwarded_for;
 
@@ -142,12 +143,22 @@ impl Client {
 
     /// Sends `bytes`, if anybody is still there. Whether that worked.
     pub(super) fn answer(&mut self, bytes: &[u8]) -> bool {
+        self.send([bytes, b""])
+    }
+
+    /// The same with an answer of ours.
+    pub(super) fn answer_whole(&mut self, answer: &OwnAnswer) -> bool {
+        self.send([&answer.head, &answer.content])
+    }
+
+    fn send(&mut self, [first, second]: [&[u8]; 2]) -> bool {
         let is_sent = self.writer().is_some_and(|writer| {
+            let written = writer.write_all(first).and_then(|()| writer.write_all(second));
             // tiny_http would keep up to 1 KiB to itself.
-            writer.write_all(bytes).and_then(|()| writer.flush()).is_ok()
+            written.and_then(|()| writer.flush()).is_ok()
         });
         if is_sent {
-            self.sent += bytes.len() as u64;
+            self.sent += (first.len() + second.len()) as u64;
         }
         is_sent
     }

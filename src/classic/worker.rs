@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tiny_http::Request;
 
 use super::agents::Agents;
@@ -16,7 +16,7 @@ use crate::counters::InFlight;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
 use crate::exchange::last_hop;
-use crate::exchange::refusal::refusal;
+use crate::exchange::refusal::{Pages, Refused};
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
 use crate::http::request_id::RequestId;
@@ -55,11 +55,9 @@ impl Worker {
             }
         };
         let mut client = Client::new(request, head.framing);
-        // tiny_http decides by the request alone what becomes of the connection.
-        let keep_alive = head.keep_alive;
         let mut forward = Forward::new(&self.gateway, &snapshot, &self.agents, &head);
         let result = if last_hop::ends_here(&head) {
-            let answer = last_hop::answer(&head, forward.id(), keep_alive);
+            let answer = last_hop::answer(&head, forward.id(), head.keep_alive);
             forward.answer_itself(&answer, &mut client);
             Ok(StatusCode::OK)
         } else {
@@ -68,8 +66,7 @@ impl Worker {
         if let Err(cause) = result {
             self.gateway.counters.count(cause);
             if !forward.has_begun() {
-                let is_head = head.method == Method::HEAD;
-                let answer = refusal(cause, forward.id(), head.version, is_head, keep_alive);
+                let answer = forward.refused().answer(cause);
                 forward.answer_itself(&answer, &mut client);
             }
         }
@@ -83,10 +80,12 @@ pub(super) fn refuse(client: &mut Client, cause: Cause, is_head: bool, gateway: 
     gateway.counters.unrouted.count(cause.status());
     log::debug!("refused client={} cause={cause}", client.address());
     let id = RequestId::random();
-    let answer = refusal(cause, &id, Version::Http11, is_head, true);
-    client.answer(&answer.bytes);
-    if let Some(log) = &gateway.snapshot().access_log {
-        let bytes_sent = (answer.bytes.len() - answer.head_len) as u64;
+    let snapshot = gateway.snapshot();
+    let pages = Pages { of_route: None, of_all: snapshot.error_pages.as_ref() };
+    let answer = Refused::unknown(&id, is_head, true, pages).answer(cause);
+    client.answer_whole(&answer);
+    if let Some(log) = &snapshot.access_log {
+        let bytes_sent = answer.content.len() as u64;
         let entry = Entry::refused(id.as_str(), client.address(), cause);
         let mut line = Vec::new();
         log.write(&Entry { bytes_sent, ..entry }, &mut line);

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use http::HeaderName;
 use toml::Spanned;
 
+use super::RouteConfig;
+use super::forms::Seconds;
 use super::raw::RawStickyCookie;
 use super::values::Resolver;
 use crate::http::framing::is_tchar;
@@ -22,6 +25,8 @@ pub enum Algorithm {
     RandomTwoChoices,
     /// One after the other, in proportion to their weights.
     WeightedRoundRobin,
+    /// The one from which an answer is to be expected soonest.
+    LeastTime,
     /// The one that a hash of something in the request leads to.
     ConsistentHash(HashOn),
 }
@@ -34,6 +39,7 @@ impl fmt::Display for Algorithm {
             Self::LeastConnections => "least_connections",
             Self::RandomTwoChoices => "random_two_choices",
             Self::WeightedRoundRobin => "weighted_round_robin",
+            Self::LeastTime => "least_time",
             Self::ConsistentHash(_) => "consistent_hash",
         })
     }
@@ -75,6 +81,7 @@ impl Resolver<'_> {
             Algorithm::LeastConnections,
             Algorithm::RandomTwoChoices,
             Algorithm::WeightedRoundRobin,
+            Algorithm::LeastTime,
             Algorithm::ConsistentHash(HashOn::ClientAddress),
         ];
         let mut is_known = true;
@@ -102,6 +109,17 @@ impl Resolver<'_> {
                 self.refuse(&text.span(), &key, problem);
             }
         }
+    }
+
+    /// `slow_start_secs`, when it is known how backends are chosen.
+    pub(super) fn slow_start(&mut self, key: &str, time: Spanned<Seconds>, route: &mut RouteConfig) {
+        if matches!(route.algorithm, Algorithm::ConsistentHash(_)) {
+            let problem = "has no meaning with balancing_algorithm = \"consistent_hash\", where who asks decides, and \
+                           not how much a backend has to do; leave it out, or take another algorithm";
+            self.refuse(&time.span(), key, problem.to_owned());
+        }
+        let slow_start = route.slow_start.insert(Duration::MAX);
+        self.timeout(key, Some(time), slow_start);
     }
 
     pub(super) fn sticky_cookie(

@@ -123,7 +123,7 @@ impl<'a> Document<'a> {
     /// Checks the tables in `value`. False when it is not of the kind that holds them.
     fn check_nested(&self, value: &mut DeValue<'_>, nested: &Nested, path: &str, found: &mut Found) -> bool {
         match (nested, value) {
-            (Nested::One(known) | Nested::Perhaps(known), DeValue::Table(table)) => {
+            (Nested::One(known) | Nested::Perhaps(known) | Nested::Switch(known), DeValue::Table(table)) => {
                 self.check_table(table, known, path, found);
                 true
             }
@@ -139,7 +139,8 @@ impl<'a> Document<'a> {
                 }
                 all_tables || !matches!(nested, Nested::Many(_))
             }
-            (nested, _) => matches!(nested, Nested::Perhaps(_)),
+            (Nested::Switch(_), DeValue::Boolean(_)) | (Nested::Perhaps(_), _) => true,
+            _ => false,
         }
     }
 

@@ -8,10 +8,12 @@
 mod access_log;
 mod addr;
 mod admin;
+mod auth;
 mod balancing;
 mod certificate;
 mod document;
 mod error;
+mod error_pages;
 mod expect;
 mod forms;
 mod front;
@@ -29,6 +31,7 @@ mod values;
 mod warnings;
 mod written;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -36,8 +39,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::routing::{Prefix, RouteKey};
-use crate::rules::Rules;
+use crate::routing::{Conditions, Prefix, RouteKey};
+use crate::rules::{ErrorPages, Rules};
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
@@ -64,6 +67,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// What requests in flight get to finish on shutdown.
     pub shutdown_timeout: Duration,
+    /// What clients get where an answer failed and the route has no page for it; absent = a line of text.
+    pub error_pages: Option<ErrorPages>,
     /// TLS towards clients.
     pub front: FrontConfig,
     /// One line about each exchange; absent = none.
@@ -74,7 +79,7 @@ pub struct Config {
     pub server: ServerConfig,
     /// The names of the `[[backends]]` tables, in the order of the file.
     pub pools: Vec<String>,
-    /// At least one route; no two with the same prefix.
+    /// At least one route; no two that are for the same requests.
     pub routes: Vec<RouteConfig>,
     /// What is allowed and will hardly do what was meant, in the order of the file.
     pub warnings: Vec<ConfigError>,
@@ -122,13 +127,18 @@ impl Config {
 }
 
 impl Config {
-    /// Routes that stand for their pools: all that have their backends for themselves, and the first of each other pool.
+    /// Routes that stand for their pools: all that have their backends for themselves, and the first of each other pool; of routes
+    /// with several pools, what [`RouteConfig::pools`] has in their place.
     pub fn of_each_pool(&self) -> impl Iterator<Item = (usize, &RouteConfig)> {
-        let is_first = |n: usize, route: &RouteConfig| {
-            let before = self.routes.iter().take(n);
-            route.pool.is_none() || before.into_iter().all(|other| other.pool != route.pool)
-        };
-        self.routes.iter().enumerate().filter(move |(n, route)| is_first(*n, route))
+        let mut seen = HashSet::new();
+        let pools =
+            self.routes.iter().enumerate().flat_map(|(n, route)| route.pools().map(move |pool| (n, pool)));
+        pools.filter(move |(_, pool)| pool.pool.as_deref().is_none_or(|name| seen.insert(name)))
+    }
+
+    /// Whether some route asks for a password.
+    pub(crate) fn has_passwords(&self) -> bool {
+        self.routes.iter().any(|route| route.rules.basic_auth.is_some())
     }
 
     /// The path of the key `name` of a route, in its own table or in that of its pool.
@@ -212,10 +222,14 @@ pub struct ServerConfig {
     pub max_exchanges: NonZeroUsize,
     /// Open tunnels (after a 101) at once.
     pub max_tunnels: usize,
+    /// Answers that are being compressed at once.
+    pub max_compressing: usize,
     /// With tiny_http: requests that may wait for a worker.
     pub queue_size: NonZeroUsize,
     /// Client connections at once.
     pub max_connections: NonZeroUsize,
+    /// Of one client; absent = as many as there are.
+    pub max_connections_per_client: Option<NonZeroUsize>,
     /// Request line and fields, in bytes.
     pub max_header_bytes: NonZeroUsize,
     /// Header fields of a request.
@@ -246,8 +260,10 @@ impl Default for ServerConfig {
             workers: engine.default_workers(),
             max_exchanges: nonzero(10_000),
             max_tunnels: 1024,
+            max_compressing: 1024,
             queue_size: nonzero(4096),
             max_connections: nonzero(10_000),
+            max_connections_per_client: None,
             max_header_bytes: nonzero(32 * 1024),
             max_headers: nonzero(100),
             header_timeout: Duration::from_secs(10),
@@ -273,16 +289,23 @@ pub struct IpNetwork {
 /// One `[[routes]]` table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    /// For which hosts and paths it is.
+    /// For which hosts and paths it is, and under what conditions.
     pub key: RouteKey,
     /// What logs call it; absent: its hosts and prefix do.
     pub name: Option<String>,
     /// The `[[backends]]` table its backends are from; absent = it has them for itself.
     pub pool: Option<String>,
+    /// The pools among which its requests are shared out; empty = it has one. Then what is said here of backends is said of none:
+    /// see [`pools`](Self::pools).
+    pub shares: Vec<Share>,
     /// At least one backend, no two alike; none, if the route answers itself.
     pub backends: Vec<BackendConfig>,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// How long the share of a backend that has come back grows to its full size; absent = it has it at once.
+    pub slow_start: Option<Duration>,
+    /// While fewer backends are healthy, all are tried; absent = only those that are.
+    pub min_healthy: Option<NonZeroUsize>,
     /// Absent: clients are not bound to backends.
     pub sticky_cookie: Option<StickyCookieConfig>,
     /// Absent: backends are taken for healthy.
@@ -341,11 +364,14 @@ impl RouteConfig {
         // A quarter stays free, so that one hung backend cannot stop the other routes.
         let share = carried - carried / 4;
         Self {
-            key: RouteKey { hosts: Vec::new(), prefix },
+            key: RouteKey { hosts: Vec::new(), prefix, conditions: Conditions::default() },
             name: None,
             pool: None,
+            shares: Vec::new(),
             backends,
             algorithm: Algorithm::RoundRobin,
+            slow_start: None,
+            min_healthy: None,
             sticky_cookie: None,
             health_check: None,
             connect_timeout: Duration::from_secs(5),
@@ -372,6 +398,17 @@ impl RouteConfig {
         }
     }
 
+    /// What is said of its backends: by itself, or of each of its pools by a table that has nothing else.
+    pub fn pools(&self) -> impl Iterator<Item = &Self> {
+        let own = self.shares.is_empty().then_some(self);
+        own.into_iter().chain(self.shares.iter().map(|share| &share.of))
+    }
+
+    /// The entries of all its pools.
+    pub fn all_backends(&self) -> impl Iterator<Item = &BackendConfig> {
+        self.pools().flat_map(|pool| &pool.backends)
+    }
+
     /// Idle connections kept per backend. One that says whose it is carries nobody else's exchanges.
     pub(crate) fn kept_connections(&self) -> usize {
         if self.send_proxy { 0 } else { self.keepalive_connections }
@@ -384,17 +421,31 @@ impl RouteConfig {
         self.tls == other.tls && connections(self) == connections(other)
     }
 
+    /// With what it asks clients who they are, if it does.
+    pub(crate) fn challenge(&self) -> Option<&http::HeaderValue> {
+        self.rules.basic_auth.as_ref().map(|auth| &auth.challenge)
+    }
+
     /// What it is called in logs, thread names and wherever one route is told from another: its `name`, or its first host
     /// and its prefix. No two routes have the same.
     #[must_use]
     pub fn label(&self) -> String {
-        let RouteKey { hosts, prefix } = &self.key;
+        let RouteKey { hosts, prefix, .. } = &self.key;
         match (&self.name, hosts.first()) {
             (Some(name), _) => name.clone(),
             (None, None) => prefix.to_string(),
             (None, Some(host)) => format!("{host}{prefix}"),
         }
     }
+}
+
+/// A pool of a route that has several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    /// How many of the requests it gets, relative to the others; 0 = those of clients whose cookie names it.
+    pub share: u32,
+    /// The pool: a route that says nothing but what is its own.
+    pub of: RouteConfig,
 }
 
 /// One entry of `backend_addrs`.
@@ -404,6 +455,16 @@ pub struct BackendConfig {
     pub addr: BackendAddr,
     /// Its share relative to its neighbours; 1 unless told otherwise.
     pub weight: NonZeroU32,
+    /// Used only while none of those that are no backups can be had.
+    pub backup: bool,
+}
+
+impl BackendConfig {
+    /// An entry that says nothing but where the backend listens.
+    #[must_use]
+    pub fn new(addr: BackendAddr) -> Self {
+        Self { addr, weight: NonZeroU32::MIN, backup: false }
+    }
 }
 
 /// Where a backend listens.

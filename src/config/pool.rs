@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::forms::{PoolName, Seconds};
+use super::forms::{PoolNames, Seconds};
 use super::raw::{RawBackend, RawHealthCheck, RawPool, RawRoute, RawTls};
 use super::values::Resolver;
-use super::{BackendAddr, BackendConfig, Engine, RouteConfig, ServerConfig};
+use super::{BackendAddr, BackendConfig, ConfigError, Engine, RouteConfig, ServerConfig, Share};
 use crate::routing::Prefix;
 
 /// The keys as they are written.
@@ -21,6 +21,8 @@ pub(super) struct PoolKeys {
     pub(super) may_be_absent: bool,
     balancing_algorithm: Option<Spanned<String>>,
     hash_on: Option<Spanned<String>>,
+    slow_start_secs: Option<Spanned<Seconds>>,
+    min_healthy: Option<Spanned<i128>>,
     health_check: Option<Spanned<RawHealthCheck>>,
     max_in_flight_per_backend: Option<Spanned<i128>>,
     max_fails: Option<Spanned<i128>>,
@@ -41,6 +43,8 @@ impl PoolKeys {
             may_be_absent: false,
             balancing_algorithm: raw.balancing_algorithm.take(),
             hash_on: raw.hash_on.take(),
+            slow_start_secs: raw.slow_start_secs.take(),
+            min_healthy: raw.min_healthy.take(),
             health_check: raw.health_check.take(),
             max_in_flight_per_backend: raw.max_in_flight_per_backend.take(),
             max_fails: raw.max_fails.take(),
@@ -60,6 +64,8 @@ impl PoolKeys {
             may_be_absent: false,
             balancing_algorithm: raw.balancing_algorithm,
             hash_on: raw.hash_on,
+            slow_start_secs: raw.slow_start_secs,
+            min_healthy: raw.min_healthy,
             health_check: raw.health_check,
             max_in_flight_per_backend: raw.max_in_flight_per_backend,
             max_fails: raw.max_fails,
@@ -90,6 +96,8 @@ impl PoolKeys {
         let all = [
             ("balancing_algorithm", at(self.balancing_algorithm.as_ref())),
             ("hash_on", at(self.hash_on.as_ref())),
+            ("slow_start_secs", at(self.slow_start_secs.as_ref())),
+            ("min_healthy", at(self.min_healthy.as_ref())),
             ("health_check", at(self.health_check.as_ref())),
             ("max_in_flight_per_backend", at(self.max_in_flight_per_backend.as_ref())),
             ("max_fails", at(self.max_fails.as_ref())),
@@ -147,42 +155,95 @@ impl Resolver<'_> {
         pools
     }
 
-    /// A route that refers to a pool.
+    /// A route that refers to a pool, or to several.
     pub(super) fn refer(
         &mut self,
         route_key: &str,
-        name: &Spanned<PoolName>,
+        names: Spanned<PoolNames>,
         keys: &PoolKeys,
         pools: &[RouteConfig],
         route: &mut RouteConfig,
     ) {
         let key = format!("{route_key}.backends");
-        let PoolName(text) = name.get_ref();
-        self.note(&key, &name.span());
+        let at = names.span();
+        self.note(&key, &at);
         if let Some(addrs) = &keys.addrs {
             let problem = "stands beside backends; expected one of them".to_owned();
             self.refuse(&addrs.span(), &format!("{route_key}.backend_addrs"), problem);
         }
+        let names = names.into_inner();
+        let beside = match &names {
+            PoolNames::One(name) => format!(", beside name = {name:?}"),
+            PoolNames::Shares(_) => String::new(),
+        };
         for (name, span) in keys.written() {
-            let problem =
-                format!("is a matter of the pool; expected it below [[backends]], beside name = {text:?}");
+            let problem = format!("is a matter of the pool; expected it below [[backends]]{beside}");
             self.refuse(&span, &format!("{route_key}.{name}"), problem);
         }
+        match names {
+            PoolNames::One(name) => {
+                if let Some(pool) = self.pool_called(&key, &Spanned::new(at, name), pools) {
+                    route.take_pool(pool);
+                }
+            }
+            PoolNames::Shares(shares) => route.shares = self.shares(&key, &at, shares, pools, route),
+        }
+    }
+
+    /// `backends = { stable = 95, canary = 5 }`.
+    fn shares(
+        &mut self,
+        key: &str,
+        at: &Range<usize>,
+        raw: Vec<(String, Spanned<i128>)>,
+        pools: &[RouteConfig],
+        route: &RouteConfig,
+    ) -> Vec<Share> {
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        let was_refused = self.errors.iter().any(is_inside);
+        if raw.is_empty() && !was_refused {
+            let problem = "has nothing in it; expected at least one pool and its share, for example { stable = 95, canary = 5 }";
+            self.refuse(at, key, problem.to_owned());
+        }
+        let mut shares = Vec::new();
+        let errors = self.errors.len();
+        for (name, raw) in raw {
+            let pool = self.pool_called(key, &Spanned::new(raw.span(), name.clone()), pools);
+            let mut share = 0;
+            self.whole(&format!("{key}.{name}"), Some(raw), 0..=1_000, &mut share);
+            if let Some(pool) = pool {
+                let mut of = route.clone();
+                of.take_pool(pool);
+                shares.push(Share { share, of });
+            }
+        }
+        if !was_refused
+            && self.errors.len() == errors
+            && !shares.is_empty()
+            && shares.iter().all(|share| share.share == 0)
+        {
+            let problem = "has no share above 0: nobody would get anywhere; expected one at least";
+            self.refuse(at, key, problem.to_owned());
+        }
+        shares
+    }
+
+    fn pool_called<'p>(
+        &mut self,
+        key: &str,
+        name: &Spanned<String>,
+        pools: &'p [RouteConfig],
+    ) -> Option<&'p RouteConfig> {
         let names: Vec<&String> = pools.iter().filter_map(|pool| pool.pool.as_ref()).collect();
         if names.is_empty() {
-            let problem = format!(
-                "{text:?} is the name of no pool, and there are none; expected a table [[backends]] with this name, or \
-                 backend_addrs here"
-            );
-            self.refuse(&name.span(), &key, problem);
-            return;
+            let problem = "is the name of no pool, and there are none; expected a table [[backends]] with this name, or \
+                           backend_addrs here";
+            self.refuse_text(name, key, problem);
+            return None;
         }
-        let word = Spanned::new(name.span(), text.clone());
-        if let Some(found) = self.word(&word, &key, "a pool", &names)
-            && let Some(pool) = pools.iter().find(|pool| pool.pool.as_ref() == Some(found))
-        {
-            route.take_pool(pool);
-        }
+        let found = self.word(name, key, "a pool", &names)?;
+        pools.iter().find(|pool| pool.pool.as_ref() == Some(found))
     }
 
     /// The keys about backends in a table of either kind.
@@ -203,6 +264,13 @@ impl Resolver<'_> {
             route.backends = self.backends(&key(raw.addrs_key), span, raw.addrs);
         }
         self.algorithm(table, raw.balancing_algorithm, raw.hash_on, &mut route.algorithm);
+        if let Some(time) = raw.slow_start_secs {
+            self.slow_start(&key("slow_start_secs"), time, route);
+        }
+        if raw.min_healthy.is_some() {
+            let least = route.min_healthy.insert(std::num::NonZeroUsize::MIN);
+            self.count(&key("min_healthy"), raw.min_healthy, 1..=65_536, least);
+        }
         if let Some(check) = raw.health_check {
             route.health_check = self.health_check(&key("health_check"), check);
         }
@@ -244,6 +312,8 @@ impl RouteConfig {
             pool,
             backends,
             algorithm,
+            slow_start,
+            min_healthy,
             health_check,
             max_in_flight_per_backend,
             max_fails,
@@ -259,6 +329,8 @@ impl RouteConfig {
             pool,
             backends,
             algorithm,
+            slow_start,
+            min_healthy,
             health_check,
             max_in_flight_per_backend,
             max_fails,

@@ -1,6 +1,7 @@
 //! [`RawConfig`] → [`Config`]: is every value one the proxy can work with?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::{
     BackendAddr, BackendConfig, Config, ConfigError, ConfigErrors, Engine, HealthCheckConfig, ListenConfig,
     RouteConfig, ServerConfig, Written, warnings,
 };
-use crate::routing::{HostPattern, Prefix};
+use crate::routing::{Conditions, HostPattern, Prefix};
+use crate::rules::ForwardAuth;
 
 /// Checks everything, and adds what it finds to `errors`.
 pub(super) fn resolve(
@@ -22,11 +24,12 @@ pub(super) fn resolve(
     document: &Document<'_>,
     errors: Vec<ConfigError>,
 ) -> Result<Config, ConfigErrors> {
-    let mut resolver = Resolver { document, errors, places: HashMap::new() };
+    let mut resolver = Resolver::new(document, errors);
     let mut shutdown_timeout = Duration::from_secs(10);
     resolver.seconds("shutdown_timeout", raw.shutdown_timeout, &GRACE, &mut shutdown_timeout);
     let mut drain_delay = Duration::ZERO;
     resolver.seconds("drain_delay_secs", raw.drain_delay_secs, &GRACE, &mut drain_delay);
+    let error_pages = raw.error_pages.map(|raw| resolver.error_pages("error_pages", raw));
     let listen_mode = raw.listen_mode.and_then(|mode| resolver.mode("listen_mode", &mode));
     let server = resolver.server(raw.server);
     let access_log = resolver.access_log(raw.access_log);
@@ -47,6 +50,7 @@ pub(super) fn resolve(
         listen_mode,
         drain_delay,
         shutdown_timeout,
+        error_pages,
         front,
         access_log,
         admin,
@@ -86,8 +90,10 @@ impl Resolver<'_> {
         self.count("server.workers", raw.workers, 1..=65_536, &mut server.workers);
         self.count("server.max_exchanges", raw.max_exchanges, 1..=1_000_000, &mut server.max_exchanges);
         self.whole("server.max_tunnels", raw.max_tunnels, 0..=65_536, &mut server.max_tunnels);
+        self.whole("server.max_compressing", raw.max_compressing, 0..=1_000_000, &mut server.max_compressing);
         self.count("server.queue_size", raw.queue_size, 1..=1_000_000, &mut server.queue_size);
         self.count("server.max_connections", raw.max_connections, 1..=1_000_000, &mut server.max_connections);
+        self.max_connections_per_client(raw.max_connections_per_client, &mut server);
         self.count(
             "server.max_header_bytes",
             raw.max_header_bytes,
@@ -112,6 +118,17 @@ impl Resolver<'_> {
         self.timeout("server.write_timeout_secs", raw.write_timeout_secs, &mut server.write_timeout);
         server.trusted_proxies = self.networks("server.trusted_proxies", raw.trusted_proxies);
         server
+    }
+
+    fn max_connections_per_client(&mut self, raw: Option<Spanned<i128>>, server: &mut ServerConfig) {
+        const KEY: &str = "server.max_connections_per_client";
+        let Some(raw) = raw else { return };
+        if server.engine == Engine::TinyHttp {
+            let problem = "takes engine = \"native\"; leave it out, or change the engine";
+            self.refuse(&raw.span(), KEY, problem.to_owned());
+        }
+        let most = server.max_connections_per_client.insert(NonZeroUsize::MIN);
+        self.count(KEY, Some(raw), 1..=1_000_000, most);
     }
 
     fn engine(&mut self, word: &Spanned<String>, engine: &mut Engine) {
@@ -144,9 +161,16 @@ impl Resolver<'_> {
             let prefix_span = raw.prefix.as_ref().map_or(span.clone(), Spanned::span);
             let prefix = self.prefix(&key, &span, raw.prefix.as_ref());
             let hosts = raw.hosts.map(|hosts| self.hosts(&key, hosts)).unwrap_or_default();
-            let is_new = prefix
-                .as_ref()
-                .is_some_and(|prefix| self.refuse_twice(n, &prefix_span, prefix, &hosts, &mut seen));
+            let conditions = Conditions {
+                headers: raw
+                    .match_headers
+                    .map(|raw| self.match_headers(&format!("{key}.match_headers"), raw))
+                    .unwrap_or_default(),
+                methods: raw.methods.map(|list| self.methods(&format!("{key}.methods"), list)),
+            };
+            let is_new = prefix.as_ref().is_some_and(|prefix| {
+                self.refuse_twice(n, &prefix_span, prefix, &hosts, &conditions, &mut seen)
+            });
             let deadline_at = raw.deadline_secs.as_ref().map(Spanned::span);
             let of_backends = [
                 ("backends", raw.backends.as_ref().map(Spanned::span)),
@@ -157,6 +181,8 @@ impl Resolver<'_> {
                 ("replace_prefix", raw.replace_prefix.as_ref().map(Spanned::span)),
                 ("request_headers", raw.request_headers.as_ref().map(Spanned::span)),
                 ("response_headers", raw.response_headers.as_ref().map(Spanned::span)),
+                ("intercept_errors", raw.intercept_errors.as_ref().map(Spanned::span)),
+                ("compress", raw.compress.as_ref().map(Spanned::span)),
                 ("tls", of_pool.at("tls")),
             ];
             // One that was refused for its type was written all the same.
@@ -168,10 +194,11 @@ impl Resolver<'_> {
             of_pool.may_be_absent = is_answered;
             let mut route = RouteConfig::new(prefix.unwrap_or_else(Prefix::root), Vec::new(), server);
             match raw.backends {
-                Some(name) => self.refer(&key, &name, &of_pool, pools, &mut route),
+                Some(names) => self.refer(&key, names, &of_pool, pools, &mut route),
                 None => self.pool_keys(&key, &span, of_pool, server.engine, &mut route),
             }
             route.key.hosts = hosts;
+            route.key.conditions = conditions;
             let name_span = raw.name.as_ref().map_or(prefix_span, Spanned::span);
             route.name = raw.name.and_then(|name| self.name(&key, name));
             if let Some((first, line)) = labels.get(&route.label()).filter(|_| is_new) {
@@ -189,14 +216,28 @@ impl Resolver<'_> {
                     self.sticky_cookie(&format!("{key}.sticky_cookie"), raw, &route.key.prefix);
             }
             route.rules.access = self.access(&key, raw.allow, raw.deny);
-            route.rules.methods = raw.methods.map(|list| self.methods(&format!("{key}.methods"), list));
             route.rules.rate_limit =
                 raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
+            route.rules.forward_auth = raw
+                .forward_auth
+                .and_then(|raw| self.forward_auth(&format!("{key}.forward_auth"), raw, server));
+            let asks = raw.basic_auth.is_some();
+            route.rules.basic_auth =
+                raw.basic_auth.and_then(|raw| self.basic_auth(&format!("{key}.basic_auth"), raw));
             route.rules.rewrite = self.rewrite(&key, &route.key.prefix, raw.strip_prefix, raw.replace_prefix);
             route.rules.request_headers =
                 raw.request_headers.map(|raw| self.field_rules(&format!("{key}.request_headers"), raw));
             route.rules.response_headers =
                 raw.response_headers.map(|raw| self.field_rules(&format!("{key}.response_headers"), raw));
+            route.rules.error_pages =
+                raw.error_pages.map(|raw| self.error_pages(&format!("{key}.error_pages"), raw));
+            route.rules.intercept =
+                raw.intercept_errors.map(|list| self.intercept(&format!("{key}.intercept_errors"), list));
+            route.rules.compress =
+                raw.compress.and_then(|raw| self.compress(&format!("{key}.compress"), raw));
+            if !asks {
+                self.refuse_users_of_nobody(&key, &route.rules);
+            }
             route.rules.answer = self.answer(&key, raw.redirect, raw.respond, of_backends);
             let key = |name: &str| format!("{key}.{name}");
             self.timeout(&key("connect_timeout_secs"), raw.connect_timeout_secs, &mut route.connect_timeout);
@@ -267,47 +308,65 @@ impl Resolver<'_> {
         Some(text.into_inner())
     }
 
-    /// No two routes are for the same host and prefix: only one of them would ever be found. Whether this is the first.
+    /// No two routes are for the same host and prefix and ask the same of requests: only one of them would ever be found.
+    /// Whether this is the first.
     fn refuse_twice(
         &mut self,
         n: usize,
         at: &Range<usize>,
         prefix: &Prefix,
         hosts: &[HostPattern],
-        seen: &mut HashMap<(Prefix, Option<HostPattern>), (usize, usize)>,
+        conditions: &Conditions,
+        seen: &mut HashMap<(Prefix, Option<HostPattern>), Vec<Seen>>,
     ) -> bool {
         let line = self.document.line(at.start);
         let keys = if hosts.is_empty() { vec![None] } else { hosts.iter().cloned().map(Some).collect() };
         for host in keys {
             let of_host = host.as_ref().map(|host| format!(" for {host}")).unwrap_or_default();
-            if let Some((first, first_line)) = seen.get(&(prefix.clone(), host.clone())) {
+            let before = seen.entry((prefix.clone(), host)).or_default();
+            let same =
+                before.iter().find_map(|seen| Some((seen, what_both_take(&seen.conditions, conditions)?)));
+            if let Some((seen, both)) = same {
                 let problem = format!(
-                    "\"{prefix}\" is the prefix of routes[{first}] already{of_host}, on line {first_line}; \
-                     expected a different one for each route"
+                    "\"{prefix}\" is the prefix of routes[{}] already{of_host}, on line {}{both}; expected a different one \
+                     for each route, or match_headers or methods that tell them apart",
+                    seen.route, seen.line
                 );
                 self.refuse(at, &format!("routes[{n}].prefix"), problem);
                 return false;
             }
-            seen.insert((prefix.clone(), host), (n, line));
+            before.push(Seen { route: n, line, conditions: conditions.clone() });
         }
         true
     }
 
     /// A backend that is the proxy itself: each request would come back.
     fn refuse_circles(&mut self, own: &[ListenConfig], pools: &[String], routes: &[RouteConfig]) {
+        let is_reached = |addr: &BackendAddr| {
+            let is_https = matches!(addr, BackendAddr::Https { .. });
+            own.iter().any(|own| own.addr.is_reached_by(addr) && (own.tls || !is_https))
+        };
         for (n, route) in routes.iter().enumerate() {
+            let service = route.rules.forward_auth.as_ref().and_then(ForwardAuth::addr);
+            if let Some(addr) = service.filter(|addr| is_reached(addr)) {
+                let key = format!("routes[{n}].forward_auth.addr");
+                let problem = format!(
+                    "\"{addr}\" is where the proxy itself listens: requests would go in circles; name the service itself"
+                );
+                let span = self.places.get(&key).cloned();
+                self.refuse(&span.unwrap_or_default(), &key, problem);
+            }
+        }
+        let mut seen = HashSet::new();
+        let all = routes.iter().enumerate().flat_map(|(n, route)| route.pools().map(move |pool| (n, pool)));
+        for (n, route) in all {
             let key = match &route.pool {
-                Some(name) if routes.iter().take(n).any(|other| other.pool.as_ref() == Some(name)) => {
-                    continue;
-                }
+                Some(name) if !seen.insert(name) => continue,
                 Some(_) => format!("{}.addrs", pool::place_of(n, route, pools)),
                 None => format!("routes[{n}].backend_addrs"),
             };
             for (m, backend) in route.backends.iter().enumerate() {
-                let is_https = matches!(backend.addr, BackendAddr::Https { .. });
-                let is_it =
-                    |own: &ListenConfig| own.addr.is_reached_by(&backend.addr) && (own.tls || !is_https);
-                if own.iter().any(is_it) {
+                if is_reached(&backend.addr) {
                     let problem = format!(
                         "\"{}\" is where the proxy itself listens: requests would go in circles; name another server",
                         backend.addr
@@ -348,14 +407,19 @@ impl Resolver<'_> {
         }
         let mut seen = HashMap::new();
         let mut backends = Vec::new();
+        let mut has_primary = entries.is_empty();
         for (n, entry) in entries.into_iter().enumerate() {
             let span = entry.span();
-            let RawBackendTable { addr: text, weight: raw_weight } = match entry.into_inner() {
-                RawBackend::Addr(text) => {
-                    RawBackendTable { addr: Some(Spanned::new(span.clone(), text)), weight: None }
-                }
+            let RawBackendTable { addr: text, weight: raw_weight, backup } = match entry.into_inner() {
+                RawBackend::Addr(text) => RawBackendTable {
+                    addr: Some(Spanned::new(span.clone(), text)),
+                    weight: None,
+                    backup: None,
+                },
                 RawBackend::Table(table) => table,
             };
+            let backup = backup.unwrap_or(false);
+            has_primary |= !backup;
             let mut weight = std::num::NonZeroU32::MIN;
             self.count(&format!("{key}[{n}].weight"), raw_weight, 1..=1_000, &mut weight);
             let Some(text) = text else {
@@ -382,9 +446,13 @@ impl Resolver<'_> {
                         seen.insert(addr.clone(), self.document.line(text.span().start));
                     }
                     self.note(&format!("{key}[{n}]"), &text.span());
-                    backends.push(BackendConfig { addr, weight });
+                    backends.push(BackendConfig { addr, weight, backup });
                 }
             }
+        }
+        if !has_primary {
+            let problem = "all of them are backups; expected at least one without backup = true";
+            self.refuse(&span, key, problem.to_owned());
         }
         backends
     }
@@ -427,8 +495,30 @@ impl Resolver<'_> {
     }
 }
 
+/// A route that has a host and a prefix already.
+#[derive(Debug)]
+struct Seen {
+    route: usize,
+    line: usize,
+    conditions: Conditions,
+}
+
+/// Whether two routes for the same host and prefix would take the same requests, so that neither comes before the other but by
+/// its place in the file. The answer is the end of a sentence. Different conditions about fields are let be: that a request
+/// may fit both is seldom meant, and cannot be told from what is.
+fn what_both_take(one: &Conditions, other: &Conditions) -> Option<String> {
+    if one.headers != other.headers {
+        return None;
+    }
+    match (one.methods, other.methods) {
+        (None, None) => Some(String::new()),
+        (Some(one), Some(other)) => one.common(other).map(|method| format!(", which takes {method} as well")),
+        _ => None,
+    }
+}
+
 /// Whether `path` can be sent as the target of a probe. The answer is the end of a sentence.
-fn probe_path(path: &str) -> Result<(), &'static str> {
+pub(super) fn probe_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("does not begin with \"/\"; expected a path, for example \"/health\"");
     }

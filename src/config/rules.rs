@@ -1,22 +1,31 @@
 //! The rules of a route: what is written becomes what [`rules`](crate::rules) takes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::raw::{RawFieldRules, RawRateLimit, RawRedirect, RawRespond};
+use super::forms::{SwitchOrTable, ValueOrPresence};
+use super::raw::{
+    RawCompress, RawCompressTable, RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect, RawRespond,
+};
+use super::resolve::probe_path;
 use super::values::Resolver;
-use super::{ConfigError, IpNetwork};
-use crate::routing::Prefix;
+use super::{BackendAddr, ConfigError, Engine, IpNetwork, ServerConfig};
+use crate::http::gzip::Gzip;
+use crate::routing::{HeaderCondition, Methods, Prefix, Wanted};
 use crate::rules::answer::has_no_content;
-use crate::rules::names::why_not;
-use crate::rules::{Access, Answer, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Template};
+use crate::rules::names::{why_no_condition, why_not};
+use crate::rules::{
+    Access, Answer, Compress, FieldRules, ForwardAuth, PathRewrite, Per, Placeholder, RateLimit, Template,
+};
 
 impl Resolver<'_> {
     /// `allow` and `deny` of the route at `route`.
@@ -66,7 +75,7 @@ const LARGEST_CONTENT: u64 = 1 << 20;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Keys that have no meaning where no backend is asked, and where they are.
-pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 9];
+pub(super) type OfBackends = [(&'static str, Option<Range<usize>>); 11];
 
 impl Resolver<'_> {
     /// `redirect` and `respond` of the route at `route`.
@@ -118,6 +127,44 @@ impl Resolver<'_> {
         methods
     }
 
+    /// `match_headers` of a route.
+    pub(super) fn match_headers(
+        &mut self,
+        key: &str,
+        raw: Spanned<BTreeMap<String, Spanned<ValueOrPresence>>>,
+    ) -> Vec<HeaderCondition> {
+        self.note(key, &raw.span());
+        // What was refused for its type was written all the same.
+        let is_inside = |error: &ConfigError| error.key().starts_with(&format!("{key}."));
+        if raw.get_ref().is_empty() && !self.errors.iter().any(is_inside) {
+            let problem = "has nothing in it; expected at least one field and its value, or no such key";
+            self.refuse(&raw.span(), key, problem.to_owned());
+        }
+        let mut conditions: Vec<HeaderCondition> = Vec::new();
+        for (name, value) in raw.into_inner() {
+            let at = value.span();
+            let found = self.named(key, &name, &at, why_no_condition);
+            let wanted = match value.into_inner() {
+                ValueOrPresence::Presence(true) => Wanted::Present,
+                ValueOrPresence::Presence(false) => Wanted::Absent,
+                ValueOrPresence::Value(text) => match HeaderValue::from_str(&text) {
+                    Ok(value) if is_value(&text) => Wanted::Value(value),
+                    _ => {
+                        self.refuse_text(&Spanned::new(at, text), key, NO_VALUE);
+                        continue;
+                    }
+                },
+            };
+            let Some(found) = found else { continue };
+            if conditions.iter().any(|other| other.name == found) {
+                self.refuse(&at, key, format!("{name:?} is listed twice"));
+            }
+            conditions.push(HeaderCondition { name: found, wanted });
+        }
+        conditions.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        conditions
+    }
+
     /// `rate_limit` of a route.
     pub(super) fn rate_limit(&mut self, key: &str, raw: Spanned<RawRateLimit>) -> Option<RateLimit> {
         let span = raw.span();
@@ -133,10 +180,122 @@ impl Resolver<'_> {
         self.count(&name("requests_per_sec"), raw.requests_per_sec, 1..=1_000_000, &mut requests_per_sec);
         let mut burst = requests_per_sec;
         self.count(&name("burst"), raw.burst, 1..=1_000_000, &mut burst);
-        let per = raw
-            .per
-            .and_then(|text| self.word(&text, &name("per"), "whose they are", &[Per::Client, Per::Route]));
-        is_complete.then(|| RateLimit { requests_per_sec, burst, per: per.unwrap_or(Per::Client) })
+        let per = raw.per.and_then(|text| self.per(&name("per"), &text)).unwrap_or(Per::Client);
+        let dry_run = raw.dry_run.is_some_and(Spanned::into_inner);
+        is_complete.then_some(RateLimit { requests_per_sec, burst, per, dry_run })
+    }
+
+    fn per(&mut self, key: &str, text: &Spanned<String>) -> Option<Per> {
+        let Some(name) = text.get_ref().strip_prefix("header:") else {
+            let words = [Per::Client, Per::Route];
+            return self.word(text, key, "whose they are, nor \"header:NAME\"", &words);
+        };
+        let name = HeaderName::try_from(name).ok();
+        if name.is_none() {
+            let problem = "has no name of a header field; expected one, for example \"header:X-Api-Key\"";
+            self.refuse_text(text, key, problem);
+        }
+        name.map(Per::Header)
+    }
+
+    /// `forward_auth` of a route.
+    pub(super) fn forward_auth(
+        &mut self,
+        key: &str,
+        raw: Spanned<RawForwardAuth>,
+        server: &ServerConfig,
+    ) -> Option<ForwardAuth> {
+        let span = raw.span();
+        self.note(key, &span);
+        let raw = raw.into_inner();
+        let name = |name: &str| format!("{key}.{name}");
+        let mut timeout = Duration::from_secs(5);
+        self.timeout(&name("timeout_secs"), raw.timeout_secs, &mut timeout);
+        let addr = match raw.addr {
+            Some(text) => self.service(&name("addr"), &text, server.engine),
+            None => {
+                let expected = "where the service is, for example addr = \"127.0.0.1:9091\"";
+                self.missing(Some(&span), &name("addr"), expected);
+                None
+            }
+        };
+        match &raw.path {
+            Some(path) => {
+                if let Err(problem) = probe_path(path.get_ref()) {
+                    self.refuse_text(path, &name("path"), problem);
+                }
+            }
+            None => {
+                let expected = "what it is asked for, for example path = \"/verify\"";
+                self.missing(Some(&span), &name("path"), expected);
+            }
+        }
+        let mut copied: Vec<HeaderName> = Vec::new();
+        for text in raw.copy_headers.map(Spanned::into_inner).unwrap_or_default() {
+            let key = name("copy_headers");
+            let Some(field) = self.field_name(&key, text.get_ref(), &text.span()) else { continue };
+            if field == http::header::SET_COOKIE {
+                self.refuse_text(
+                    &text,
+                    &key,
+                    "is for clients, and what is copied is for backends; leave it out",
+                );
+            } else if copied.contains(&field) {
+                self.refuse_text(&text, &key, "is listed twice");
+            }
+            copied.push(field);
+        }
+        let rule = ForwardAuth::new(addr?, raw.path?.into_inner(), timeout, server);
+        Some(ForwardAuth { copy_headers: copied, ..rule })
+    }
+
+    /// Where a service is that this engine can ask.
+    fn service(&mut self, key: &str, text: &Spanned<String>, engine: Engine) -> Option<BackendAddr> {
+        self.note(key, &text.span());
+        match text.get_ref().parse() {
+            Err(error) => self.refuse_text(text, key, error),
+            Ok(BackendAddr::Https { .. }) if cfg!(not(feature = "tls")) => {
+                let problem =
+                    "asks for https, which is not part of this build; it takes the cargo feature tls";
+                self.refuse_text(text, key, problem);
+            }
+            Ok(BackendAddr::Https { .. } | BackendAddr::Unix(_)) if engine == Engine::TinyHttp => {
+                let problem = "takes engine = \"native\"; write host:port, or change the engine";
+                self.refuse_text(text, key, problem);
+            }
+            Ok(addr) => return Some(addr),
+        }
+        None
+    }
+
+    /// `compress` of a route.
+    pub(super) fn compress(&mut self, key: &str, raw: Spanned<RawCompress>) -> Option<Compress> {
+        self.note(key, &raw.span());
+        let RawCompressTable { min_bytes, types, level } = match raw.into_inner() {
+            SwitchOrTable::Switch(is_on) => return is_on.then(Compress::default),
+            SwitchOrTable::Table(table) => table,
+        };
+        let mut rule = Compress::default();
+        self.whole(&format!("{key}.min_bytes"), min_bytes, 0..=i64::MAX.into(), &mut rule.min_bytes);
+        let levels = (*Gzip::LEVELS.start()).into()..=(*Gzip::LEVELS.end()).into();
+        self.whole(&format!("{key}.level"), level, levels, &mut rule.level);
+        let Some(list) = types else { return Some(rule) };
+        let key = format!("{key}.types");
+        if list.get_ref().is_empty() {
+            let problem = "the list is empty; expected at least one type, or no such key";
+            self.refuse(&list.span(), &key, problem.to_owned());
+        }
+        rule.types.clear();
+        for text in list.into_inner() {
+            match text.get_ref().parse() {
+                Ok(range) if rule.types.contains(&range) => {
+                    self.refuse_text(&text, &key, "is listed twice");
+                }
+                Ok(range) => rule.types.push(range),
+                Err(problem) => self.refuse_text(&text, &key, problem),
+            }
+        }
+        Some(rule)
     }
 
     /// `strip_prefix` and `replace_prefix` of the route at `route`, whose prefix is `outside`.
@@ -236,8 +395,8 @@ impl Resolver<'_> {
             }
             content = body.into_inner().into();
         } else if let Some(file) = raw.file {
-            match read_content(Path::new(file.get_ref())) {
-                Ok(read) => content = read,
+            match read_file(Path::new(file.get_ref()), TOO_LARGE) {
+                Ok(read) => content = read.into(),
                 Err(problem) => self.refuse_text(&file, &name("file"), problem),
             }
         }
@@ -329,10 +488,8 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        let text = value.get_ref();
-        if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) || text.trim() != text {
-            let problem = "is no value of a header field; expected visible characters of ASCII, with spaces between them";
-            self.refuse_text(value, key, problem);
+        if !is_value(value.get_ref()) {
+            self.refuse_text(value, key, NO_VALUE);
             return None;
         }
         Some((name?, template))
@@ -340,6 +497,17 @@ impl Resolver<'_> {
 
     /// A name that a rule may have.
     fn field_name(&mut self, key: &str, name: &str, at: &Range<usize>) -> Option<HeaderName> {
+        self.named(key, name, at, why_not)
+    }
+
+    /// The name of a field, if there is no reason why not.
+    fn named(
+        &mut self,
+        key: &str,
+        name: &str,
+        at: &Range<usize>,
+        why_not: fn(&HeaderName) -> Option<&'static str>,
+    ) -> Option<HeaderName> {
         let Ok(found) = HeaderName::try_from(name) else {
             self.refuse(at, key, format!("{name:?} is no name of a header field"));
             return None;
@@ -350,6 +518,13 @@ impl Resolver<'_> {
         }
         Some(found)
     }
+}
+
+const NO_VALUE: &str =
+    "is no value of a header field; expected visible characters of ASCII, with spaces between them";
+
+fn is_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && text.trim() == text
 }
 
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
@@ -394,7 +569,12 @@ fn leads_somewhere(to: &Template) -> Result<(), &'static str> {
 }
 
 /// What is in the file. The error is the end of a sentence.
-fn read_content(path: &Path) -> Result<Bytes, String> {
+pub(super) fn read_content(path: &Path) -> Result<Bytes, String> {
+    read_file(path, TOO_LARGE).map(Bytes::from)
+}
+
+/// What is in the file, unless it is `too_large`. The error is the end of a sentence.
+pub(super) fn read_file(path: &Path, too_large: &str) -> Result<Vec<u8>, String> {
     let cannot = |error: io::Error| format!("cannot be read: {error}");
     // A pipe would be waited for.
     if !path.metadata().map_err(cannot)?.is_file() {
@@ -404,7 +584,7 @@ fn read_content(path: &Path) -> Result<Bytes, String> {
     let file = File::open(path).map_err(cannot)?;
     file.take(LARGEST_CONTENT + 1).read_to_end(&mut content).map_err(cannot)?;
     if content.len() as u64 > LARGEST_CONTENT {
-        return Err(TOO_LARGE.to_owned());
+        return Err(too_large.to_owned());
     }
-    Ok(content.into())
+    Ok(content)
 }

@@ -12,6 +12,7 @@ use super::ConfigError;
 use super::document::Document;
 use super::forms::Seconds;
 use super::suggest;
+use crate::rules::Page;
 
 /// Seconds that make sense as a time-out or an interval. Below a millisecond some systems round to "none at all" or
 /// "for ever"; a week fits every kernel interface, and what is longer was meant to be something else.
@@ -26,6 +27,14 @@ pub(super) struct Resolver<'a> {
     pub(super) errors: Vec<ConfigError>,
     /// Where in the file the values are, by key; what is not written has none.
     pub(super) places: HashMap<String, Range<usize>>,
+    /// Pages that were read: one that many routes show is held once.
+    pub(super) pages: HashMap<String, Page>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(document: &'a Document<'a>, errors: Vec<ConfigError>) -> Self {
+        Self { document, errors, places: HashMap::new(), pages: HashMap::new() }
+    }
 }
 
 /// Kinds of values. Those with `into` leave the default there when the key is absent.

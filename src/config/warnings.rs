@@ -4,6 +4,7 @@
 //! Only what is written in the file is warned about, never a default. Everything here is about a configuration that has
 //! been accepted: nothing is refused for it, unless `--strict` asks for that.
 
+mod auth;
 mod front;
 
 use std::collections::HashMap;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
 use crate::http::target::normalize_path;
+use crate::routing::Wanted;
+use crate::rules::ForwardAuth;
 
 pub(crate) use front::about_validity;
 
@@ -30,14 +33,17 @@ pub(super) fn find(
     for (n, route) in config.routes.iter().enumerate() {
         let route = Written { route, key: format!("routes[{n}]") };
         warnings.prefix(&route);
+        warnings.match_headers(&route);
         warnings.limits(&route);
         warnings.times(&route);
+        warnings.passwords(&route);
     }
     for (n, route) in config.of_each_pool() {
         warnings.without_use(&Written { route, key: config.pool_table(n, route) });
     }
     for (n, name) in config.pools.iter().enumerate() {
-        if config.routes.iter().all(|route| route.pool.as_ref() != Some(name)) {
+        let mut used = config.routes.iter().flat_map(RouteConfig::pools);
+        if used.all(|pool| pool.pool.as_ref() != Some(name)) {
             let problem =
                 format!("\"{name}\" is a pool that no route refers to; write backends = \"{name}\" in one");
             warnings.warn(&format!("backends[{n}].name"), problem);
@@ -48,7 +54,7 @@ pub(super) fn find(
 }
 
 /// Keys that say something about backends, or about exchanges with them.
-const OF_BACKENDS: [&str; 13] = [
+const OF_BACKENDS: [&str; 15] = [
     "connect_timeout_secs",
     "response_timeout_secs",
     "idle_timeout_secs",
@@ -62,6 +68,8 @@ const OF_BACKENDS: [&str; 13] = [
     "keepalive_connections",
     "keepalive_idle_secs",
     "resolve_secs",
+    "slow_start_secs",
+    "min_healthy",
 ];
 
 struct Warnings<'a> {
@@ -127,6 +135,12 @@ impl Warnings<'_> {
         }
         if server.engine == Engine::Native {
             let connections = server.max_connections.get();
+            if let Some(value) = server.max_connections_per_client.filter(|max| max.get() > connections) {
+                let problem = format!(
+                    "{value} is never reached: max_connections is {connections}; lower this or raise that"
+                );
+                self.warn("server.max_connections_per_client", problem);
+            }
             for (name, value) in
                 [("max_exchanges", server.max_exchanges.get()), ("max_tunnels", server.max_tunnels)]
             {
@@ -161,6 +175,17 @@ impl Warnings<'_> {
         }
     }
 
+    /// Neither are values of fields patterns.
+    fn match_headers(&mut self, written: &Written<'_>) {
+        for condition in &written.route.key.conditions.headers {
+            if matches!(&condition.wanted, Wanted::Value(value) if value.as_bytes() == b"*") {
+                let name = &condition.name;
+                let problem = format!("\"*\" is compared letter by letter; true takes a {name} of any value");
+                self.warn(&written.key("match_headers"), problem);
+            }
+        }
+    }
+
     fn limits(&mut self, written: &Written<'_>) {
         let (route, server) = (written.route, &self.config.server);
         let (most, of) = match server.engine {
@@ -186,11 +211,18 @@ impl Warnings<'_> {
             );
             self.warn(&written.key("max_in_flight_per_backend"), problem);
         }
+        for share in route.shares.iter().filter(|share| share.share == 0) {
+            if route.sticky_cookie.is_none() {
+                let name = share.of.pool.as_deref().unwrap_or_default();
+                let problem = "0 keeps everybody out: without sticky_cookie no client stays in a pool; leave it out, or raise it";
+                self.warn(&written.key(&format!("backends.{name}")), problem);
+            }
+        }
     }
 
     fn times(&mut self, written: &Written<'_>) {
         let route = written.route;
-        if route.max_in_flight_per_backend.is_none() {
+        if route.pools().all(|pool| pool.max_in_flight_per_backend.is_none()) {
             let problem = "has no use without max_in_flight_per_backend; leave it out";
             self.warn(&written.key("queue_timeout_secs"), problem);
         }
@@ -206,11 +238,13 @@ impl Warnings<'_> {
                 );
                 self.warn(&written.key("deadline_secs"), problem);
             }
+            let asked = route.rules.forward_auth.as_ref().map_or(Duration::ZERO, ForwardAuth::timeout);
             for (name, value) in [
                 ("connect_timeout_secs", route.connect_timeout),
                 ("idle_timeout_secs", route.idle_timeout),
                 ("queue_timeout_secs", route.queue_timeout),
                 ("hold_secs", route.hold),
+                ("forward_auth.timeout_secs", asked),
             ] {
                 if value > deadline {
                     let problem = format!(
@@ -260,9 +294,29 @@ impl Warnings<'_> {
         }
         let is_name =
             |addr: &BackendAddr| addr.host_port().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
-        if !route.backends.iter().any(|backend| is_name(&backend.addr)) {
+        let has_name = route.backends.iter().any(|backend| is_name(&backend.addr));
+        if !has_name {
             useless("resolve_secs", &format!("without a host name in {}", written.addrs()));
+            if route.backends.len() == 1 {
+                useless("slow_start_secs", "with a single backend");
+            }
         }
+        if route.health_check.is_none() && route.max_fails == 0 {
+            useless("min_healthy", "with max_fails = 0 and no health check: all are taken for healthy");
+        }
+        if let Some(least) = route.min_healthy
+            && !has_name
+            && least.get() > route.backends.len()
+        {
+            let problem = format!(
+                "{least} is more than there are backends: who is unhealthy is always tried all the same; lower it, or \
+                 leave the health check out"
+            );
+            self.warn(&written.key("min_healthy"), problem);
+        }
+        let mut useless = |name: &str, reason: &str| {
+            self.warn(&written.key(name), format!("has no use {reason}; leave it out"));
+        };
         if route.tls.insecure_skip_verify {
             useless("tls.ca", "with insecure_skip_verify = true");
         }

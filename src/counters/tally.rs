@@ -27,6 +27,36 @@ impl Classes {
     }
 }
 
+/// How many exchanges ended for each cause. All refused heads are one kind. All `Relaxed`, as the other counters.
+#[derive(Debug)]
+pub struct ByCause([AtomicU64; Cause::COUNT]);
+
+impl Default for ByCause {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Cause::COUNT])
+    }
+}
+
+impl ByCause {
+    /// Counts one more.
+    pub fn count(&self, cause: Cause) {
+        if let Some(count) = self.0.get(cause.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were for this cause.
+    #[must_use]
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.0.get(cause.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many there were for each.
+    pub fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Cause::KINDS.into_iter().zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
 /// What became of the exchanges of a route.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -44,7 +74,9 @@ pub struct Tally {
     pub sent: AtomicU64,
     /// Tries after the first.
     pub retries: AtomicU64,
-    causes: [AtomicU64; Cause::COUNT],
+    /// Requests that a `rate_limit` would have refused that is a `dry_run`.
+    pub would_limit: AtomicU64,
+    causes: ByCause,
 }
 
 /// One exchange that is over, as it is counted.
@@ -74,8 +106,8 @@ impl Tally {
         }
         let own = if served.is_some() { &self.served } else { &self.unserved };
         own.count(ended.status);
-        if let Some(counter) = ended.cause.and_then(|cause| self.causes.get(cause.index())) {
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(cause) = ended.cause {
+            self.causes.count(cause);
         }
         if let Some(first_byte) = ended.first_byte {
             self.first_byte.count(first_byte);
@@ -97,8 +129,7 @@ impl Tally {
 
     /// How many exchanges ended for each cause, those that never were left out.
     pub fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.causes.iter().map(|count| count.load(Ordering::Relaxed));
-        Cause::KINDS.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+        self.causes.read().filter(|(_, count)| *count > 0)
     }
 }
 

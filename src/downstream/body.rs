@@ -4,6 +4,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+pub(crate) use super::collected::COLLECT;
+use super::collected::Collected;
 use super::connection::Connection;
 use super::pace::Pace;
 use crate::error::Cause;
@@ -12,10 +14,6 @@ use crate::http::fields::Fields;
 use crate::http::framing::BodyFraming;
 use crate::net::pipe::Pipe;
 
-/// What is collected before a backend is asked.
-pub(crate) const COLLECT: usize = 64 * 1024;
-/// How much room a piece of a body of unknown length gets in it.
-const PIECE: usize = 8 * 1024;
 /// A chunked body that is not complete after this long is sent on as it comes: its sender may be waiting for an answer to
 /// the part it has sent.
 const CHUNKED_GRACE: Duration = Duration::from_millis(200);
@@ -25,7 +23,7 @@ const CHUNKED_GRACE: Duration = Duration::from_millis(200);
 pub(crate) struct RequestBody {
     rest: Rest,
     /// The beginning of the body, its coding removed. Kept until it can't be needed for another try.
-    held: Vec<u8>,
+    held: Collected,
     /// How much of `held` was taken.
     taken: usize,
     /// Bytes were taken that are not in `held`.
@@ -52,7 +50,7 @@ impl RequestBody {
         };
         Self {
             rest,
-            held: Vec::new(),
+            held: Collected::default(),
             taken: 0,
             streamed: false,
             began: now,
@@ -76,7 +74,7 @@ impl RequestBody {
 
     /// Nothing of it has come, and something will.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.held.is_empty() && !self.streamed && !self.is_all_received()
+        self.held.len() == 0 && !self.streamed && !self.is_all_received()
     }
 
     /// Bytes of a body of known length that are still on their way.
@@ -91,18 +89,10 @@ impl RequestBody {
     /// when more comes, or at [`due`](Self::collect_due).
     pub(crate) fn collect(&mut self, client: &mut Connection, now: Instant) -> Result<bool, Cause> {
         while !self.is_all_received() && self.held.len() < COLLECT {
-            // Read to where it stays, into no more than it needs.
+            // Read to where it stays.
             let mut held = std::mem::take(&mut self.held);
-            let start = held.len();
-            let room = COLLECT - start;
-            let most = match &self.rest {
-                Rest::Length(left) => room.min(usize::try_from(*left).unwrap_or(room)),
-                Rest::Chunked(_) => room.min(PIECE),
-            };
-            held.reserve_exact(most);
-            held.resize(start + most, 0);
-            let received = self.receive(client, held.get_mut(start..).unwrap_or_default(), now);
-            held.truncate(start + received.ok().flatten().unwrap_or(0));
+            let received = self.receive(client, held.room(self.left_to_receive()), now);
+            held.add(received.ok().flatten().unwrap_or(0));
             self.held = held;
             if received?.is_none() {
                 let is_streamed = matches!(self.rest, Rest::Chunked(_)) && now >= self.began + CHUNKED_GRACE;
@@ -120,9 +110,8 @@ impl RequestBody {
 
     /// Bytes that wait in memory.
     pub(crate) fn take_held(&mut self) -> &[u8] {
-        let from = self.taken.min(self.held.len());
-        self.taken = self.held.len();
-        self.held.get(from..).unwrap_or_default()
+        let from = std::mem::replace(&mut self.taken, self.held.len());
+        self.held.from(from)
     }
 
     /// Takes the next bytes past what is [held](Self::held). `Some(0)` is the end, `None` that the client has to be waited
@@ -164,7 +153,7 @@ impl RequestBody {
     fn forget(&mut self) {
         if !self.streamed {
             self.streamed = true;
-            self.held = Vec::new();
+            self.held.clear();
             self.taken = 0;
         }
     }
@@ -181,7 +170,7 @@ impl RequestBody {
     /// An answer has begun: no other try will need what is kept.
     pub(crate) fn release(&mut self) {
         if self.taken >= self.held.len() {
-            self.held = Vec::new();
+            self.held.clear();
             self.taken = 0;
             self.streamed = true;
         }

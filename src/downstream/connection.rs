@@ -148,6 +148,11 @@ impl Connection {
         Some(Ends { source: self.peer, destination })
     }
 
+    /// No PROXY header is waited for.
+    pub(crate) fn knows_whose_it_is(&self) -> bool {
+        !matches!(self.phase, Phase::ProxyHeader { .. })
+    }
+
     /// Whose it is, for the log.
     pub(crate) fn who(&self) -> &str {
         if self.peer.ip().is_unspecified() { "unix" } else { self.forwarded_for.to_str().unwrap_or_default() }
@@ -368,11 +373,19 @@ impl Connection {
 
     /// Goes on sending what is owed; ends the stream behind it where the connection only waits to be closed. `false`: the
     /// client is gone.
-    pub(crate) fn send_owed(&mut self) -> bool {
+    pub(crate) fn send_owed(&mut self, now: Instant) -> bool {
         if !self.is_owed_bytes() {
             return true;
         }
-        match self.unsent.flush(&mut self.stream) {
+        let before = self.stream.moved();
+        let flushed = self.unsent.flush(&mut self.stream);
+        if let Phase::Linger { last, .. } = &mut self.phase
+            && self.stream.moved() > before
+        {
+            // Who takes an answer is not silent.
+            *last = now;
+        }
+        match flushed {
             Ok(true) => {
                 if let Phase::Linger { .. } = self.phase {
                     self.finish();

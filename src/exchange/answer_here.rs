@@ -1,5 +1,6 @@
 //! What a route with `redirect` or `respond` answers.
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::refusal::OwnAnswer;
@@ -32,7 +33,7 @@ pub(crate) fn answer(rule: &Answer, facts: &Facts<'_>, id: &RequestId, keep_aliv
     let content = match rule {
         Answer::Redirect { to, .. } => {
             write_field(&mut out, b"location", &to.fill(facts));
-            &b""[..]
+            Bytes::new()
         }
         Answer::Respond { content, content_type, headers, .. } => {
             if let Some(content_type) = content_type {
@@ -41,12 +42,12 @@ pub(crate) fn answer(rule: &Answer, facts: &Facts<'_>, id: &RequestId, keep_aliv
             for (name, value) in headers {
                 write_field(&mut out, name.as_str().as_bytes(), &value.fill(facts));
             }
-            content
+            content.clone()
         }
     };
     if !has_no_content(status.as_u16()) {
         write_field(&mut out, b"content-length", content.len().to_string().as_bytes());
     }
-    let content = if head.method == Method::HEAD { b"" } else { content };
+    let content = if head.method == Method::HEAD { Bytes::new() } else { content };
     OwnAnswer::finish(out, id, head.version, keep_alive, content)
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::Next;
@@ -46,7 +47,7 @@ pub(super) fn answer(
     {
         let token = head.target.routing_path().strip_prefix(CHALLENGES).unwrap_or_default();
         return Some(match challenge(dir, token) {
-            Some(content) => Next::Answer(200, with_content(head, id, keep_alive, &content)),
+            Some(content) => Next::Answer(200, with_content(head, id, keep_alive, content.into())),
             None => Next::Failed(Cause::NoRoute),
         });
     }
@@ -99,7 +100,7 @@ fn open(path: &Path) -> Option<File> {
     rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
 }
 
-fn with_content(head: &RequestHead, id: &RequestId, keep_alive: bool, content: &[u8]) -> OwnAnswer {
+fn with_content(head: &RequestHead, id: &RequestId, keep_alive: bool, content: Bytes) -> OwnAnswer {
     let mut out = Vec::with_capacity(512);
     write_status_line(&mut out, StatusCode::OK, b"OK");
     write_date(&mut out);
@@ -126,7 +127,7 @@ fn redirect(
     write_status_line(&mut out, StatusCode::PERMANENT_REDIRECT, b"Permanent Redirect");
     write_date(&mut out);
     write_field(&mut out, b"location", format!("https://{name}{https_port}{target}").as_bytes());
-    Some(finish(out, head, id, keep_alive, b""))
+    Some(finish(out, head, id, keep_alive, Bytes::new()))
 }
 
 fn finish(
@@ -134,17 +135,15 @@ fn finish(
     head: &RequestHead,
     id: &RequestId,
     keep_alive: bool,
-    content: &[u8],
+    content: Bytes,
 ) -> OwnAnswer {
     write_field(&mut out, b"content-length", content.len().to_string().as_bytes());
-    let content = if head.method == Method::HEAD { b"" } else { content };
+    let content = if head.method == Method::HEAD { Bytes::new() } else { content };
     OwnAnswer::finish(out, id, head.version, keep_alive, content)
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::http::head::HeadLimits;
 
@@ -153,7 +152,7 @@ mod tests {
         let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
         let head = RequestHead::parse(Bytes::from(head), &limits).unwrap();
         let answer = String::from_utf8(
-            redirect(&head, &RequestId::of(&head.fields), own, Some(https), true).unwrap().bytes,
+            redirect(&head, &RequestId::of(&head.fields), own, Some(https), true).unwrap().head,
         )
         .unwrap();
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");

@@ -5,16 +5,17 @@ use std::io;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::coding::code;
 use super::context::Context;
 use super::decision::amend_answer;
 use super::relay::Relay;
 use super::{Due, Exchange, Failed, Next, Stage};
-use crate::balance::sticky_cookie::set_cookie;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
 use crate::http::response_head::{ResponseError, ResponseHead, ResponseScan, scan};
 use crate::http::response_out::{Added, write_interim};
+use crate::rules::forward_auth::lets_in;
 use crate::upstream::fault;
 
 /// Interim responses that one exchange may bring. A backend that sends more is taken for broken: it could keep both of us
@@ -43,13 +44,13 @@ impl Exchange {
             }
         }
         // What an interim response left unsent.
-        if !client.send_owed() {
+        if !client.send_owed(cx.now) {
             return Next::Failed(Cause::ClientLeft);
         }
         if let Some(due) = self.send_due(waits_for, cx) {
             return if waits_for == super::send::WaitsFor::Turn { Next::Again } else { Next::Wait(due) };
         }
-        let Some((route, _)) = &self.route else { return Next::Failed(Cause::Internal) };
+        let Some(route) = self.other_side() else { return Next::Failed(Cause::Internal) };
         let at = self.upload.progress + route.config().response_timeout;
         Next::Wait(Due::fails(at, Cause::ResponseTimeout))
     }
@@ -78,7 +79,7 @@ impl Exchange {
             backend.scanned = 0;
             let rest = if backend.input.len() > len { backend.input.split_off(len) } else { Vec::new() };
             let bytes = Bytes::from(std::mem::replace(&mut backend.input, rest));
-            let mut head = match ResponseHead::parse(&bytes, &self.head.method) {
+            let mut head = match ResponseHead::parse(&bytes, self.sent_method()) {
                 Ok(head) => head,
                 Err(error) => return Some(self.bad_response(error)),
             };
@@ -89,15 +90,25 @@ impl Exchange {
                 };
                 return Some(self.begin_tunnel(&head, permit, client, cx));
             }
+            if self.asking.is_some() && !head.status.is_informational() {
+                if lets_in(head.status) {
+                    return Some(self.begin_to_let_in(head, cx));
+                }
+                self.fit_refusal(&mut head);
+                return Some(self.begin_relay(head, client, cx));
+            }
             if !head.status.is_informational() {
                 self.permit = None;
+                if let Some(next) = self.intercept(&head, cx) {
+                    return Some(next);
+                }
                 if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
                     let host = guard.upstream().host();
                     amend_answer(&mut head, &self.head, route.config(), host, || {
                         self.facts(route.config(), client)
                     });
                 }
-                return Some(self.begin_relay(&head, client, cx));
+                return Some(self.begin_relay(head, client, cx));
             }
             self.interim += 1;
             if self.interim > MAX_INTERIM {
@@ -105,7 +116,9 @@ impl Exchange {
             }
             // 100 is answered by the proxy itself, and an HTTP/1.0 client knows none of them (RFC 9110 §15.2). A client that
             // has not taken what it was sent before goes without: they must not pile up.
-            let is_for_client = head.status != StatusCode::CONTINUE && self.head.version == Version::Http11;
+            let is_for_client = head.status != StatusCode::CONTINUE
+                && self.head.version == Version::Http11
+                && self.asking.is_none();
             if is_for_client && client.unsent.is_empty() {
                 let mut out = cx.buffers.take_out();
                 write_interim(&mut out, &head);
@@ -131,17 +144,25 @@ impl Exchange {
     }
 
     /// The stage that passes the answer on, with what has come of its body.
-    fn begin_relay(&mut self, head: &ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
+    fn begin_relay(&mut self, mut head: ResponseHead, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
-        let first = std::mem::take(&mut backend.input);
+        let mut first = std::mem::take(&mut backend.input);
         let keep_alive = self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received();
-        let mut relay = Relay::new(head, self.head.version, keep_alive, cx.now);
-        let rules = self.route.as_ref().and_then(|(route, _)| route.config().rules.response_headers.as_ref());
-        if let Some(rules) = rules {
+        // Rules about answers of backends are not about those of the service of `forward_auth`.
+        let route = self.route.as_ref().filter(|_| self.asking.is_none());
+        let rules = route.map(|(route, _)| &route.config().rules);
+        let coder = rules
+            .and_then(|rules| rules.compress.as_ref())
+            .and_then(|rule| code(rule, &self.head, &mut head, &cx.gateway.compressing));
+        let mut relay = Relay::new(&head, self.head.version, keep_alive, coder, cx.now);
+        if let Some(rules) = rules.and_then(|rules| rules.response_headers.as_ref()) {
             // Nor do they come behind the body.
             rules.replaced().for_each(|name| relay.options.hide(name));
         }
-        if first.is_empty() && !relay.is_received() && !backend.stream.may_read() {
+        // The rest of it waits for another turn.
+        backend.input = first.split_off(relay.fits(first.len(), cx.budget));
+        let more = backend.may_read_on();
+        if first.is_empty() && !relay.is_received() && !more {
             backend.stream.acknowledge();
         }
         let cookie = self.sticky_cookie();
@@ -152,15 +173,19 @@ impl Exchange {
             cookie: cookie.as_ref(),
             hsts: hsts.filter(|_| client.entrance().tls),
         };
-        relay.write_head(head, self.head.version, &added, &mut out);
+        relay.write_head(&head, self.head.version, &added, &mut out);
         let head_len = out.len();
-        if let Err(cause) = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now) {
+        let received = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now);
+        cx.budget = cx.budget.saturating_sub(relay.cost(first.len()));
+        let flushed = if more { Ok(()) } else { relay.flush(&mut out) };
+        if let Err(cause) = received.and(flushed) {
             cx.buffers.keep(out);
             return Next::TryFailed(Failed { cause, is_ours: false });
         }
         self.accuse_suspects();
         self.body.release();
         self.record.answer_begins(cx.now);
+        self.note_answer(head.status.as_u16(), cx);
         self.record.head_sent(head_len);
         self.answered = Some(head.status.as_u16());
         let sent = client.unsent.send(&mut client.stream, &out);
@@ -172,7 +197,8 @@ impl Exchange {
     }
 
     fn sticky_cookie(&self) -> Option<http::HeaderValue> {
-        let ((route, _), guard) = (self.route.as_ref()?, self.guard.as_ref()?);
-        set_cookie(route.config(), &self.head.fields, guard, &|id| route.can_use(id))
+        let route = self.route.as_ref().filter(|_| self.asking.is_none());
+        let ((route, _), guard) = (route?, self.guard.as_ref()?);
+        route.set_cookie(&self.head.fields, guard)
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::auth::other_side;
 use super::context::Context;
 use super::{Due, Exchange, Failed, Next, Stage};
 use crate::downstream::connection::Connection;
@@ -31,8 +32,8 @@ impl Connect {
 
 impl Exchange {
     pub(super) fn connect(&mut self, client: &Connection, cx: &mut Context<'_>) -> Next {
-        let (Stage::Connect(connect), Some((route, _)), Some(guard)) =
-            (&mut self.stage, &self.route, &self.guard)
+        let route = other_side(self.route.as_ref(), self.asking);
+        let (Stage::Connect(connect), Some(route), Some(guard)) = (&mut self.stage, route, &self.guard)
         else {
             return Next::Failed(Cause::Internal);
         };

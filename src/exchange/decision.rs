@@ -15,8 +15,10 @@ use crate::http::request_out::write_request_line;
 use crate::http::response_head::ResponseHead;
 use crate::http::response_out::write_field;
 use crate::http::target::MAX_LEN;
-use crate::routing::RouteTable;
-use crate::rules::{Facts, PathRewrite};
+use crate::routing::{Asked, Found, Methods, RouteTable};
+#[cfg(feature = "classic")]
+use crate::rules::forward_auth::put_fields;
+use crate::rules::{Facts, ForwardAuth, PathRewrite};
 
 const TOO_LONG: HeadError = HeadError::new(
     414,
@@ -29,19 +31,25 @@ pub(crate) fn route_of<'a, T>(
     head: &RequestHead,
     via: &str,
     routes: &'a RouteTable<T>,
-) -> Result<&'a T, Cause> {
+) -> Result<Found<'a, T>, Cause> {
     if has_passed(&head.fields, via) {
         return Err(Cause::LoopDetected);
     }
-    routes.find(head.host.as_bytes(), head.target.routing_path()).ok_or(Cause::NoRoute)
+    routes.find(&Asked::of(head)).ok_or(Cause::NoRoute)
 }
 
-/// Whether its route takes a request of this client. Who may not come is told nothing else.
-pub(crate) fn admit(head: &RequestHead, client: IpAddr, route: &RouteConfig) -> Result<(), Cause> {
+/// Whether its route takes a request of this client. Who may not come is told nothing else. `other_methods` are those of
+/// [`Found`].
+pub(crate) fn admit(
+    head: &RequestHead,
+    client: IpAddr,
+    route: &RouteConfig,
+    other_methods: Option<Methods>,
+) -> Result<(), Cause> {
     if route.rules.access.as_ref().is_some_and(|access| !access.lets_in(client)) {
         return Err(Cause::ClientDenied);
     }
-    if let Some(methods) = route.rules.methods.filter(|methods| !methods.has(&head.method)) {
+    if let Some(methods) = other_methods {
         return Err(Cause::MethodNotAllowed(methods));
     }
     if let Some(rewrite) = &route.rules.rewrite {
@@ -80,6 +88,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) via: &'a str,
     /// The `X-Request-Id`.
     pub(crate) request_id: &'a [u8],
+    /// Whom `basic_auth` of the route has let in.
+    pub(crate) user: Option<&'a str>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -100,13 +110,31 @@ impl<'a> Outgoing<'a> {
     /// say, and then what the route has.
     pub(crate) fn put_fields(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
         let with = self.rewrite(head);
-        let Some(rules) = &self.route.rules.request_headers else { return rewrite(head, &with, put) };
+        let rules = &self.route.rules;
+        let keeps_password = rules.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization);
+        if rules.request_headers.is_none() && !keeps_password {
+            return rewrite(head, &with, put);
+        }
         rewrite(head, &with, &mut |name, value| {
-            if !rules.replaces(name) {
+            let is_kept = keeps_password && name.eq_ignore_ascii_case(b"authorization");
+            if !is_kept && !rules.request_headers.as_ref().is_some_and(|rules| rules.replaces(name)) {
                 put(name, value);
             }
         });
-        rules.put(&self.facts(head), put);
+        if let Some(rules) = &rules.request_headers {
+            rules.put(&self.facts(head), put);
+        }
+    }
+
+    /// The whole head that the service of `forward_auth` gets.
+    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth) {
+        rule.write(out, head, &self.rewrite(head));
+    }
+
+    /// Calls `put` with the name and the value of each field that it gets, in order.
+    #[cfg(feature = "classic")]
+    pub(crate) fn put_question(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
+        put_fields(head, &self.rewrite(head), put);
     }
 
     /// What placeholders stand for.
@@ -117,6 +145,7 @@ impl<'a> Outgoing<'a> {
             client: self.client,
             scheme: scheme(head, self.peer, self.trusted, self.secured),
             request_id: self.request_id,
+            user: self.user,
         }
     }
 

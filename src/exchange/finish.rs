@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 
 use super::context::Context;
 use super::record::Record;
-use super::refusal::{self, OwnAnswer};
-use super::send::State;
+use super::refusal::{OwnAnswer, Pages, Refused};
+use super::tell::Tell;
 use super::{End, Exchange, Progress, Stage};
 use crate::access_log::{Entry, Lines, RequestLine};
 use crate::balance::Backend;
+use crate::config::RouteConfig;
 use crate::counters::Counters;
 use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
 use crate::error::{Blame, Cause};
+use crate::rules::forward_auth::cause_of_failure;
 
 impl Exchange {
     /// The client has its answer, or is owed the last of it.
@@ -30,7 +32,9 @@ impl Exchange {
     pub(super) fn release_backend(&mut self, cx: &mut Context<'_>) {
         let Stage::Relay(relay) = &self.stage else { return };
         if let (Some(backend), Some(guard)) = (self.backend.take(), &self.guard) {
-            if relay.backend_stays && self.upload.state == State::Done {
+            // What came beyond the answer may not even have been looked at.
+            let is_clean = relay.backend_stays && backend.input.is_empty();
+            if is_clean && self.upload.is_done() {
                 cx.upstreams.keep(backend, guard.upstream(), cx.now);
             } else {
                 cx.upstreams.close(backend);
@@ -41,6 +45,7 @@ impl Exchange {
     /// Answers in place of a backend, or breaks off an answer that has begun.
     pub(super) fn fail(&mut self, cause: Cause, client: &mut Connection, cx: &mut Context<'_>) -> Progress {
         self.drop_backend(cx);
+        let cause = if self.asking.is_some() { cause_of_failure(cause) } else { cause };
         if self.answered.is_some() {
             if let Stage::Relay(relay) = &self.stage
                 && relay.ends_with_connection()
@@ -51,13 +56,23 @@ impl Exchange {
                 client.unsent.clear();
                 client.stream.cut();
             }
-            return self.ended(End::Broken, Some(cause), client, cx);
+            // Why there is an answer of ours is why the exchange has failed, whatever becomes of that answer.
+            let first = if let Stage::Tell(tell) = &self.stage { tell.cause } else { None };
+            return self.ended(End::Broken, Some(first.unwrap_or(cause)), client, cx);
         }
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
-        let is_head = self.head.method == Method::HEAD;
-        let answer = refusal::refusal(cause, &self.record.id, self.head.version, is_head, keep_alive);
+        let answer = self.refused(keep_alive).answer(cause);
         self.answer(&answer, keep_alive, cause.status(), Some(cause), client, cx)
+    }
+
+    /// What an answer of ours depends on, in place of that of a backend.
+    pub(super) fn refused(&self, keep_alive: bool) -> Refused<'_> {
+        let of_route = self.route.as_ref().and_then(|(route, _)| route.config().rules.error_pages.as_ref());
+        let pages = Pages { of_route, of_all: self.snapshot.error_pages.as_ref() };
+        let route = self.route.as_ref().map(|(route, _)| route.config());
+        let challenge = route.and_then(RouteConfig::challenge);
+        Refused { challenge, ..Refused::new(&self.head, &self.record.id, keep_alive, pages) }
     }
 
     /// Answers with what the proxy has made itself.
@@ -71,26 +86,30 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Progress {
         self.answered = Some(status);
-        self.record.head_sent(answer.head_len);
-        let end = match client.unsent.send(&mut client.stream, &answer.bytes) {
+        self.record.head_sent(answer.head.len());
+        let end = match client.unsent.send_shared(&mut client.stream, &answer.head, &answer.content) {
             _ if cause == Some(Cause::ClientLeft) => End::Broken,
             Ok(_) if keep_alive => End::KeepAlive,
             Ok(_) => End::Close,
             Err(_) => End::Broken,
         };
+        if end != End::Broken && client.is_owed_bytes() && self.body.is_all_received() {
+            return self.begin_tell(Tell::new(cause, end, cx.now));
+        }
         self.ended(end, cause, client, cx)
     }
 
-    /// What the client is told after a panic, unless it has been sent some of an answer.
-    pub(crate) fn panic_answer(&mut self) -> Option<Vec<u8>> {
+    /// What the client is told after a panic, unless it has been sent some of an answer. No page: it may take more than a
+    /// moment to send, and there will be none.
+    pub(crate) fn panic_answer(&mut self) -> Option<OwnAnswer> {
         if self.answered.is_some() {
             return None;
         }
-        let is_head = self.head.method == Method::HEAD;
-        let answer = refusal::refusal(Cause::Internal, &self.record.id, self.head.version, is_head, false);
+        let refused = Refused::new(&self.head, &self.record.id, false, Pages::default());
+        let answer = refused.answer(Cause::Internal);
         self.answered = Some(Cause::Internal.status());
-        self.record.head_sent(answer.head_len);
-        Some(answer.bytes)
+        self.record.head_sent(answer.head.len());
+        Some(answer)
     }
 
     /// Counts and logs the end, and lets go of everything.
@@ -144,7 +163,9 @@ impl Exchange {
         match &self.route {
             Some((route, _)) => {
                 let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                route.tally().count(&ended, self.last_backend().map(Backend::answers));
+                // What the service of `forward_auth` answers is no answer of a backend.
+                let backend = self.last_backend().filter(|_| self.asking.is_none());
+                route.count(&ended, backend);
             }
             None => counters.unrouted.count(status),
         }
@@ -153,6 +174,7 @@ impl Exchange {
         let entry = Entry {
             request_id: self.record.id.as_str(),
             client: self.client,
+            user: self.record.user.as_deref(),
             request: Some(RequestLine {
                 method: self.head.method.as_str(),
                 target: self.head.target.as_str(),
@@ -163,6 +185,7 @@ impl Exchange {
             referer: field(header::REFERER),
             user_agent: field(header::USER_AGENT),
             route: self.route.as_ref().map(|(route, _)| route.label()),
+            pool: self.route.as_ref().and_then(|(route, _)| route.share_of(self.last_backend()?)),
             backend: self.last_backend().map(Backend::label),
             status,
             cause,
@@ -170,6 +193,7 @@ impl Exchange {
             bytes_received: received,
             bytes_sent: sent,
             retries,
+            asked: self.record.asked(self.record.started + whole),
             queued,
             connecting,
             first_byte,

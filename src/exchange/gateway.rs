@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::counters::Counters;
+use crate::downstream::per_client::PerClient;
+use crate::passwords::Passwords;
 use crate::snapshot::Snapshot;
 
 /// Everything an exchange needs, shared by all workers.
@@ -17,6 +19,11 @@ pub(crate) struct Gateway {
     pub counters: Arc<Counters>,
     pub tunnels: Places,
     pub exchanges: Places,
+    pub compressing: Places,
+    /// For `max_connections_per_client`.
+    pub per_client: Arc<PerClient>,
+    /// For `basic_auth`.
+    pub passwords: Passwords,
     /// By what name this instance is known in `Via`: no other has it, so that who sees it there knows of a loop.
     pub via: String,
     /// Set once, when the drain begins: answers say `Connection: close` from then on. A hint, so `Relaxed`.
@@ -54,7 +61,7 @@ impl Gateway {
     }
 }
 
-/// A bounded number of places: `max_tunnels`, `max_exchanges`, `max_handshakes`.
+/// A bounded number of places: `max_tunnels`, `max_exchanges`, `max_compressing`, `max_handshakes`.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// Changed by a reload. A bound and nothing else: `Relaxed`.

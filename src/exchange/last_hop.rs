@@ -29,7 +29,7 @@ pub(crate) fn answer(head: &RequestHead, id: &RequestId, keep_alive: bool) -> Ow
         write_field(&mut out, b"allow", ALLOW);
     }
     write_field(&mut out, b"content-length", body.len().to_string().as_bytes());
-    OwnAnswer::finish(out, id, head.version, keep_alive, &body)
+    OwnAnswer::finish(out, id, head.version, keep_alive, body.into())
 }
 
 /// The request as it came in, without what a script in a browser must not get to see (RFC 9110 §9.3.8).

@@ -2,25 +2,32 @@
 //!
 //! | stage | file | waits for |
 //! |---|---|---|
+//! | authenticate | `authenticate.rs` | whether it is the password of who says that he is it |
+//! | auth | `auth.rs` | the service of `forward_auth`, if the route has one: the next three stages, with it in place of a backend |
 //! | collect | `downstream/body.rs` | the beginning of the request body, so that a slow sender holds no backend |
 //! | queued | `queued.rs` | a backend, while all are full |
 //! | connect | `connect.rs` | the backend's connection, TLS included |
 //! | await head | `send.rs`, `await_head.rs` | room to send the request in, its body, and the head of the answer |
-//! | relay | `relay.rs` | the body of the answer, or room to pass it on in; `send.rs` goes on beside it |
+//! | relay | `relay.rs` | the body of the answer, or room to pass it on in, compressed or not (`coding.rs`); `send.rs` goes on beside it |
 //! | tunnel | `tunnel.rs` | either side, after a 101 |
+//! | tell | `tell.rs` | room to send the rest of an answer of ours in |
 //!
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
 pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
+mod auth;
+mod authenticate;
 mod await_head;
 pub(crate) mod client_address;
+pub(crate) mod coding;
 mod connect;
 pub(crate) mod context;
 pub(crate) mod decision;
 mod finish;
 pub(crate) mod gateway;
+mod intercept;
 pub(crate) mod last_hop;
 pub(crate) mod queued;
 pub(crate) mod record;
@@ -29,6 +36,7 @@ mod relay;
 pub(crate) mod retry;
 mod send;
 pub(crate) mod sight;
+mod tell;
 mod tunnel;
 
 use std::net::IpAddr;
@@ -46,6 +54,8 @@ use crate::route::{Route, RouteGuard};
 use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
+use auth::LetIn;
+use authenticate::Authenticate;
 use client_address::client_address;
 use connect::Connect;
 use context::Context;
@@ -55,6 +65,7 @@ use record::{Phase, Record};
 use refusal::OwnAnswer;
 use relay::Relay;
 use send::Upload;
+use tell::Tell;
 use tunnel::Tunnel;
 
 /// What a client waits for that sent `Expect: 100-continue`.
@@ -64,22 +75,27 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 enum Stage {
     Begin,
+    Authenticate(Authenticate),
     Collect,
     Queued(Queued),
     Connect(Connect),
     AwaitHead,
+    LetIn(Box<LetIn>),
     Relay(Box<Relay>),
     Tunnel(Box<Tunnel>),
+    Tell(Tell),
 }
 
 impl Stage {
     fn phase(&self) -> Phase {
         match self {
             Self::Begin | Self::Collect => Phase::Receive,
+            Self::Authenticate(_) => Phase::Admit,
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
             Self::AwaitHead => Phase::Await,
-            Self::Relay(_) => Phase::Relay,
+            Self::LetIn(_) => Phase::Auth,
+            Self::Relay(_) | Self::Tell(_) => Phase::Relay,
             Self::Tunnel(_) => Phase::Tunnel,
         }
     }
@@ -104,6 +120,8 @@ enum Next {
     Whole,
     /// The tunnel is over.
     TunnelEnded,
+    /// The client has an answer of ours, whole. What becomes of its connection, and why there was one.
+    Told(End, Option<Cause>),
 }
 
 /// Until when a stage waits.
@@ -177,6 +195,8 @@ pub(crate) struct Exchange {
     /// What it began under.
     snapshot: Arc<Snapshot>,
     route: Option<(Arc<Route>, Option<RouteGuard>)>,
+    /// The service of the route's `forward_auth` is asked, or its answer is passed on. Until then the head of that has to be here.
+    asking: Option<Instant>,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     tried: Vec<Arc<Backend>>,
@@ -189,6 +209,8 @@ pub(crate) struct Exchange {
     held_until: Option<Instant>,
     /// Who it is from, for the balancer.
     client: IpAddr,
+    /// Its turn, where several pools take turns.
+    turn: Option<usize>,
     guard: Option<BackendGuard>,
     /// The backend of the last try, when no other follows.
     failed_on: Option<Arc<Backend>>,
@@ -217,12 +239,14 @@ impl Exchange {
             half_closed: false,
             snapshot: Arc::clone(snapshot),
             route: None,
+            asking: None,
             deadline: None,
             tried: Vec::new(),
             suspects: Vec::new(),
             last: None,
             held_until: None,
             client: client_address(client.address(), &head.fields, &snapshot.trusted),
+            turn: None,
             guard: None,
             failed_on: None,
             backend: None,
@@ -270,9 +294,12 @@ impl Exchange {
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
+                Next::Told(end, cause) => return self.ended(end, cause, client, cx),
                 Next::Wait(due) => {
                     let deadline = self.deadline.filter(|_| !self.is_tunnel());
                     let due = due.or(deadline.map(|at| Due::fails(at, Cause::DeadlineExceeded)));
+                    let asked = self.asking.filter(|_| self.answered.is_none());
+                    let due = due.or(asked.map(|at| Due::fails(at, Cause::AuthTimeout)));
                     if cx.now < due.at {
                         return Progress::Wait(due.at);
                     }
@@ -290,26 +317,36 @@ impl Exchange {
     }
 
     fn enter(&mut self, stage: Stage, now: Instant) {
-        self.record.enter(stage.phase(), now);
+        let phase = match stage.phase() {
+            Phase::Queue | Phase::Connect | Phase::Await if self.asking.is_some() => Phase::Auth,
+            phase => phase,
+        };
+        self.record.enter(phase, now);
         self.stage = stage;
     }
 
     fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         match &self.stage {
             Stage::Begin => self.begin(client, cx),
+            Stage::Authenticate(_) => self.await_password(client, cx),
             Stage::Collect => self.collect(client, cx),
             Stage::Queued(_) => self.queue(cx),
             Stage::Connect(_) => self.connect(client, cx),
             Stage::AwaitHead => self.await_head(client, cx),
+            Stage::LetIn(_) => self.let_in(client, cx),
             Stage::Relay(_) => self.relay(client, cx),
             Stage::Tunnel(_) => self.tunnel(client, cx),
+            Stage::Tell(_) => self.tell(client, cx),
         }
     }
 
     /// The client is gone. Its end together with its request is none: it may wait for the answer with its side closed.
     fn client_left(&self, client: &Connection) -> bool {
-        if self.is_tunnel() {
-            return false;
+        match self.stage {
+            Stage::Tunnel(_) => return false,
+            // It has asked for all that it wants, and gets it.
+            Stage::Tell(_) => return client.stream.is_broken(),
+            _ => {}
         }
         client.stream.is_broken()
             || (client.stream.has_hung_up() && !self.half_closed && self.body.is_all_received())
@@ -329,22 +366,36 @@ impl Exchange {
             return Next::Answer(200, last_hop::answer(&self.head, &self.record.id, keep_alive));
         }
         let routes = &self.snapshot.routes;
-        let route = match decision::route_of(&self.head, &cx.gateway.via, routes) {
-            Ok(route) => Arc::clone(route),
+        let (route, other_methods) = match decision::route_of(&self.head, &cx.gateway.via, routes) {
+            Ok(found) => (Arc::clone(found.route), found.other_methods),
             Err(cause) => return Next::Failed(cause),
         };
-        let admitted = decision::admit(&self.head, self.client, route.config())
-            .and_then(|()| route.take(self.client, cx.now));
+        let admitted = decision::admit(&self.head, self.client, route.config(), other_methods)
+            .and_then(|()| route.take(self.client, &self.head.fields, cx.now));
         self.deadline = route.config().deadline.and_then(|limit| self.record.started.checked_add(limit));
-        // A client that asks is told to go on only if somebody is there to take it.
-        let may_continue = route.has_healthy();
+        let asks = route.config().rules.basic_auth.is_some();
         self.route = Some((route, None));
         if let Err(cause) = admitted {
             return Next::Failed(cause);
         }
-        if let Some(next) = self.answer_here(client, keep_alive) {
+        if asks { self.authenticate(client, cx) } else { self.authenticated(client, cx) }
+    }
+
+    /// Goes on with a request that may come as far as this proxy knows.
+    fn authenticated(&mut self, client: &mut Connection, cx: &Context<'_>) -> Next {
+        match self.begin_to_ask(client, cx) {
+            Some(next) => next,
+            None => self.go_on(client, cx),
+        }
+    }
+
+    /// The request is let in.
+    fn go_on(&mut self, client: &mut Connection, cx: &Context<'_>) -> Next {
+        if let Some(next) = self.answer_here(client, self.may_keep_alive(cx)) {
             return next;
         }
+        // A client that asks is told to go on only if somebody is there to take it.
+        let may_continue = self.route.as_ref().is_some_and(|(route, _)| route.has_healthy());
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
             self.owes_continue = false;
             self.record.head_sent(CONTINUE.len());
@@ -378,6 +429,7 @@ impl Exchange {
             client: self.client,
             scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
             request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
         }
     }
 
@@ -410,6 +462,7 @@ impl Exchange {
     fn take_places(&mut self, cx: &Context<'_>) -> Result<(), Cause> {
         let Some((route, guard)) = &mut self.route else { return Err(Cause::Internal) };
         *guard = Some(route.enter().ok_or(Cause::RouteFull)?);
+        self.turn = route.take_turn(&self.head.fields);
         if self.head.upgrade && cx.gateway.tunnels.may_take() {
             self.permit = Some(cx.gateway.tunnels.take().ok_or(Cause::TunnelsFull)?);
         }
@@ -431,6 +484,7 @@ impl Exchange {
                 self.body.pace.is_too_slow(cx.now, limits.read_timeout, limits.min_body_rate)
             }
             (Cause::WriteTimeout, Stage::Relay(relay)) => relay.client_is_too_slow(limits, cx.now),
+            (Cause::WriteTimeout, Stage::Tell(tell)) => tell.client_is_too_slow(limits, cx.now),
             _ => true,
         };
         if !is_over {
@@ -457,22 +511,30 @@ impl Exchange {
     }
 
     fn note_failure(&self, cause: Cause) {
-        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
             route.note_failure(guard, cause);
         }
     }
 
     /// A backend has answered.
     fn accuse_suspects(&mut self) {
-        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+        let route = auth::other_side(self.route.as_ref(), self.asking);
+        if let (Some(route), Some(guard)) = (route, &self.guard) {
             for suspect in self.suspects.drain(..).filter(|suspect| suspect.id() != guard.backend().id()) {
                 route.note_failure(&suspect, Cause::BackendClosed);
             }
         }
     }
 
+    /// The backend has begun to answer. What counts is the time since it had the request, not what its client took to send it.
+    fn note_answer(&self, status: u16, cx: &Context<'_>) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
+            route.note_answer(guard, status, cx.now.saturating_duration_since(self.upload.progress));
+        }
+    }
+
     fn note_success(&self) {
-        if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
+        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
             route.note_success(guard);
         }
     }
@@ -492,14 +554,15 @@ impl Exchange {
             self.note_failure(cause);
         }
         self.drop_backend(cx);
-        let Some((route, _)) = &self.route else { return Err(cause) };
+        let Some(route) = self.other_side().map(Arc::clone) else { return Err(cause) };
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         // However long it was held, no backend had it meanwhile.
         let in_time = cx.now.duration_since(self.record.started) < config.response_timeout
             || cx.now < self.held_until(cx);
-        let progress = retry::Progress { sent, received, replayable: self.body.rewind() };
-        if !in_time || !retry::may_retry(&self.head.method, cause, progress) {
+        let progress =
+            retry::Progress { sent, received, replayable: self.asking.is_some() || self.body.rewind() };
+        if !in_time || !retry::may_retry(self.sent_method(), cause, progress) {
             self.give_up_backend();
             return Err(cause);
         }
@@ -511,8 +574,11 @@ impl Exchange {
             let may_wait = cx.now < self.held_until(cx);
             return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
         }
-        cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.record.retries += 1;
+        // That the service is asked again is no other try of the request.
+        if self.asking.is_none() {
+            cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.record.retries += 1;
+        }
         if let Some(guard) = self.guard.take() {
             log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
             self.tried.push(Arc::clone(guard.backend()));

@@ -1,15 +1,16 @@
 //! Stage: a backend is looked for. While all are full, or none is there and the route lets its requests wait for one, the
-//! exchange waits in the line of its route.
+//! exchange waits in the line of its pool, or of each of its pools.
 
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::auth::other_side;
 use super::connect::Connect;
 use super::context::Context;
 use super::{Due, Exchange, Next, Stage};
 use crate::balance::PickRequest;
-use crate::balance::line::{Turn, Wake};
+use crate::balance::line::{InLines, Wake};
 use crate::error::Cause;
 use crate::net::poller::{Token, Waker};
 use crate::route::Pick;
@@ -27,9 +28,16 @@ pub(crate) struct Wakeup {
 
 /// The connection that waits.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     token: Token,
     wakeup: Wakeup,
+}
+
+impl Waiting {
+    /// That of the exchange whose turn it is.
+    pub(super) fn new(cx: &Context<'_>) -> Self {
+        Self { token: cx.client, wakeup: cx.wakeup.clone() }
+    }
 }
 
 impl Wake for Waiting {
@@ -47,32 +55,36 @@ pub(super) struct Queued {
     since: Instant,
     /// Not before.
     next_try: Instant,
-    turn: Option<Turn>,
+    lines: Option<InLines>,
 }
 
 impl Queued {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, next_try: now, turn: None }
+        Self { since: now, next_try: now, lines: None }
     }
 
     /// The next try after a pause.
     pub(super) fn after_pause(now: Instant) -> Self {
-        Self { since: now, next_try: now + PAUSE, turn: None }
+        Self { since: now, next_try: now + PAUSE, lines: None }
     }
 }
 
 impl Exchange {
     pub(super) fn queue(&mut self, cx: &mut Context<'_>) -> Next {
-        let (Stage::Queued(queued), Some((route, _))) = (&mut self.stage, &self.route) else {
+        let route = other_side(self.route.as_ref(), self.asking);
+        let (Stage::Queued(queued), Some(route)) = (&mut self.stage, route) else {
             return Next::Failed(Cause::Internal);
         };
         if cx.now < queued.next_try {
             return Next::Wait(Due::look(queued.next_try));
         }
-        let was_called = queued.turn.as_ref().is_some_and(Turn::take_call);
-        let request = PickRequest { client: self.client, fields: &self.head.fields };
+        let was_called = queued.lines.as_mut().is_some_and(InLines::take_calls);
+        let request = PickRequest { client: self.client, fields: &self.head.fields, turn: self.turn };
         let (cause, until) = match route.choose(&request, &self.tried) {
             Pick::Backend(guard) => {
+                if let Some(lines) = &queued.lines {
+                    lines.pass_on_but(Some(guard.line()));
+                }
                 self.guard = Some(guard);
                 return Next::Stage(Stage::Connect(Connect::new()));
             }
@@ -86,14 +98,14 @@ impl Exchange {
         if until <= cx.now {
             return Next::Failed(cause);
         }
-        match &queued.turn {
+        match &queued.lines {
             None => {
-                let waiting = Waiting { token: cx.client, wakeup: cx.wakeup.clone() };
-                queued.turn = Some(route.join_line(Box::new(waiting)));
+                let waiting = || -> Box<dyn Wake> { Box::new(Waiting::new(cx)) };
+                queued.lines = Some(route.join_lines(&waiting));
                 // One may have become free before.
                 return self.queue(cx);
             }
-            Some(turn) if was_called => turn.pass_on(),
+            Some(lines) if was_called => lines.pass_on_but(None),
             Some(_) => {}
         }
         let trial = route.next_trial().map(|trial| Due::look(cx.now + trial));
@@ -102,7 +114,7 @@ impl Exchange {
 
     /// How long the exchange may wait while its route has no backend for it. It begins to when it finds none.
     pub(super) fn held_until(&mut self, cx: &Context<'_>) -> Instant {
-        let hold = self.route.as_ref().map_or(Duration::ZERO, |(route, _)| route.config().hold);
+        let hold = self.other_side().map_or(Duration::ZERO, |route| route.config().hold);
         *self.held_until.get_or_insert(cx.now + hold)
     }
 }

@@ -10,6 +10,10 @@ use crate::http::request_id::RequestId;
 pub(crate) enum Phase {
     /// The request comes in.
     Receive,
+    /// The service of `forward_auth` is asked.
+    Auth,
+    /// It is found out whether it may come.
+    Admit,
     /// It waits for a backend.
     Queue,
     /// A connection to the backend is being made.
@@ -26,6 +30,8 @@ impl Phase {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Receive => "receive",
+            Self::Auth => "auth",
+            Self::Admit => "admit",
             Self::Queue => "queue",
             Self::Connect => "connect",
             Self::Await => "await_head",
@@ -39,10 +45,14 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub id: RequestId,
+    /// By what name its client comes, if the route asks for one; it may not be true.
+    pub user: Option<Box<str>>,
     pub started: Instant,
     pub phase: Phase,
     /// When that began.
     since: Instant,
+    /// Time for which the service of `forward_auth` was waited for, before now.
+    asked: Duration,
     pub queued: Duration,
     pub connecting: Duration,
     /// From the beginning to the head of the answer.
@@ -59,9 +69,11 @@ impl Record {
     pub(crate) fn new(fields: &Fields, sent_before: u64, now: Instant) -> Self {
         Self {
             id: RequestId::of(fields),
+            user: None,
             started: now,
             phase: Phase::Receive,
             since: now,
+            asked: Duration::ZERO,
             queued: Duration::ZERO,
             connecting: Duration::ZERO,
             first_byte: None,
@@ -78,11 +90,17 @@ impl Record {
         }
         let spent = now.saturating_duration_since(self.since);
         match self.phase {
+            Phase::Auth => self.asked += spent,
             Phase::Queue => self.queued += spent,
             Phase::Connect => self.connecting += spent,
             _ => {}
         }
         (self.phase, self.since) = (phase, now);
+    }
+
+    /// For how long the service of `forward_auth` was waited for, if it ends at `now`.
+    pub(crate) fn asked(&self, now: Instant) -> Duration {
+        if self.phase == Phase::Auth { self.asked + self.in_phase(now) } else { self.asked }
     }
 
     /// How long it has been in the phase it is in.
@@ -116,6 +134,7 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut record = Record::new(&Fields::new(), 1000, start);
         for (phase, millis) in [
+            (Phase::Auth, 0),
             (Phase::Queue, 1),
             (Phase::Connect, 3),
             (Phase::Queue, 7),
@@ -126,6 +145,7 @@ mod tests {
             record.enter(phase, at(millis));
         }
         record.answer_begins(at(63));
+        assert_eq!(record.asked(at(63)), Duration::from_millis(1));
         assert_eq!(record.queued, Duration::from_millis(2 + 8));
         assert_eq!(record.connecting, Duration::from_millis(4 + 16));
         assert_eq!(record.first_byte, Some(Duration::from_millis(63)));

@@ -3,19 +3,22 @@
 use std::io;
 use std::time::Instant;
 
-use super::context::Context;
+use super::coding::Coder;
+use super::context::{Buffers, Context};
 use super::send::WaitsFor;
 use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::{Connection, Limits};
 use crate::downstream::pace::Pace;
 use crate::error::Cause;
-use crate::http::chunked::{self, Decoder};
+use crate::http::chunked::{Decoder, write_chunk};
+use crate::http::fields::Fields;
 use crate::http::head::Version;
 use crate::http::hop_by_hop::ConnectionOptions;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
 use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
+use crate::rules::compress;
 
 /// One read: what the client does not take of it stays in memory.
 const PIECE: usize = 16 * 1024;
@@ -43,6 +46,8 @@ pub(super) struct Relay {
     pub(super) backend_stays: bool,
     /// Decides about trailers.
     pub(super) options: ConnectionOptions,
+    /// Compresses what is passed on.
+    coder: Option<Coder>,
     /// What the rest of a large body passes through.
     pipe: Option<Pipe>,
     /// When the backend last sent something.
@@ -52,8 +57,15 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(head: &ResponseHead, version: Version, keep_alive: bool, now: Instant) -> Self {
-        let (from, to) = match head.framing {
+    /// `coder`: for a body that is to be compressed. Its client speaks HTTP/1.1.
+    pub(super) fn new(
+        head: &ResponseHead,
+        version: Version,
+        keep_alive: bool,
+        coder: Option<Coder>,
+        now: Instant,
+    ) -> Self {
+        let (from, mut to) = match head.framing {
             ResponseFraming::None => (From::Nothing, Delimited::NoBody),
             ResponseFraming::Length(length) => {
                 let from = if length == 0 { From::Nothing } else { From::Length(length) };
@@ -62,13 +74,19 @@ impl Relay {
             ResponseFraming::Chunked => (From::Chunked(Box::default()), unknown(version)),
             ResponseFraming::UntilClose => (From::UntilClose, unknown(version)),
         };
+        let mut options = head.options.clone();
+        if coder.is_some() {
+            to = unknown(version);
+            compress::not_behind_it().for_each(|name| options.hide(&name));
+        }
         let keep_alive = keep_alive && to != Delimited::UntilClose;
         Self {
             from,
             to,
             keep_alive,
             backend_stays: head.keep_alive && head.framing != ResponseFraming::UntilClose,
-            options: head.options.clone(),
+            options,
+            coder,
             pipe: None,
             received: now,
             taken: None,
@@ -104,18 +122,19 @@ impl Relay {
         now: Instant,
     ) -> Result<(), Cause> {
         self.received = now;
+        let (coder, to) = (&mut self.coder, self.to);
         let excess = match &mut self.from {
             From::Nothing => bytes.len(),
             From::UntilClose => {
-                write_piece(self.to, bytes, out);
+                write_piece(coder, to, bytes, out)?;
                 0
             }
             From::Length(left) => {
                 let n = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                out.extend_from_slice(bytes.get(..n).unwrap_or_default());
+                write_piece(coder, to, bytes.get(..n).unwrap_or_default(), out)?;
                 *left -= n as u64;
                 if *left == 0 {
-                    self.from = From::Nothing;
+                    self.end(None, out)?;
                 }
                 bytes.len() - n
             }
@@ -123,7 +142,7 @@ impl Relay {
                 let mut rest = bytes;
                 while !decoder.is_done() {
                     let step = decoder.decode(rest, decoded).map_err(|_| Cause::BadResponse)?;
-                    write_piece(self.to, decoded.get(..step.produced).unwrap_or_default(), out);
+                    write_piece(coder, to, decoded.get(..step.produced).unwrap_or_default(), out)?;
                     rest = rest.get(step.consumed..).unwrap_or_default();
                     if step.consumed == 0 {
                         break;
@@ -131,10 +150,7 @@ impl Relay {
                 }
                 if decoder.is_done() {
                     let trailers = decoder.take_trailers();
-                    if self.to == Delimited::Chunked {
-                        write_last_chunk(out, trailers.as_ref(), &self.options);
-                    }
-                    self.from = From::Nothing;
+                    self.end(trailers.as_ref(), out)?;
                     rest.len()
                 } else {
                     0
@@ -146,14 +162,42 @@ impl Relay {
         Ok(())
     }
 
-    /// The backend has closed its side.
-    fn end_of_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
-        let From::UntilClose = self.from else { return Err(Cause::BackendClosed) };
+    /// The body is whole.
+    fn end(&mut self, trailers: Option<&Fields>, out: &mut Vec<u8>) -> Result<(), Cause> {
         self.from = From::Nothing;
+        if let Some(coder) = self.coder.take() {
+            coder.finish(&mut |piece| frame(self.to, piece, out))?;
+        }
         if self.to == Delimited::Chunked {
-            out.extend_from_slice(chunked::LAST_CHUNK);
+            write_last_chunk(out, trailers, &self.options);
         }
         Ok(())
+    }
+
+    /// The backend has closed its side.
+    fn end_of_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
+        match self.from {
+            From::UntilClose => self.end(None, out),
+            _ => Err(Cause::BackendClosed),
+        }
+    }
+
+    /// Puts into `out` what the coder has kept back so far.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
+        match &mut self.coder {
+            Some(coder) => coder.flush(&mut |piece| frame(self.to, piece, out)),
+            None => Ok(()),
+        }
+    }
+
+    /// What `n` bytes of the body take of a worker's turn.
+    pub(super) fn cost(&self, n: usize) -> usize {
+        self.coder.as_ref().map_or(n, |coder| coder.cost(n))
+    }
+
+    /// Of `n` bytes, how many are passed on in what is left of a turn.
+    pub(super) fn fits(&self, n: usize, budget: usize) -> usize {
+        self.coder.as_ref().map_or(n, |coder| coder.fits(n, budget))
     }
 
     /// The client has not taken all it was sent.
@@ -176,12 +220,27 @@ fn unknown(version: Version) -> Delimited {
     }
 }
 
-fn write_piece(to: Delimited, data: &[u8], out: &mut Vec<u8>) {
+fn write_piece(
+    coder: &mut Option<Coder>,
+    to: Delimited,
+    data: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Cause> {
+    match coder {
+        Some(coder) => coder.push(data, &mut |piece| frame(to, piece, out)),
+        None => {
+            frame(to, data, out);
+            Ok(())
+        }
+    }
+}
+
+fn frame(to: Delimited, data: &[u8], out: &mut Vec<u8>) {
     if data.is_empty() {
         return;
     }
     if to == Delimited::Chunked {
-        chunked::write_chunk(data, out);
+        write_chunk(data, out);
     } else {
         out.extend_from_slice(data);
     }
@@ -217,7 +276,7 @@ impl Exchange {
     }
 
     fn relay_due(&self, down: &Waits) -> Option<Due> {
-        let (Stage::Relay(relay), Some((route, _))) = (&self.stage, &self.route) else { return None };
+        let (Stage::Relay(relay), Some(route)) = (&self.stage, self.other_side()) else { return None };
         Some(match (down, &relay.taken) {
             (Waits::ForClient, Some(pace)) => {
                 let limits = &self.snapshot.limits;
@@ -277,7 +336,7 @@ impl Exchange {
                 return Ok(Waits::ForTurn);
             }
             let Some(backend) = &mut self.backend else { return Err(Cause::Internal) };
-            let passes = client.stream.is_plain() && backend.stream.is_plain();
+            let passes = relay.coder.is_none() && client.stream.is_plain() && backend.stream.is_plain();
             if let From::Length(left) = &mut relay.from
                 && passes
                 && (*left >= Pipe::WORTH_IT || relay.pipe.is_some())
@@ -306,19 +365,25 @@ impl Exchange {
                 }
             }
             let most = if relay.taken.is_some() { SLOW_PIECE } else { PIECE };
+            let most = relay.fits(most, cx.budget);
             let buffers = &mut *cx.buffers;
-            let read = match backend.stream.read(buffers.read.get_mut(..most).unwrap_or_default()) {
+            let room = buffers.read.get_mut(..most).unwrap_or_default();
+            let read = match backend.read_on(room) {
                 Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
-                Err(error) => {
-                    return Err(match crate::net::tls::fault(&error) {
-                        Some((fault, _)) => Cause::TlsFailed(fault),
-                        None => Cause::BackendClosed,
-                    });
+                // Nothing stays behind while the backend is waited for, nor when it is given up.
+                Err(error) if relay.coder.as_ref().is_some_and(Coder::keeps_back) => {
+                    send_kept_back(relay, client, buffers)?;
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        continue;
+                    }
+                    return Err(read_cause(&error));
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waits::ForBackend),
+                Err(error) => return Err(read_cause(&error)),
             };
-            backend.received += read as u64;
-            cx.budget = cx.budget.saturating_sub(read);
+            cx.budget = cx.budget.saturating_sub(relay.cost(read));
+            // What is read next goes with it.
+            let more = read > 0 && backend.may_read_on();
             let mut out = buffers.take_out();
             let bytes = buffers.read.get(..read).unwrap_or_default();
             let received = if read == 0 {
@@ -326,14 +391,33 @@ impl Exchange {
             } else {
                 relay.receive(bytes, &mut buffers.decoded, &mut out, cx.now)
             };
+            let flushed = if more && received.is_ok() { Ok(()) } else { relay.flush(&mut out) };
             // Also what came before a fault: the missing end shows that it is not whole.
             let sent = client.unsent.send(&mut client.stream, &out);
             cx.buffers.keep(out);
-            received?;
+            received.and(flushed)?;
             if !sent.map_err(|_| Cause::ClientLeft)? {
                 relay.client_is_behind(cx.now);
             }
         }
+    }
+}
+
+/// Sends the client what the coder has kept back.
+fn send_kept_back(relay: &mut Relay, client: &mut Connection, buffers: &mut Buffers) -> Result<(), Cause> {
+    let mut out = buffers.take_out();
+    let flushed = relay.flush(&mut out);
+    let sent = client.unsent.send(&mut client.stream, &out);
+    buffers.keep(out);
+    flushed?;
+    sent.map(|_| ()).map_err(|_| Cause::ClientLeft)
+}
+
+/// Why a body broke off that could not be read any further.
+fn read_cause(error: &io::Error) -> Cause {
+    match crate::net::tls::fault(error) {
+        Some((fault, _)) => Cause::TlsFailed(fault),
+        None => Cause::BackendClosed,
     }
 }
 

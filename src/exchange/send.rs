@@ -56,32 +56,29 @@ impl Upload {
     pub(super) fn new(now: Instant) -> Self {
         Self { state: State::Running, progress: now, taken: 0, pipe: None, waits_for: WaitsFor::Nothing }
     }
+
+    /// All of it was handed to the other side.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
 }
 
 impl Exchange {
     /// Writes the head, and what of the body is here, and goes on to wait for the answer.
     pub(super) fn begin_to_send(&mut self, client: &Connection, cx: &mut Context<'_>) -> Next {
-        let (Some(backend), Some((route, _)), Some(guard)) = (&mut self.backend, &self.route, &self.guard)
-        else {
-            return Next::Failed(Cause::Internal);
-        };
         self.upload = Upload::new(cx.now);
         let mut out = cx.buffers.take_out();
-        let outgoing = Outgoing {
-            route: route.config(),
-            backend: guard.upstream().host(),
-            peer: client.address(),
-            client: self.client,
-            forwarded_for: client.forwarded_for(),
-            trusted: &self.snapshot.trusted,
-            secured: client.entrance().tls,
-            port: client.entrance().port,
-            upgrade: self.permit.is_some(),
-            via: &cx.gateway.via,
-            request_id: self.record.id.as_bytes(),
+        if self.write_head(&mut out, client, &cx.gateway.via).is_none() {
+            return Next::Failed(Cause::Internal);
+        }
+        let Some(backend) = &mut self.backend else { return Next::Failed(Cause::Internal) };
+        // The service of `forward_auth` gets none of the body.
+        let held = if self.asking.is_some() {
+            self.upload.state = State::Ending;
+            &[]
+        } else {
+            self.body.take_held()
         };
-        outgoing.write(&mut out, &self.head);
-        let held = self.body.take_held();
         self.upload.taken = held.len() as u64;
         // Little is copied for one system call less.
         let rest = match self.head.framing {
@@ -103,6 +100,31 @@ impl Exchange {
             self.upload.state = State::Broken;
         }
         Next::Stage(Stage::AwaitHead)
+    }
+
+    /// The head that the other side gets. `None`: there is no other side, which does not happen.
+    fn write_head(&self, out: &mut Vec<u8>, client: &Connection, via: &str) -> Option<()> {
+        let (route, _) = self.route.as_ref()?;
+        let guard = self.guard.as_ref()?;
+        let outgoing = Outgoing {
+            route: self.other_side()?.config(),
+            backend: guard.upstream().host(),
+            peer: client.address(),
+            client: self.client,
+            forwarded_for: client.forwarded_for(),
+            trusted: &self.snapshot.trusted,
+            secured: client.entrance().tls,
+            port: client.entrance().port,
+            upgrade: self.permit.is_some(),
+            via,
+            request_id: self.record.id.as_bytes(),
+            user: self.record.user.as_deref(),
+        };
+        match &route.config().rules.forward_auth {
+            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule),
+            _ => outgoing.write(out, &self.head),
+        }
+        Some(())
     }
 
     /// Sends what can be sent; what it waits for then.
@@ -190,12 +212,9 @@ impl Exchange {
                         write_chunk(data, out);
                     } else if read == Some(0) {
                         let mut trailers = self.body.take_trailers();
-                        let rules = self
-                            .route
-                            .as_ref()
-                            .and_then(|(route, _)| route.config().rules.request_headers.as_ref());
+                        let rules = self.route.as_ref().map(|(route, _)| &route.config().rules);
                         if let (Some(trailers), Some(rules)) = (&mut trailers, rules) {
-                            rules.clear_trailers(trailers);
+                            rules.clear_request_trailers(trailers);
                         }
                         write_last_chunk(out, trailers.as_ref(), &self.head.connection);
                     }
@@ -234,7 +253,7 @@ impl Exchange {
 
     /// Until when to wait for what the upload waits for.
     pub(super) fn send_due(&mut self, waits_for: WaitsFor, cx: &Context<'_>) -> Option<Due> {
-        let (route, _) = self.route.as_ref()?;
+        let route = self.other_side()?;
         match waits_for {
             WaitsFor::Nothing => None,
             WaitsFor::Turn => Some(Due::look(cx.now)),

@@ -109,6 +109,7 @@ impl Exchange {
         cx.buffers.keep(out);
         let early = std::mem::take(&mut client.input);
         let sent = sent.and_then(|_| backend.unsent.send(&mut backend.stream, &early));
+        self.note_answer(101, cx);
         self.note_success();
         if sent.is_err() {
             return Next::Failed(Cause::ClientLeft);

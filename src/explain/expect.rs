@@ -84,7 +84,7 @@ impl Checked<'_, '_> {
             self.refuse("route", problem);
         }
         let so_far = self.errors.len();
-        for backend in &found.backends {
+        for backend in found.all_backends() {
             let Some(sent) = self.fates.sent(head, found, backend, question) else { continue };
             if let Some(expected) = backend_target
                 && *expected != sent.target

@@ -1,5 +1,7 @@
 //! What becomes of a request: the parser, the routing and the rewriting that serve, called without a socket.
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 
 use crate::config::{BackendConfig, Config, Engine, RouteConfig};
@@ -14,8 +16,8 @@ use crate::http::fields::trim_ows;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::headers::forwarded_for;
 use crate::http::request_id::RequestId;
-use crate::routing::RouteTable;
-use crate::rules::{Answer, Facts};
+use crate::routing::{Found, RouteTable};
+use crate::rules::{Answer, Credentials, Facts};
 use crate::snapshot::head_limits;
 use crate::upstream::address::host_of;
 
@@ -134,7 +136,7 @@ impl<'c> Fates<'c> {
             Decided::Answered(ENDS_HERE)
         } else {
             match route_of(&head, VIA, &self.routes) {
-                Ok((n, route)) => self.of_route(*n, route, &head, question),
+                Ok(found) => self.of_route(found, &head, question),
                 Err(cause) => Decided::Refused(cause),
             }
         };
@@ -144,13 +146,15 @@ impl<'c> Fates<'c> {
     /// What its route makes of it.
     fn of_route(
         &self,
-        n: usize,
-        route: &'c RouteConfig,
+        Found { route: &(n, route), other_methods }: Found<'_, (usize, &'c RouteConfig)>,
         head: &RequestHead,
         question: &Question,
     ) -> Decided<'c> {
-        let facts = self.facts(route, head, question);
-        let taken = admit(head, facts.client, route).and_then(|()| match &route.rules.answer {
+        let user = user_of(route, head);
+        let facts = self.facts(route, head, question, user.as_deref());
+        let admitted =
+            admit(head, facts.client, route, other_methods).and_then(|()| authenticate(head, route));
+        let taken = admitted.and_then(|()| match &route.rules.answer {
             Some(answer) => answer_here::check(answer, &facts).map(|()| Some(answer)),
             None => Ok(None),
         });
@@ -167,6 +171,7 @@ impl<'c> Fates<'c> {
         route: &'a RouteConfig,
         head: &'a RequestHead,
         question: &Question,
+        user: Option<&'a str>,
     ) -> Facts<'a> {
         let trusted = &self.config.server.trusted_proxies;
         Facts {
@@ -175,6 +180,7 @@ impl<'c> Fates<'c> {
             client: client_address(question.from, &head.fields, trusted),
             scheme: scheme(head, question.from, trusted, self.door(question).secured),
             request_id: NEW_ID.as_bytes(),
+            user,
         }
     }
 
@@ -202,7 +208,7 @@ impl<'c> Fates<'c> {
         backend: &BackendConfig,
         question: &Question,
     ) -> Option<Sent> {
-        let (door, peer) = (self.door(question), question.from);
+        let (door, peer, user) = (self.door(question), question.from, user_of(route, head));
         let engine = self.config.server.engine;
         let request_id = match RequestId::of(&head.fields) {
             given @ RequestId::Given(_) => given,
@@ -221,13 +227,31 @@ impl<'c> Fates<'c> {
             upgrade: head.upgrade && engine == Engine::Native && self.tunnels.may_take(),
             via: VIA,
             request_id: request_id.as_bytes(),
+            user: user.as_deref(),
         };
+        // As if the service had let it in, and had said nothing more.
+        let mut head = Cow::Borrowed(head);
+        if let Some(rule) = &route.rules.forward_auth {
+            rule.clear(head.to_mut());
+        }
         let mut bytes = Vec::new();
-        outgoing.write(&mut bytes, head);
+        outgoing.write(&mut bytes, &head);
         let mut sent = take_apart(&bytes);
         sent.fields.retain(|(name, _)| is_sent_by(engine, name.as_bytes()));
         Some(sent)
     }
+}
+
+/// By what name it comes, where the route asks for one.
+pub(super) fn user_of(route: &RouteConfig, head: &RequestHead) -> Option<String> {
+    route.rules.basic_auth.as_ref().and_then(|_| Credentials::of(&head.fields)).map(|it| it.user)
+}
+
+/// Whether it brings the password that its route asks for.
+fn authenticate(head: &RequestHead, route: &RouteConfig) -> Result<(), Cause> {
+    let Some(auth) = &route.rules.basic_auth else { return Ok(()) };
+    let is_right = Credentials::of(&head.fields).is_some_and(|credentials| auth.users.check(&credentials));
+    if is_right { Ok(()) } else { Err(Cause::Unauthorized) }
 }
 
 /// The parts of a head that was written.

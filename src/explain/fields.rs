@@ -71,6 +71,14 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         (_, name) if route.rules.request_headers.as_ref().is_some_and(|rules| rules.is_about(name)) => {
             "by request_headers of the route"
         }
+        (Change::Removed, name)
+            if route.rules.forward_auth.as_ref().is_some_and(|rule| rule.is_copied(name)) =>
+        {
+            "only the service of forward_auth may say it"
+        }
+        (Change::Removed, name) if *name == header::AUTHORIZATION && route.rules.basic_auth.is_some() => {
+            "it was for basic_auth of the route, which does not say forward_authorization = true"
+        }
         (Change::Removed, name) if imitates_ours(name) => {
             "a backend that reads _ as - would take it for a field of the proxy"
         }
@@ -80,7 +88,9 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         (Change::Removed, name) if !crosses(name, &head.connection) => "is named in Connection",
         (Change::Removed, &header::EXPECT) => "the proxy itself answers 100 when the body is wanted",
         (_, &header::HOST) if route.preserve_host => "the host asked for, preserve_host keeps it",
-        (_, &header::HOST) if route.backends.len() > 1 => "the address of the backend, here of the first",
+        (_, &header::HOST) if route.all_backends().count() > 1 => {
+            "the address of the backend, here of the first"
+        }
         (_, &header::HOST) => "the address of the backend",
         (Change::Added, name) if *name == REQUEST_ID => "a new one each time, since the request has none",
         (Change::Rewritten, name) if *name == REQUEST_ID => {

@@ -14,6 +14,9 @@ use crate::upstream::names::is_name;
 pub(super) struct Setting {
     /// The name of its key.
     pub(super) name: &'static str,
+    /// Of which pool, where the route has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
     /// `None`: there is none.
     value: Option<Value>,
     unit: &'static str,
@@ -43,6 +46,11 @@ pub(super) enum Source {
 }
 
 impl Setting {
+    /// The name of its key, and whose it is.
+    pub(super) fn title(&self) -> String {
+        self.pool.as_ref().map_or_else(|| self.name.to_owned(), |pool| format!("{} of {pool}", self.name))
+    }
+
     /// The value with its unit.
     pub(super) fn shown(&self) -> String {
         match self.value {
@@ -59,6 +67,8 @@ struct Table<'a> {
     written: &'a Written,
     /// The path of a key.
     path: Box<dyn Fn(&str) -> String + 'a>,
+    /// See [`Setting`].
+    pool: Option<&'a str>,
     settings: Vec<Setting>,
 }
 
@@ -75,7 +85,7 @@ impl Table<'_> {
             Some(line) => Source::Written { key, line },
             None => Source::Default { note },
         };
-        self.settings.push(Setting { name, value, unit, source });
+        self.settings.push(Setting { name, pool: self.pool.map(str::to_owned), value, unit, source });
     }
 
     fn whole(&mut self, name: &'static str, value: impl TryInto<u64>, unit: &'static str) {
@@ -100,18 +110,19 @@ pub(super) fn that_apply(
     head: Option<&RequestHead>,
     route: Option<(usize, &RouteConfig)>,
 ) -> Vec<Setting> {
-    let mut settings = of_server(config, head, route.is_some());
+    let mut settings = of_server(config, head, route.map(|(_, route)| route));
     if let (Some(head), Some((n, route))) = (head, route) {
         settings.append(&mut of_route(config, head, n, route));
     }
     settings
 }
 
-fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Vec<Setting> {
+fn of_server(config: &Config, head: Option<&RequestHead>, route: Option<&RouteConfig>) -> Vec<Setting> {
     let server = &config.server;
     let mut table = Table {
         written: &config.written,
         path: Box::new(|name| format!("server.{name}")),
+        pool: None,
         settings: Vec::new(),
     };
     table.whole("max_header_bytes", server.max_header_bytes.get() as u64, "bytes");
@@ -120,7 +131,10 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
     if let Some(head) = head {
         table.time("keepalive_timeout_secs", server.keepalive_timeout);
         table.whole("max_connections", server.max_connections.get() as u64, "connections");
-        if is_routed {
+        if let Some(max) = server.max_connections_per_client {
+            table.whole("max_connections_per_client", max.get() as u64, "connections");
+        }
+        if route.is_some() {
             table.whole("max_exchanges", server.max_exchanges.get() as u64, "exchanges");
             table.whole("queue_size", server.queue_size.get() as u64, "requests");
         }
@@ -130,6 +144,9 @@ fn of_server(config: &Config, head: Option<&RequestHead>, is_routed: bool) -> Ve
         if head.framing.has_body() {
             table.time("read_timeout_secs", server.read_timeout);
             table.rate("min_body_rate", server.min_body_rate);
+        }
+        if route.is_some_and(|route| route.rules.compress.is_some()) {
+            table.whole("max_compressing", server.max_compressing as u64, "answers");
         }
         table.time("write_timeout_secs", server.write_timeout);
         table.rate("min_answer_rate", server.min_answer_rate);
@@ -142,6 +159,7 @@ fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) 
     let mut table = Table {
         written: &config.written,
         path: Box::new(move |name| config.route_key(n, route, name)),
+        pool: None,
         settings: Vec::new(),
     };
     if head.framing.has_body() {
@@ -153,9 +171,13 @@ fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) 
     };
     let most = Value::Whole(route.max_in_flight.get() as u64);
     table.add("max_in_flight", Some(most), "exchanges", Some(note));
-    let per_backend = route.max_in_flight_per_backend.map(|max| Value::Whole(max.get() as u64));
-    table.add("max_in_flight_per_backend", per_backend, "exchanges", None);
-    if per_backend.is_some() {
+    for pool in route.pools() {
+        table.turn_to(config, n, route, pool);
+        let per_backend = pool.max_in_flight_per_backend.map(|max| Value::Whole(max.get() as u64));
+        table.add("max_in_flight_per_backend", per_backend, "exchanges", None);
+    }
+    table.pool = None;
+    if route.pools().any(|pool| pool.max_in_flight_per_backend.is_some()) {
         table.time("queue_timeout_secs", route.queue_timeout);
     }
     table.time("hold_secs", route.hold);
@@ -164,19 +186,34 @@ fn of_route(config: &Config, head: &RequestHead, n: usize, route: &RouteConfig) 
     table.time("idle_timeout_secs", route.idle_timeout);
     table.time("deadline_secs", route.deadline);
     table.whole("retries", route.retries, "");
-    table.whole("max_fails", route.max_fails, "");
-    if route.max_fails > 0 {
-        table.time("fail_timeout_secs", route.fail_timeout);
-    }
-    // With send_proxy none are kept.
-    if !route.send_proxy {
-        table.whole("keepalive_connections", route.keepalive_connections as u64, "connections");
-        if route.keepalive_connections > 0 {
-            table.time("keepalive_idle_secs", route.keepalive_idle);
-        }
-    }
-    if route.backends.iter().any(|backend| is_name(&backend.addr)) {
-        table.time("resolve_secs", route.resolve_interval);
+    for pool in route.pools() {
+        table.turn_to(config, n, route, pool);
+        table.of_pool(pool);
     }
     table.settings
+}
+
+impl<'a> Table<'a> {
+    /// What follows is about this pool of the route.
+    fn turn_to(&mut self, config: &'a Config, n: usize, route: &'a RouteConfig, pool: &'a RouteConfig) {
+        self.path = Box::new(move |name| config.route_key(n, pool, name));
+        self.pool = if route.shares.is_empty() { None } else { pool.pool.as_deref() };
+    }
+
+    fn of_pool(&mut self, pool: &RouteConfig) {
+        self.whole("max_fails", pool.max_fails, "");
+        if pool.max_fails > 0 {
+            self.time("fail_timeout_secs", pool.fail_timeout);
+        }
+        // With send_proxy none are kept.
+        if !pool.send_proxy {
+            self.whole("keepalive_connections", pool.keepalive_connections as u64, "connections");
+            if pool.keepalive_connections > 0 {
+                self.time("keepalive_idle_secs", pool.keepalive_idle);
+            }
+        }
+        if pool.backends.iter().any(|backend| is_name(&backend.addr)) {
+            self.time("resolve_secs", pool.resolve_interval);
+        }
+    }
 }

@@ -29,16 +29,18 @@ mod rules;
 mod text;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{Algorithm, Config, ConfigErrors, HashOn, RouteConfig};
+use crate::config::{Algorithm, BackendConfig, Config, ConfigErrors, HashOn, RouteConfig};
 use crate::exchange::client_address::client_address;
 use crate::exchange::decision::is_trusted;
+use crate::exchange::refusal::{Pages, Told};
 use crate::http::head::RequestHead;
 use crate::rules::Answer;
-use fate::{Decided, Fates};
+use fate::{Decided, Fates, user_of};
 use fields::FieldChange;
 use limits::Setting;
 use rules::Rule;
@@ -94,7 +96,24 @@ enum Outcome {
     /// The proxy itself answers what was asked.
     Answered { status: u16, why: &'static str },
     /// The proxy refuses it.
-    Refused { status: u16, cause: &'static str, why: &'static str },
+    Refused {
+        status: u16,
+        cause: &'static str,
+        why: &'static str,
+        /// Absent: with a line of text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<Content>,
+    },
+}
+
+/// With what it refuses.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Content {
+    /// One of `error_pages`.
+    Page { key: String, line: Option<usize> },
+    /// An object, by the `Accept` of the request.
+    Json,
 }
 
 /// The route that takes it.
@@ -108,16 +127,46 @@ struct Taken {
     /// The pool its backends are in, if it is not the only one that has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<String>,
-    algorithm: String,
+    /// Absent: it has several pools, and `shares` says it of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<String>,
     hash_on: Option<String>,
     sticky_cookie: Option<String>,
     /// Connections to its backends begin with a PROXY header.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     send_proxy: bool,
+    /// Of several pools, those of all.
     backends: Vec<BackendOf>,
+    /// How long the share of one that has come back grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_secs: Option<f64>,
     health_check: Option<HealthCheck>,
+    /// The pools among which its requests are shared out, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shares: Vec<ShareOf>,
+    /// While fewer backends are healthy, all are tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_healthy: Option<usize>,
     /// In the order in which they are applied.
     rules: Vec<Rule>,
+}
+
+/// One of several pools of a route.
+#[derive(Clone, Debug, Serialize)]
+struct ShareOf {
+    pool: String,
+    share: u32,
+    /// The shares of all pools together.
+    of: u32,
+    algorithm: String,
+    hash_on: Option<String>,
+    send_proxy: bool,
+    backends: Vec<BackendOf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_secs: Option<f64>,
+    health_check: Option<HealthCheck>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_healthy: Option<usize>,
 }
 
 /// A backend as configured. Which one is chosen depends on the moment.
@@ -125,6 +174,9 @@ struct Taken {
 struct BackendOf {
     address: String,
     weight: u32,
+    /// Used only while none of the others can be had.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
 }
 
 /// A health check as configured.
@@ -187,9 +239,12 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
         Decided::AnsweredBy(_, _, answer) => {
             Outcome::Answered { status: answer.status(), why: of_rule(answer) }
         }
-        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
-            Outcome::Refused { status: cause.status(), cause: cause.word(), why: cause.sentence() }
-        }
+        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => Outcome::Refused {
+            status: cause.status(),
+            cause: cause.word(),
+            why: cause.sentence(),
+            content: content(config, cause.status(), head, fate.decided.route()),
+        },
     };
     // Of a request that is refused by its route too, that is of interest.
     let found = fate.decided.route();
@@ -201,11 +256,35 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
         request: asked(config, question, head),
         outcome,
         route: head.zip(found).map(|(head, (n, route))| {
-            taken(config, n, route, rules::of(config, n, route, &fates.facts(route, head, question)))
+            let user = user_of(route, head);
+            let facts = fates.facts(route, head, question, user.as_deref());
+            taken(config, n, route, rules::of(config, n, route, &facts))
         }),
         not_taken: head.map(|head| not_taken(config, &fate.decided, head, found)).unwrap_or_default(),
         to_backend,
         limits: limits::that_apply(config, head, found),
+    }
+}
+
+/// With what it is refused.
+fn content(
+    config: &Config,
+    status: u16,
+    head: Option<&RequestHead>,
+    found: Option<(usize, &RouteConfig)>,
+) -> Option<Content> {
+    let of_route = found.and_then(|(n, route)| Some((n, route.rules.error_pages.as_ref()?)));
+    let of_all = config.error_pages.as_ref();
+    let pages = Pages { of_route: of_route.map(|(_, pages)| pages), of_all };
+    match Told::of(status, head.map(|head| &head.fields), pages) {
+        Told::Text => None,
+        Told::Json => Some(Content::Json),
+        Told::Page(_) => {
+            let own = of_route.and_then(|(n, pages)| Some((format!("routes[{n}]."), pages.of(status)?)));
+            let (table, (statuses, _)) = own.or_else(|| Some((String::new(), of_all?.of(status)?)))?;
+            let key = format!("{table}error_pages.{statuses}");
+            Some(Content::Page { line: config.written.line(&key), key })
+        }
     }
 }
 
@@ -235,36 +314,70 @@ fn who(address: IpAddr) -> String {
 }
 
 fn taken(config: &Config, n: usize, route: &RouteConfig, rules: Vec<Rule>) -> Taken {
-    let hash_on = match &route.algorithm {
-        Algorithm::ConsistentHash(HashOn::ClientAddress) => Some("client_address".to_owned()),
-        Algorithm::ConsistentHash(HashOn::Header(name)) => Some(format!("header:{name}")),
-        Algorithm::ConsistentHash(HashOn::Cookie(name)) => Some(format!("cookie:{name}")),
-        _ => None,
-    };
-    let backends = route.backends.iter();
+    let of = route.shares.iter().map(|share| share.share).sum();
+    let shares = route.shares.iter().map(|share| ShareOf {
+        pool: share.of.pool.clone().unwrap_or_default(),
+        share: share.share,
+        of,
+        algorithm: share.of.algorithm.to_string(),
+        hash_on: hash_on(&share.of),
+        send_proxy: share.of.send_proxy,
+        backends: backends_of(&share.of),
+        slow_start_secs: slow_start_of(&share.of),
+        health_check: health_check_of(&share.of),
+        min_healthy: share.of.min_healthy.map(NonZeroUsize::get),
+    });
     Taken {
         label: route.label(),
         key: format!("routes[{n}]"),
         line: config.written.line(&format!("routes[{n}].prefix")),
         prefix: route.key.prefix.to_string(),
         hosts: route.key.hosts.iter().map(ToString::to_string).collect(),
-        algorithm: route.algorithm.to_string(),
-        hash_on,
+        algorithm: route.shares.is_empty().then(|| route.algorithm.to_string()),
+        hash_on: hash_on(route),
         pool: route.pool.clone(),
         send_proxy: route.send_proxy,
         sticky_cookie: route.sticky_cookie.as_ref().map(|cookie| cookie.name.clone()),
-        backends: backends
-            .map(|backend| BackendOf { address: backend.addr.to_string(), weight: backend.weight.get() })
-            .collect(),
-        health_check: route.health_check.as_ref().map(|check| HealthCheck {
-            path: check.path.clone(),
-            interval_secs: check.interval.as_secs_f64(),
-            timeout_secs: check.timeout.as_secs_f64(),
-            healthy_threshold: check.healthy_threshold.get(),
-            unhealthy_threshold: check.unhealthy_threshold.get(),
-        }),
+        backends: route.pools().flat_map(backends_of).collect(),
+        health_check: health_check_of(route),
+        shares: shares.collect(),
+        slow_start_secs: slow_start_of(route),
+        min_healthy: route.min_healthy.map(NonZeroUsize::get),
         rules,
     }
+}
+
+fn hash_on(pool: &RouteConfig) -> Option<String> {
+    match &pool.algorithm {
+        Algorithm::ConsistentHash(HashOn::ClientAddress) => Some("client_address".to_owned()),
+        Algorithm::ConsistentHash(HashOn::Header(name)) => Some(format!("header:{name}")),
+        Algorithm::ConsistentHash(HashOn::Cookie(name)) => Some(format!("cookie:{name}")),
+        _ => None,
+    }
+}
+
+fn backends_of(pool: &RouteConfig) -> Vec<BackendOf> {
+    let backend = |backend: &BackendConfig| BackendOf {
+        address: backend.addr.to_string(),
+        weight: backend.weight.get(),
+        backup: backend.backup,
+    };
+    pool.backends.iter().map(backend).collect()
+}
+
+fn slow_start_of(pool: &RouteConfig) -> Option<f64> {
+    pool.slow_start.map(|time| time.as_secs_f64())
+}
+
+fn health_check_of(pool: &RouteConfig) -> Option<HealthCheck> {
+    let check = pool.health_check.as_ref()?;
+    Some(HealthCheck {
+        path: check.path.clone(),
+        interval_secs: check.interval.as_secs_f64(),
+        timeout_secs: check.timeout.as_secs_f64(),
+        healthy_threshold: check.healthy_threshold.get(),
+        unhealthy_threshold: check.unhealthy_threshold.get(),
+    })
 }
 
 /// The routes but the one that was found, if routes were looked at at all.
@@ -278,14 +391,8 @@ fn not_taken(
         return Vec::new();
     }
     let others = config.routes.iter().enumerate().filter(|(n, _)| found.is_none_or(|(found, _)| found != *n));
-    let why = |route: &RouteConfig| {
-        lost::reason(
-            found.map(|(_, route)| &route.key),
-            &route.key,
-            head.host.as_bytes(),
-            head.target.routing_path(),
-        )
-    };
+    let winner = found.map(|(_, route)| &route.key);
+    let why = |route: &RouteConfig| lost::reason(winner, &route.key, &crate::routing::Asked::of(head));
     others
         .map(|(n, route)| NotTaken {
             label: route.label(),
@@ -302,6 +409,6 @@ fn to_backend(
     route: &RouteConfig,
     question: &Question,
 ) -> Option<ToBackend> {
-    let sent = fates.sent(head, route, route.backends.first()?, question)?;
+    let sent = fates.sent(head, route, route.all_backends().next()?, question)?;
     Some(ToBackend { fields: fields::changes(head, &sent, route), method: sent.method, target: sent.target })
 }

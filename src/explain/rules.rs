@@ -5,7 +5,11 @@ use serde::Serialize;
 
 use super::fields::readable;
 use crate::config::{Config, IpNetwork, RouteConfig};
-use crate::rules::{Answer, Facts, FieldRules, Per, Template};
+use crate::routing::Conditions;
+use crate::rules::compress::takes_gzip;
+use crate::rules::{
+    Answer, Compress, ErrorPages, Facts, FieldRules, ForwardAuth, Page, Per, Statuses, Template,
+};
 
 /// A rule.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +28,11 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         let key = format!("routes[{n}].{name}");
         found.push(Rule { stage, says, line: config.written.line(&key), key });
     };
+    let Conditions { headers, methods } = &route.key.conditions;
+    if !headers.is_empty() {
+        let headers: Vec<_> = headers.iter().map(ToString::to_string).collect();
+        add("match", "match_headers", format!("only with {}", headers.join(" and ")));
+    }
     if let Some(access) = &route.rules.access {
         if !access.deny.is_empty() {
             add("who may come", "deny", format!("not {}", networks(&access.deny)));
@@ -32,13 +41,29 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add("who may come", "allow", format!("only {}", networks(allow)));
         }
     }
-    if let Some(methods) = route.rules.methods {
+    if let Some(methods) = methods {
         add("methods", "methods", format!("only {methods}"));
     }
     if let Some(limit) = &route.rules.rate_limit {
-        let of = if limit.per == Per::Client { "each client" } else { "all clients together" };
-        let says = format!("{} requests a second of {of}, {} at once", limit.requests_per_sec, limit.burst);
+        let of = match &limit.per {
+            Per::Client => "each client".to_owned(),
+            Per::Header(name) => format!("each value of {name}"),
+            Per::Route => "all clients together".to_owned(),
+        };
+        let dry_run = if limit.dry_run { "; a dry run, which refuses nothing" } else { "" };
+        let says =
+            format!("{} requests a second of {of}, {} at once{dry_run}", limit.requests_per_sec, limit.burst);
         add("rate limit", "rate_limit", says);
+    }
+    if let Some(auth) = &route.rules.basic_auth {
+        let count = auth.users.count();
+        let users = if count == 1 { "the one user".to_owned() } else { format!("the {count} users") };
+        let sent = if auth.forward_authorization { "with" } else { "without" };
+        let says = format!("{users} of {:?}; backends get it {sent} Authorization", auth.realm);
+        add("basic auth", "basic_auth", says);
+    }
+    if let Some(rule) = &route.rules.forward_auth {
+        add("forward auth", "forward_auth", asked(rule));
     }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {
@@ -63,7 +88,39 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
             add(stage, name, fields(rules, facts));
         }
     }
+    if let Some(rule) = &route.rules.compress {
+        add("compress", "compress", compress(rule, facts));
+    }
+    if let Some(intercept) = &route.rules.intercept {
+        add("failures", "intercept_errors", format!("{intercept} of backends are not passed on"));
+    }
+    if let Some(own) = &route.rules.error_pages {
+        add("failures", "error_pages", pages(own));
+    }
+    if let Some(of_all) = &config.error_pages {
+        let key = "error_pages".to_owned();
+        found.push(Rule { stage: "failures", says: pages(of_all), line: config.written.line(&key), key });
+    }
     found
+}
+
+fn pages(pages: &ErrorPages) -> String {
+    let page = |(statuses, page): &(Statuses, Page)| {
+        format!("{statuses} has a page of {} bytes", page.content.len())
+    };
+    pages.iter().map(page).collect::<Vec<_>>().join(", ")
+}
+
+/// Who is asked for what, and what is made of the answer. What it will be, nobody knows.
+fn asked(rule: &ForwardAuth) -> String {
+    let addr = rule.addr().map(ToString::to_string).unwrap_or_default();
+    let copied: Vec<_> = rule.copy_headers.iter().map(HeaderName::as_str).collect();
+    let copied = if copied.is_empty() { String::new() } else { format!(", with its {}", copied.join(", ")) };
+    format!(
+        "only what {addr} lets in with a 2xx{copied}; GET {} within {} s",
+        rule.path,
+        rule.timeout().as_secs_f64()
+    )
 }
 
 fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
@@ -74,6 +131,16 @@ fn fields(rules: &FieldRules, facts: &Facts<'_>) -> String {
     let add = rules.add.iter().map(|field| line("add", field));
     let remove = rules.remove.iter().map(|name| format!("remove {name}"));
     set.chain(add).chain(remove).collect::<Vec<_>>().join("; ")
+}
+
+fn compress(rule: &Compress, facts: &Facts<'_>) -> String {
+    if !takes_gzip(facts.head) {
+        return "not for this request, whose Accept-Encoding asks for no gzip".to_owned();
+    }
+    format!(
+        "gzip at level {}, of answers of {} bytes or more, if their type is worth it",
+        rule.level, rule.min_bytes
+    )
 }
 
 fn networks(list: &[IpNetwork]) -> String {

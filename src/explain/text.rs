@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::fields::{Change, FieldChange};
 use super::limits::{Setting, Source};
 use super::rules::Rule;
-use super::{Asked, Explanation, NotTaken, Outcome, Taken, ToBackend};
+use super::{Asked, BackendOf, Content, Explanation, HealthCheck, NotTaken, Outcome, Taken, ToBackend};
 
 /// A few paragraphs. Everything that a terminal could take for an order is escaped.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -37,7 +37,16 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
         Outcome::Answered { status, why } => {
             writeln!(out, "\nAnswered by the proxy itself: {status}, {why}")?;
         }
-        Outcome::Refused { status, cause, why } => writeln!(out, "\nRefused: {status} {cause}, {why}")?,
+        Outcome::Refused { status, cause, why, content } => {
+            writeln!(out, "\nRefused: {status} {cause}, {why}")?;
+            match content {
+                None => {}
+                Some(Content::Json) => writeln!(out, "  in JSON, by its Accept")?,
+                Some(Content::Page { key, line }) => {
+                    writeln!(out, "  with the page of {}", place(key, *line))?;
+                }
+            }
+        }
     }
     if let Some(route) = route {
         write_route(out, route)?;
@@ -72,23 +81,76 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
     writeln!(out, "\nRoute {} ({})", route.label, place(&route.key, route.line))?;
     let hosts = if route.hosts.is_empty() { "any".to_owned() } else { route.hosts.join(", ") };
     writeln!(out, "  hosts {hosts}, prefix {}", route.prefix)?;
-    let hash_on = route.hash_on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
-    if !route.backends.is_empty() {
+    if route.shares.is_empty() {
         let pool = route.pool.as_ref().map(|pool| format!(" of the pool {pool}")).unwrap_or_default();
-        writeln!(out, "  backends{pool}, chosen by {}{hash_on}:", route.algorithm)?;
+        let of = OfPool {
+            title: format!("backends{pool}"),
+            algorithm: route.algorithm.as_deref().unwrap_or_default(),
+            hash_on: route.hash_on.as_deref(),
+            backends: &route.backends,
+            sticky_cookie: route.sticky_cookie.as_deref(),
+            send_proxy: route.send_proxy,
+            slow_start_secs: route.slow_start_secs,
+            health_check: route.health_check.as_ref(),
+            min_healthy: route.min_healthy,
+        };
+        write_pool(out, &of)?;
     }
-    let widest = route.backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
-    for backend in &route.backends {
-        writeln!(out, "    {:widest$}  weight {}", backend.address, backend.weight)?;
+    for share in &route.shares {
+        let of = OfPool {
+            title: format!("{} of {} requests: backends of the pool {}", share.share, share.of, share.pool),
+            algorithm: &share.algorithm,
+            hash_on: share.hash_on.as_deref(),
+            backends: &share.backends,
+            sticky_cookie: None,
+            send_proxy: share.send_proxy,
+            slow_start_secs: share.slow_start_secs,
+            health_check: share.health_check.as_ref(),
+            min_healthy: share.min_healthy,
+        };
+        write_pool(out, &of)?;
     }
-    if let Some(cookie) = &route.sticky_cookie {
+    if let Some(cookie) = route.sticky_cookie.as_ref().filter(|_| !route.shares.is_empty()) {
+        writeln!(out, "  a client with the cookie {cookie} stays in its pool, and on its backend")?;
+    }
+    write_rules(out, &route.rules)
+}
+
+/// What there is to say of a pool.
+struct OfPool<'a> {
+    title: String,
+    algorithm: &'a str,
+    hash_on: Option<&'a str>,
+    backends: &'a [BackendOf],
+    sticky_cookie: Option<&'a str>,
+    send_proxy: bool,
+    slow_start_secs: Option<f64>,
+    health_check: Option<&'a HealthCheck>,
+    min_healthy: Option<usize>,
+}
+
+fn write_pool(out: &mut String, pool: &OfPool<'_>) -> std::fmt::Result {
+    let OfPool { title, algorithm, hash_on, backends, sticky_cookie, send_proxy, .. } = pool;
+    let hash_on = hash_on.map(|on| format!(" on {on}")).unwrap_or_default();
+    if !backends.is_empty() {
+        writeln!(out, "  {title}, chosen by {algorithm}{hash_on}:")?;
+    }
+    let widest = backends.iter().map(|backend| backend.address.len()).max().unwrap_or_default();
+    for backend in *backends {
+        let backup = if backend.backup { ", backup: while none of the others can be had" } else { "" };
+        writeln!(out, "    {:widest$}  weight {}{backup}", backend.address, backend.weight)?;
+    }
+    if let Some(secs) = pool.slow_start_secs {
+        writeln!(out, "  one that comes back has its whole share after {secs} s")?;
+    }
+    if let Some(cookie) = sticky_cookie {
         writeln!(out, "  a client with the cookie {cookie} stays on its backend")?;
     }
-    if route.send_proxy {
+    if *send_proxy {
         writeln!(out, "  each connection begins with a PROXY header, and none is kept for another exchange")?;
     }
-    match &route.health_check {
-        None if route.backends.is_empty() => {}
+    match pool.health_check {
+        None if backends.is_empty() => {}
         None => writeln!(out, "  no health check")?,
         Some(check) => writeln!(
             out,
@@ -100,7 +162,10 @@ fn write_route(out: &mut String, route: &Taken) -> std::fmt::Result {
             check.unhealthy_threshold
         )?,
     }
-    write_rules(out, &route.rules)
+    if let Some(least) = pool.min_healthy {
+        writeln!(out, "  while fewer than {least} are healthy, all are tried")?;
+    }
+    Ok(())
 }
 
 fn write_rules(out: &mut String, rules: &[Rule]) -> std::fmt::Result {
@@ -154,8 +219,8 @@ fn write_limits(out: &mut String, limits: &[Setting]) -> std::fmt::Result {
     }
     writeln!(out, "\nLimits and time-outs:")?;
     let rows: Vec<_> =
-        limits.iter().map(|setting| (setting.name, setting.shown(), &setting.source)).collect();
-    let widest = |of: fn(&(&str, String, &Source)) -> usize| rows.iter().map(of).max().unwrap_or_default();
+        limits.iter().map(|setting| (setting.title(), setting.shown(), &setting.source)).collect();
+    let widest = |of: fn(&(String, String, &Source)) -> usize| rows.iter().map(of).max().unwrap_or_default();
     let (names, values) = (widest(|row| row.0.len()), widest(|row| row.1.len()));
     for (name, value, source) in &rows {
         let source = match source {

@@ -69,8 +69,30 @@ const CHANGES: epoll::EventFlags = epoll::EventFlags::IN
 /// An epoll. Closing a socket removes it.
 #[derive(Debug)]
 pub(crate) struct Poller {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     waker: Waker,
+}
+
+/// Makes listeners known to a [`Poller`], from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Registry {
+    epoll: Arc<OwnedFd>,
+}
+
+impl Registry {
+    /// Of the pollers that a listener is known to, one that sleeps is told of each who comes. Whoever is told accepts until
+    /// nobody waits any more.
+    pub(crate) fn add_listener(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET | epoll::EventFlags::EXCLUSIVE;
+        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token), flags)?)
+    }
+
+    /// Closing does not do it if another process has the socket too, as while one program takes over from another: what this
+    /// poller is told, that one is not.
+    pub(crate) fn remove_listener(&self, socket: impl AsFd) {
+        // Fails only if it is not known.
+        let _ = epoll::delete(&self.epoll, socket);
+    }
 }
 
 /// Makes [`Poller::wait`] return, from any thread.
@@ -108,7 +130,11 @@ impl Poller {
             epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
         let shared = Arc::new(WakerShared { eventfd, is_awake: AtomicBool::new(true) });
-        Ok(Self { epoll, waker: Waker { shared } })
+        Ok(Self { epoll: Arc::new(epoll), waker: Waker { shared } })
+    }
+
+    pub(crate) fn registry(&self) -> Registry {
+        Registry { epoll: Arc::clone(&self.epoll) }
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -118,18 +144,6 @@ impl Poller {
     /// Reports every change of `socket` from now on, beginning with how it is now.
     pub(crate) fn add(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token), CHANGES)?)
-    }
-
-    /// Reports `socket` for as long as it is readable. For listeners, which nobody empties.
-    pub(crate) fn add_listener(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
-    }
-
-    /// Reports a listener no more, or again. Needs no memory of the kernel's: what was said no more of for want of it could
-    /// not come back.
-    pub(crate) fn report_listener(&self, socket: impl AsFd, token: Token, wanted: bool) -> io::Result<()> {
-        let flags = if wanted { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-        Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(token), flags)?)
     }
 
     /// Whoever leaves a message from now on has to wake this thread. Called before the last look for messages.
@@ -193,22 +207,40 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_reported_while_somebody_waits_and_it_is_wanted() {
+    fn a_listener_is_reported_once_for_each_who_comes() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let poller = Poller::new().unwrap();
         let mut events = Events::new();
-        poller.add_listener(&listener, 7).unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _early = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        poller.registry().add_listener(&listener, 7).unwrap();
         for _ in 0..2 {
             poller.wait(&mut events, SOON).unwrap();
             assert_eq!(events.iter().map(|event| event.token).collect::<Vec<_>>(), [7]);
+            poller.wait(&mut events, NOW).unwrap();
+            assert_eq!(events.iter().count(), 0);
+            while listener.accept().is_ok() {}
+            let _late = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         }
-        poller.report_listener(&listener, 7, false).unwrap();
-        poller.wait(&mut events, NOW).unwrap();
+    }
+
+    /// Both as if they were in two processes.
+    #[test]
+    fn whoever_has_let_go_of_a_listener_is_not_told_in_place_of_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = listener.try_clone().unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (leaves, stays) = (Poller::new().unwrap(), Poller::new().unwrap());
+        let mut events = Events::new();
+        leaves.registry().add_listener(&listener, 7).unwrap();
+        stays.registry().add_listener(&theirs, 8).unwrap();
+        leaves.registry().remove_listener(&listener);
+        drop(listener);
+        let _client = TcpStream::connect(addr).unwrap();
+        stays.wait(&mut events, SOON).unwrap();
+        assert_eq!(events.iter().map(|event| event.token).collect::<Vec<_>>(), [8]);
+        leaves.wait(&mut events, NOW).unwrap();
         assert_eq!(events.iter().count(), 0);
-        poller.report_listener(&listener, 7, true).unwrap();
-        poller.wait(&mut events, SOON).unwrap();
-        assert_eq!(events.iter().count(), 1);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! counts of one backend are in [`balance::passive`](crate::balance::passive), the probes in [`crate::health`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pool::{Pool, lock};
 use crate::balance::Backend;
-use crate::balance::backend::now_millis;
+use crate::balance::backend::{Standing, now_millis};
+use crate::config::Algorithm;
 use crate::error::{Blame, Cause};
 
 impl Pool {
@@ -15,18 +17,35 @@ impl Pool {
         self.group.load().backends.iter().any(|backend| backend.is_available())
     }
 
-    /// Whether the backend with this id is there, and neither probes nor exchanges have taken it out.
+    /// Whether the backend with this id is there, and one that exchanges are sent to: neither probes, exchanges nor operators
+    /// have taken it out, and it is no backup of one that is there. Or all are tried.
     pub(crate) fn can_use(&self, id: u64) -> bool {
         let group = self.group.load();
-        group
-            .backends
-            .iter()
-            .any(|backend| backend.id() == id && backend.is_available() && !backend.passive().is_out())
+        let is_it = |backend: &Backend| backend.id() == id;
+        if self.fails_open() {
+            return group.all().has(|backend| is_it(backend) && backend.standing() == Standing::Ready);
+        }
+        let used = group.tiers().find(|tier| tier.has(Backend::is_up));
+        used.is_some_and(|tier| tier.has(|backend| is_it(backend) && backend.is_up()))
+    }
+
+    /// A backend has begun to answer with this status, so long after it had the request.
+    pub(crate) fn note_answer(&self, backend: &Backend, status: u16, took: Duration) {
+        if self.config().algorithm != Algorithm::LeastTime {
+            return;
+        }
+        if status < 500 {
+            backend.answer_time().observe(took, now_millis());
+        } else {
+            backend.answer_time().observe_failure(took, now_millis());
+        }
     }
 
     /// An exchange on `backend` went well.
     pub(crate) fn note_success(&self, backend: &Backend) {
         if backend.passive().succeeded() {
+            backend.begin_slowly(now_millis());
+            self.look_how_few(false);
             self.line.call_all();
             backend.note_change();
             let (owner, label) = (self.owner(), backend.label());
@@ -39,10 +58,10 @@ impl Pool {
         }
     }
 
-    /// An exchange on `backend` failed, and `cause` says why. What a client could have brought about does not count:
-    /// only that it can't be connected to, or takes a request on a new connection and closes that without a word. How long
-    /// it takes to answer depends on what is asked.
-    pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause) {
+    /// An exchange on `backend` failed, and `cause` says why; such a failure costs `lost` at worst. What a client could have
+    /// brought about does not count: only that it can't be connected to, or takes a request on a new connection and closes
+    /// that without a word. How long it takes to answer depends on what is asked.
+    pub(crate) fn note_failure(&self, backend: &Backend, cause: Cause, lost: Duration) {
         let counts = matches!(
             cause,
             Cause::ConnectRefused
@@ -56,11 +75,14 @@ impl Pool {
             log::debug!("backend failed {owner} backend={label} cause={cause}");
         }
         let now = now_millis();
+        if cause.blame() == Blame::Upstream && self.config().algorithm == Algorithm::LeastTime {
+            backend.answer_time().observe_failure(lost, now);
+        }
         if !counts || !backend.passive().failed(&self.passive, now) {
             return;
         }
         let held = lock(&self.taking_out);
-        let is_in = |other: &&Arc<Backend>| other.is_available() && !other.passive().is_out();
+        let is_in = |other: &&Arc<Backend>| other.is_up();
         let another_is_in = self
             .group
             .load()
@@ -76,6 +98,9 @@ impl Pool {
         drop(held);
         let what = if was_in {
             backend.count_ejection();
+            if self.look_how_few(false) {
+                self.line.call_all();
+            }
             "backend taken out"
         } else if another_is_in {
             "backend still fails"
@@ -111,6 +136,7 @@ impl Pool {
             let now = self.has_healthy();
             std::mem::replace(&mut *known, now) && !now
         };
+        self.look_how_few(true);
         self.line.call_all();
         if none_left {
             log::warn!("no healthy backend left {}", self.owner());
@@ -168,10 +194,10 @@ mod tests {
 
     #[test]
     fn after_its_time_one_request_at_a_time_asks_whether_it_is_back() {
-        let route = Route::for_tests(2, |config| config.fail_timeout = std::time::Duration::from_millis(1));
+        let route = Route::for_tests(2, |config| config.fail_timeout = Duration::from_millis(1));
         let backends = route.backends();
         fail(&route, &backends[0], 3);
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
         let held: Vec<_> =
             (0..10).map(|_| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap()).collect();
         assert_eq!(backends[0].in_flight(), 1);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::pool::{Group, Pool};
 use crate::balance::Backend;
+use crate::balance::backend::now_millis;
 use crate::config::BackendConfig;
 use crate::logging::sparingly::log_sparingly;
 use crate::upstream::address::Upstream;
@@ -31,6 +32,10 @@ impl Pool {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
+                if is_first {
+                    // Backups may be all there is.
+                    self.look_how_few(true);
+                }
                 if !known.is_empty() {
                     log::debug!("kept the addresses of backend={addr} {owner}: {error}");
                 } else if is_first {
@@ -75,6 +80,11 @@ impl Pool {
                 after.push(Arc::clone(backend));
             }
         }
+        if !is_first || self.is_successor {
+            for backend in after.iter().filter(|new| !before.iter().any(|old| Arc::ptr_eq(old, new))) {
+                backend.begin_slowly(now_millis());
+            }
+        }
         self.group.store(Arc::new(Group::new(self.config(), after)));
         self.health_changed();
     }
@@ -109,7 +119,9 @@ impl Pool {
             let mut of_entry = known.iter().filter(|backend| backend.config().addr == entry.addr).peekable();
             if of_entry.peek().is_none() {
                 for resolved in self.known_addresses(entry)? {
-                    backends.push(self.new_backend(entry, resolved)?);
+                    let backend = self.new_backend(entry, resolved)?;
+                    backend.begin_slowly(now_millis());
+                    backends.push(backend);
                 }
             }
             for backend in of_entry {
@@ -148,7 +160,7 @@ mod tests {
     fn a_name_is_followed_to_its_addresses() {
         let route = Route::for_tests(0, |config| {
             let addr = "app.test:80".parse().unwrap();
-            config.backends = vec![BackendConfig { addr, weight: std::num::NonZeroU32::MIN }];
+            config.backends = vec![BackendConfig::new(addr)];
         });
         let addresses = |list: &'static [&'static str]| {
             move |_: &str, _: u16| Ok(list.iter().map(|addr| addr.parse().unwrap()).collect())
@@ -162,6 +174,22 @@ mod tests {
         look_up(route.pool(), &addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
         assert_eq!(labels(), ["app.test:80/10.0.0.2:80", "app.test:80/10.0.0.3:80"]);
         assert!(Arc::ptr_eq(&kept, &route.backends()[0]), "its health and counts go with it");
+        let share = |number: usize| {
+            let ramp = crate::balance::Ramp::new(std::time::Duration::from_secs(1000));
+            route.backends()[number].share(ramp, now_millis())
+        };
+        let first = share(1);
+        let found = Ok(["10.0.0.3:80", "10.0.0.4:80"].map(|addr| Some(addr.parse().unwrap())).into());
+        let name = route.pool().names().next().unwrap();
+        route.pool().take_in_addresses(name, found, false);
+        assert_eq!((share(0), share(1) < first), (first, true), "the new one begins slowly");
+        // A reload brings a name beside it.
+        let mut config = route.config().clone();
+        config.backends.push(BackendConfig::new("b.test:80".parse().unwrap()));
+        let after = Arc::new(route.pool().successor(&config).unwrap());
+        after.take_in_addresses(&config.backends[1], Ok(vec![Some("10.0.0.9:80".parse().unwrap())]), true);
+        let ramp = crate::balance::Ramp::new(std::time::Duration::from_secs(1000));
+        assert!(after.backends()[2].share(ramp, now_millis()) < first, "so does this one");
         look_up(route.pool(), &|_, _| Err(io::ErrorKind::TimedOut.into()));
         assert_eq!(labels().len(), 2, "a resolver that fails changes nothing");
     }
@@ -170,7 +198,7 @@ mod tests {
     fn an_address_needs_no_resolver_and_the_order_is_that_of_the_file() {
         let mut config = Route::for_tests(0, |_| ()).config().clone();
         config.backends = ["b.test:80", "10.0.0.9:80", "a.test:80"]
-            .map(|addr| BackendConfig { addr: addr.parse().unwrap(), weight: std::num::NonZeroU32::MIN })
+            .map(|addr| BackendConfig::new(addr.parse().unwrap()))
             .into();
         let route = Route::build(&config).unwrap();
         let labels = || route.backends().iter().map(|backend| backend.label().to_owned()).collect::<Vec<_>>();

@@ -1,16 +1,20 @@
 //! Finding a backend for an exchange: who may be used, in what order of preference, and what happens while all are
-//! full. Which of those that may be used it is, the balancer says.
+//! full. Of several pools, `split.rs` says in what order they are asked; which of the backends that may be used it is, the
+//! balancer of the pool.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::Route;
-use crate::balance::backend::now_millis;
-use crate::balance::line::{Turn, Wake};
+use super::pool::Tier;
+use super::split::Split;
+use super::{Pool, Route};
+use crate::balance::backend::{Standing, now_millis};
+use crate::balance::line::{InLines, Wake};
 use crate::balance::{Backend, BackendGuard, LoadBalancer, PickRequest, StickyCookie};
 use crate::error::Cause;
+use crate::http::fields::Fields;
 
 /// A balancer that was overtaken asks again so many times before the backends count as busy.
 const PICK_TRIES: usize = 8;
@@ -51,11 +55,16 @@ impl Route {
     ) -> Result<BackendGuard, Cause> {
         let started = Instant::now();
         let mut none_since = None;
-        let mut turn: Option<Turn> = None;
+        let mut lines: Option<InLines> = None;
         loop {
-            let was_called = turn.as_ref().is_some_and(Turn::take_call);
+            let was_called = lines.as_mut().is_some_and(InLines::take_calls);
             let (cause, until) = match self.choose(request, tried) {
-                Pick::Backend(guard) => return Ok(guard),
+                Pick::Backend(guard) => {
+                    if let Some(lines) = lines {
+                        lines.pass_on_but(Some(guard.line()));
+                    }
+                    return Ok(guard);
+                }
                 Pick::Busy => (Cause::BackendsBusy, started + self.config.queue_timeout),
                 Pick::None => {
                     (self.nobody(), *none_since.get_or_insert_with(Instant::now) + self.config.hold)
@@ -66,11 +75,11 @@ impl Route {
             if left.is_zero() {
                 return Err(cause);
             }
-            match &turn {
-                None => turn = Some(self.join_line(Box::new(Parked(thread::current())))),
-                Some(turn) => {
+            match &lines {
+                None => lines = Some(self.join_lines(&|| Box::new(Parked(thread::current())))),
+                Some(lines) => {
                     if was_called {
-                        turn.pass_on();
+                        lines.pass_on_but(None);
                     }
                     thread::park_timeout(self.next_trial().map_or(left, |trial| trial.min(left)));
                 }
@@ -78,19 +87,31 @@ impl Route {
         }
     }
 
-    /// A place in the line, for who has found no backend and waits for one.
-    pub(crate) fn join_line(&self, wake: Box<dyn Wake>) -> Turn {
-        self.pool.line.join(wake)
+    /// The turn of an exchange, where several pools take turns. It takes one, however often it looks for a backend; a client
+    /// that stays in its pool takes none.
+    pub(crate) fn take_turn(&self, fields: &Fields) -> Option<usize> {
+        let split = self.split.as_ref()?;
+        self.bound(split, fields).is_none().then(|| split.take_turn())
     }
 
-    /// Exchanges that wait for a backend.
+    /// The pool that a client with these fields stays in.
+    fn bound(&self, split: &Split, fields: &Fields) -> Option<usize> {
+        self.config.sticky_cookie.as_ref().and_then(|cookie| split.bound(&cookie.name, fields))
+    }
+
+    /// A place in the line of each of its pools, for who has found no backend and waits for one.
+    pub(crate) fn join_lines(&self, wake: &dyn Fn() -> Box<dyn Wake>) -> InLines {
+        InLines::join(self.pools().iter().map(|pool| &pool.line), wake)
+    }
+
+    /// Exchanges that wait for a backend. Who waits for one of several pools is in the line of each.
     pub(crate) fn waiting(&self) -> usize {
         self.pool.line.waiting()
     }
 
     /// Why there is no backend at all.
     pub(crate) fn nobody(&self) -> Cause {
-        if self.pool.group.load().backends.is_empty() {
+        if self.pools().iter().all(|pool| pool.group.load().backends.is_empty()) {
             Cause::NameNotResolved
         } else {
             Cause::NoHealthyBackend
@@ -100,13 +121,15 @@ impl Route {
     /// In how long a backend that failures have taken out may be asked again, the soonest of them. Nobody is called then.
     pub(crate) fn next_trial(&self) -> Option<Duration> {
         let now = now_millis();
-        let group = self.pool.group.load();
-        let next = group.backends.iter().filter_map(|backend| backend.passive().returns_in(now)).min()?;
-        Some(Duration::from_millis(next.max(1)))
+        let next = self.pools().iter().filter_map(|pool| {
+            let group = pool.group.load();
+            group.backends.iter().filter_map(|backend| backend.passive().returns_in(now)).min()
+        });
+        Some(Duration::from_millis(next.min()?.max(1)))
     }
 
-    /// Picks one that was not tried; then, one that was; one that the exchanges, not the probes, have taken out comes
-    /// last, but before none at all.
+    /// Picks one that was not tried; then, one that was. Backups come after all others that can be had, whether those were
+    /// tried or not. One that the exchanges, not the probes, have taken out comes last, but before none at all.
     #[must_use]
     pub fn choose(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
         match self.pick(request, tried) {
@@ -118,35 +141,92 @@ impl Route {
     /// Picks a backend that is not among `tried`, and counts the exchange on it.
     #[must_use]
     pub fn pick(&self, request: &PickRequest<'_>, tried: &[Arc<Backend>]) -> Pick {
-        let group = self.pool.group.load();
-        let sticky = self.config.sticky_cookie.as_ref();
-        let sticky = sticky.map(|cookie| StickyCookie::new(cookie, &group.by_id, &*group.balancer));
-        let balancer = sticky.as_ref().map_or(&*group.balancer, |sticky| sticky as &dyn LoadBalancer);
-        let limit = self.config.max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
+        let Some(split) = &self.split else {
+            return match self.pick_in(&self.pool, request, tried, Among::InOrder) {
+                Pick::None => self.pick_in(&self.pool, request, tried, Among::All),
+                pick => pick,
+            };
+        };
+        let bound = self.bound(split, request.fields);
+        let mut turn = request.turn;
+        for among in [Among::InOrder, Among::All] {
+            let mut is_busy = false;
+            let found = split.ask(bound, &mut turn, |pool| match self.pick_in(pool, request, tried, among) {
+                Pick::Backend(guard) => Some(guard),
+                Pick::Busy => {
+                    is_busy = true;
+                    None
+                }
+                Pick::None => None,
+            });
+            match found {
+                Some(guard) => return Pick::Backend(guard),
+                None if is_busy => return Pick::Busy,
+                None => {}
+            }
+        }
+        Pick::None
+    }
+
+    /// The same, in one pool and among these of its backends.
+    fn pick_in(&self, pool: &Pool, request: &PickRequest<'_>, tried: &[Arc<Backend>], among: Among) -> Pick {
+        let group = pool.group.load();
+        let from = |tier: &Tier, may_use: &dyn Fn(&Backend) -> bool, room: &dyn Fn(&Backend) -> usize| {
+            let sticky = self.config.sticky_cookie.as_ref();
+            let sticky = sticky.map(|cookie| StickyCookie::new(cookie, &tier.by_id, &*tier.balancer));
+            let balancer = sticky.as_ref().map_or(&*tier.balancer, |sticky| sticky as &dyn LoadBalancer);
+            pick(balancer, request, may_use, room)
+        };
+        let limit = pool.config().max_in_flight_per_backend.map_or(usize::MAX, NonZeroUsize::get);
         let untried =
             |backend: &Backend| !tried.iter().any(|tried| std::ptr::eq(Arc::as_ptr(tried), backend));
+        if pool.fails_open() {
+            let ready = |backend: &Backend| backend.standing() == Standing::Ready && untried(backend);
+            return match from(group.all(), &ready, &|_| limit) {
+                Some(guard) => Pick::Backend(guard),
+                None if group.all().has(ready) => Pick::Busy,
+                None => Pick::None,
+            };
+        }
         let healthy = |backend: &Backend| backend.is_available() && untried(backend);
+        if among == Among::All {
+            for tier in group.tiers() {
+                if let Some(guard) = from(tier, &healthy, &|_| limit) {
+                    return Pick::Backend(guard);
+                }
+                if tier.has(healthy) {
+                    return Pick::Busy;
+                }
+            }
+            return Pick::None;
+        }
         let in_order = |backend: &Backend| healthy(backend) && !backend.passive().is_out();
         let now = std::cell::OnceCell::new();
         let on_trial = |backend: &Backend| {
             healthy(backend) && backend.passive().may_be_tried(*now.get_or_init(now_millis))
         };
-
         // One request at a time asks a backend that is out whether it is back.
         let room = |backend: &Backend| if backend.passive().is_out() { limit.min(1) } else { limit };
-        if let Some(guard) = pick(balancer, request, &|backend| in_order(backend) || on_trial(backend), &room)
-        {
-            return Pick::Backend(guard);
+        for tier in group.tiers() {
+            if let Some(guard) = from(tier, &|backend| in_order(backend) || on_trial(backend), &room) {
+                return Pick::Backend(guard);
+            }
+            // Where one is only full, it is waited for: backups are for when there is none.
+            if tier.has(in_order) {
+                return Pick::Busy;
+            }
         }
-        if group.backends.iter().any(|backend| in_order(backend)) {
-            return Pick::Busy;
-        }
-        // Better to ask one that has failed lately than to ask nobody.
-        if let Some(guard) = pick(balancer, request, &healthy, &|_| limit) {
-            return Pick::Backend(guard);
-        }
-        if group.backends.iter().any(|backend| healthy(backend)) { Pick::Busy } else { Pick::None }
+        Pick::None
     }
+}
+
+/// Which backends a pick is among.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Among {
+    /// Those that neither probes nor exchanges have taken out, and those that may be asked whether they are back.
+    InOrder,
+    /// Those that exchanges have taken out as well: better to ask one that has failed lately than to ask nobody.
+    All,
 }
 
 /// Picks one of those that `may_use` allows and that carry fewer exchanges than their `room`.
@@ -185,6 +265,7 @@ mod tests {
             Algorithm::LeastConnections,
             Algorithm::RandomTwoChoices,
             Algorithm::WeightedRoundRobin,
+            Algorithm::LeastTime,
             Algorithm::ConsistentHash(HashOn::ClientAddress),
         ] {
             let route = Route::for_tests(4, |config| config.algorithm = algorithm);
@@ -300,7 +381,8 @@ mod tests {
             let started = Instant::now();
             thread::scope(|scope| {
                 let waiter = scope.spawn(|| route.find_backend(&PickRequest::ANYONE, &[], None).unwrap());
-                while route.waiting() == 0 {
+                // On a slow machine the time of one that is out may be over before it waits at all.
+                while route.waiting() == 0 && !waiter.is_finished() {
                     thread::yield_now();
                 }
                 back();

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::few::Few;
+use crate::balance::backend::now_millis;
 use crate::balance::line::Line;
 use crate::balance::passive::PassivePolicy;
+use crate::balance::slow_start::FULL;
 use crate::balance::sticky_cookie::by_id;
-use crate::balance::{Backend, LoadBalancer, balancer};
+use crate::balance::{Backend, LoadBalancer, Ramp, balancer};
 use crate::config::RouteConfig;
 
 /// Backends with their health, their counts and their connections.
@@ -27,6 +30,10 @@ pub struct Pool {
     /// they set a backend's health, never on the request path. A lock because looking at all backends and noting
     /// what was seen must be one step: else the older of two sights could be the one that stays.
     pub(super) known_healthy: Mutex<bool>,
+    /// Whether its backups are used, or backends that are not healthy.
+    pub(super) few: Few,
+    /// A reload has put it in the place of another: who is new in it comes to others that serve already.
+    pub(super) is_successor: bool,
     /// Held while failures take a backend out: of two that fail at the same moment, one has to stay.
     pub(super) taking_out: Mutex<()>,
 }
@@ -34,15 +41,56 @@ pub struct Pool {
 /// The backends of a pool, and who chooses among them.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// All, in the order of the configuration.
     pub(super) backends: Vec<Arc<Backend>>,
-    /// The same in the order of their ids, for sticky cookies.
+    /// Those that are no backups.
+    primary: Tier,
+    backups: Option<Tier>,
+    /// All, where that is more than `primary` and all may have to be tried.
+    all: Option<Tier>,
+}
+
+/// Backends among which one balancer chooses.
+#[derive(Debug)]
+pub(super) struct Tier {
+    /// In the order of their ids, for sticky cookies.
     pub(super) by_id: Vec<Arc<Backend>>,
     pub(super) balancer: Box<dyn LoadBalancer>,
 }
 
 impl Group {
     pub(super) fn new(config: &RouteConfig, backends: Vec<Arc<Backend>>) -> Self {
-        Self { by_id: by_id(&backends), balancer: balancer(config, &backends), backends }
+        let tier =
+            |backends: &[Arc<Backend>]| Tier { by_id: by_id(backends), balancer: balancer(config, backends) };
+        let (backups, primary): (Vec<_>, Vec<_>) =
+            backends.iter().cloned().partition(|backend| backend.config().backup);
+        let has_backups = !backups.is_empty();
+        Self {
+            primary: tier(&primary),
+            backups: has_backups.then(|| tier(&backups)),
+            all: (has_backups && config.min_healthy.is_some()).then(|| tier(&backends)),
+            backends,
+        }
+    }
+
+    pub(super) fn has_backups(&self) -> bool {
+        self.backups.is_some()
+    }
+
+    /// In the order in which they are used.
+    pub(super) fn tiers(&self) -> impl Iterator<Item = &Tier> {
+        std::iter::once(&self.primary).chain(&self.backups)
+    }
+
+    /// All in one.
+    pub(super) fn all(&self) -> &Tier {
+        self.all.as_ref().unwrap_or(&self.primary)
+    }
+}
+
+impl Tier {
+    pub(super) fn has(&self, is_it: impl Fn(&Backend) -> bool) -> bool {
+        self.by_id.iter().any(|backend| is_it(backend))
     }
 }
 
@@ -61,6 +109,8 @@ impl Pool {
             group: ArcSwap::from_pointee(Group::new(&config, backends)),
             config,
             line,
+            few: Few::default(),
+            is_successor: false,
             taking_out: Mutex::default(),
         }
     }
@@ -84,7 +134,8 @@ impl Pool {
     /// # Errors
     /// An address can't be used.
     pub(crate) fn successor(&self, config: &RouteConfig) -> io::Result<Self> {
-        let pool = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
+        let empty = Self::with_line(config.clone(), Vec::new(), Arc::clone(&self.line));
+        let pool = Self { few: self.few.successor(), is_successor: true, ..empty };
         let backends = pool.backends_after(self)?;
         *lock(&pool.known_healthy) = *lock(&self.known_healthy);
         pool.group.store(Arc::new(Group::new(config, backends)));
@@ -127,10 +178,22 @@ impl Pool {
         &self.config
     }
 
+    /// What a backend gets of its share: less than 1, while it starts slowly.
+    #[must_use]
+    pub fn share(&self, backend: &Backend) -> f64 {
+        let share = self.config.slow_start.map(|time| backend.share(Ramp::new(time), now_millis()));
+        share.map_or(1.0, |share| f64::from(share) / f64::from(FULL))
+    }
+
     /// Its backends now, in the order of the configuration.
     #[must_use]
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         self.group.load().backends.clone()
+    }
+
+    /// Whether it has the backend with this id.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.group.load().all().by_id.binary_search_by_key(&id, |backend| backend.id()).is_ok()
     }
 
     /// A pool with backends on ports 0, 1, 2 …
@@ -158,8 +221,10 @@ pub(crate) fn of_routes<'r>(routes: impl IntoIterator<Item = &'r Arc<super::Rout
     let mut pools: Vec<Arc<Pool>> = Vec::new();
     for route in routes {
         // As a rule there are few, and this is done at the start and for a human being.
-        if !pools.iter().any(|pool| Arc::ptr_eq(pool, &route.pool)) {
-            pools.push(Arc::clone(&route.pool));
+        for pool in route.pools() {
+            if !pools.iter().any(|known| Arc::ptr_eq(known, pool)) {
+                pools.push(Arc::clone(pool));
+            }
         }
     }
     pools

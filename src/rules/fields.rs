@@ -2,7 +2,7 @@
 
 use http::header::{HeaderName, HeaderValue};
 
-use super::template::{Facts, Template};
+use super::template::{Facts, Placeholder, Template};
 use crate::http::fields::Fields;
 use crate::http::hop_by_hop::crosses;
 use crate::http::response_head::ResponseHead;
@@ -35,6 +35,11 @@ impl FieldRules {
         self.replaces(name.as_str().as_bytes()) || self.add.iter().any(|(added, _)| added == name)
     }
 
+    /// Whether a value has the name of a user in it.
+    pub(crate) fn name_the_user(&self) -> bool {
+        self.set.iter().chain(&self.add).any(|(_, value)| value.has(Placeholder::User))
+    }
+
     /// Calls `put` with each field that is set or added.
     pub(crate) fn put(&self, facts: &Facts<'_>, put: &mut impl FnMut(&[u8], &[u8])) {
         for (name, value) in self.set.iter().chain(&self.add) {
@@ -63,7 +68,7 @@ impl FieldRules {
     }
 }
 
-fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
     let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
     one.len() == other.len() && one.iter().map(dashed).eq(other.iter().map(dashed))
 }
@@ -73,7 +78,7 @@ mod tests {
     use bytes::Bytes;
     use http::Method;
 
-    use super::super::template::{Placeholder, tests::head};
+    use super::super::template::tests::head;
     use super::*;
     use crate::config::Config;
 
@@ -97,8 +102,8 @@ mod tests {
         let request = head("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         let config = Config::for_tests();
         let client = "::1".parse().unwrap();
-        let facts =
-            Facts { head: &request, route: &config.routes[0], client, scheme: "http", request_id: b"id" };
+        let (head, route) = (&request, &config.routes[0]);
+        let facts = Facts { head, route, client, scheme: "http", request_id: b"id", user: None };
         rules.amend(&mut answer, &facts);
         let crossing = answer.fields.iter().filter(|(name, _)| crosses(name, &answer.options));
         let found: Vec<_> = crossing.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();

@@ -27,10 +27,12 @@ pub enum Placeholder {
     RequestId,
     /// What the route is called.
     Route,
+    /// The name that has come with its password; nothing, where no route has asked for one.
+    User,
 }
 
 impl Placeholder {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("host", Self::Host),
         ("target", Self::Target),
         ("path", Self::Path),
@@ -39,6 +41,7 @@ impl Placeholder {
         ("client_ip", Self::ClientIp),
         ("request_id", Self::RequestId),
         ("route", Self::Route),
+        ("user", Self::User),
     ];
 
     /// Those of the target of a redirect.
@@ -46,8 +49,8 @@ impl Placeholder {
         [Self::Host, Self::Target, Self::Path, Self::Query, Self::Scheme, Self::ClientIp, Self::RequestId];
 
     /// Those of the values of header fields.
-    pub(crate) const OF_FIELDS: [Self; 5] =
-        [Self::Host, Self::Scheme, Self::ClientIp, Self::RequestId, Self::Route];
+    pub(crate) const OF_FIELDS: [Self; 6] =
+        [Self::Host, Self::Scheme, Self::ClientIp, Self::RequestId, Self::Route, Self::User];
 
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
@@ -100,6 +103,8 @@ pub struct Facts<'a> {
     pub(crate) client: IpAddr,
     pub(crate) scheme: &'static str,
     pub(crate) request_id: &'a [u8],
+    /// Whom `basic_auth` of the route has let in.
+    pub(crate) user: Option<&'a str>,
 }
 
 impl Template {
@@ -209,6 +214,7 @@ fn put(value: Placeholder, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Placeholder::ClientIp => out.extend_from_slice(forwarded_for(facts.client).as_bytes()),
         Placeholder::RequestId => out.extend_from_slice(facts.request_id),
         Placeholder::Route => out.extend_from_slice(facts.route.label().as_bytes()),
+        Placeholder::User => out.extend_from_slice(facts.user.unwrap_or_default().as_bytes()),
     }
 }
 
@@ -229,7 +235,7 @@ pub(crate) mod tests {
     use crate::config::Config;
     use crate::http::head::HeadLimits;
 
-    const EVERY: [Placeholder; 8] = [
+    const EVERY: [Placeholder; 9] = [
         Placeholder::Host,
         Placeholder::Target,
         Placeholder::Path,
@@ -238,17 +244,19 @@ pub(crate) mod tests {
         Placeholder::ClientIp,
         Placeholder::RequestId,
         Placeholder::Route,
+        Placeholder::User,
     ];
 
     pub(crate) fn head(text: &str) -> Option<RequestHead> {
-        let limits = HeadLimits { max_header_bytes: 8192, max_headers: 10 };
+        let limits = HeadLimits { max_header_bytes: 8192, max_headers: 50 };
         RequestHead::parse(Bytes::copy_from_slice(text.as_bytes()), &limits).ok()
     }
 
     fn filled(template: &str, head: &RequestHead, client: &str) -> String {
         let config = Config::for_tests();
         let client = client.parse().unwrap();
-        let facts = Facts { head, route: &config.routes[0], client, scheme: "https", request_id: b"some-id" };
+        let (route, request_id) = (&config.routes[0], &b"some-id"[..]);
+        let facts = Facts { head, route, client, scheme: "https", request_id, user: Some("anna") };
         String::from_utf8(Template::parse(template, &EVERY).unwrap().fill(&facts)).unwrap()
     }
 
@@ -265,6 +273,7 @@ pub(crate) mod tests {
                 "/a%2Fb/|?x={y}|https|10.0.0.1|some-id|/",
             ),
             ("{{host}}", "{host}"),
+            ("{user}", "anna"),
             ("", ""),
         ] {
             assert_eq!(filled(template, &first, "10.0.0.1"), expected);

@@ -3,17 +3,18 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::accept::ConnectionPlace;
 use super::mailbox::Load;
+use super::places::ConnectionPlace;
 use super::report::WorkerLoad;
+use super::turn_away::{place_of, turn_away};
 use crate::access_log::{Entry, Lines};
 use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
 use crate::error::Cause;
 use crate::exchange::context::Context;
 use crate::exchange::gateway::Place;
-use crate::exchange::{End, Exchange, Progress, refusal};
-use crate::http::head::Version;
+use crate::exchange::refusal::{Pages, Refused};
+use crate::exchange::{End, Exchange, Progress};
 use crate::http::request_id::RequestId;
 
 /// What a worker has of one client.
@@ -27,7 +28,9 @@ pub(super) struct Client {
     pub(super) has_turn: bool,
     /// Its place among the TLS handshakes under way, while its own is.
     handshake: Option<Place>,
-    _place: ConnectionPlace,
+    place: ConnectionPlace,
+    /// Its PROXY header has yet to say whose connection it is.
+    owes_name: bool,
     _load: Load,
 }
 
@@ -49,12 +52,13 @@ impl Client {
         load: Load,
     ) -> Self {
         Self {
+            owes_name: connection.entrance().proxy_protocol,
             connection,
             exchange: None,
             looks_at: None,
             has_turn: false,
             handshake,
-            _place: place,
+            place,
             _load: load,
         }
     }
@@ -62,9 +66,9 @@ impl Client {
     /// After a panic: says so to a client that has not been sent an answer yet, as far as it takes that at once.
     pub(super) fn answer_panic(&mut self, counters: &Counters, lines: &mut Lines) {
         let Some(exchange) = &mut self.exchange else { return };
-        if let Some(bytes) = exchange.panic_answer() {
-            self.connection.unsent.push(&bytes);
-            self.connection.send_owed();
+        if let Some(answer) = exchange.panic_answer() {
+            self.connection.unsent.push(&answer.head, &answer.content);
+            self.connection.send_owed(Instant::now());
         }
         counters.count(Cause::Internal);
         exchange.note_end(exchange.age(), Some(Cause::Internal), &self.connection, counters, lines);
@@ -116,12 +120,23 @@ impl Client {
     }
 
     fn advance_between(&mut self, cx: &mut Context<'_>, load: &WorkerLoad) -> Option<Outcome> {
-        if self.connection.stream.is_broken() || !self.connection.send_owed() {
+        if self.connection.stream.is_broken() || !self.connection.send_owed(cx.now) {
             return Some(Outcome::Close);
         }
         let buffers = &mut *cx.buffers;
         let limits = &cx.snapshot.limits;
         let mut step = self.connection.receive(&mut buffers.read, limits, cx.now, &mut cx.budget);
+        if self.owes_name && self.connection.knows_whose_it_is() {
+            self.owes_name = false;
+            match place_of(self.connection.address(), cx.gateway) {
+                Ok(of_client) => self.place.of_client = of_client,
+                Err(()) => {
+                    let (socket, entrance) = (self.connection.stream.socket(), self.connection.entrance());
+                    turn_away(socket, entrance, self.connection.address(), &cx.gateway.counters);
+                    return Some(Outcome::Close);
+                }
+            }
+        }
         if !self.connection.is_in_handshake() && self.handshake.take().is_some() {
             cx.gateway.counters.handshakes.fetch_add(1, Ordering::Relaxed);
         }
@@ -167,11 +182,12 @@ impl Client {
         cx.gateway.counters.unrouted.count(cause.status());
         log::debug!("refused client={} cause={cause}", self.connection.who());
         let id = RequestId::random();
-        let answer = refusal::refusal(cause, &id, Version::Http11, false, false);
-        self.connection.unsent.push(&answer.bytes);
+        let pages = Pages { of_route: None, of_all: cx.snapshot.error_pages.as_ref() };
+        let answer = Refused::unknown(&id, false, false, pages).answer(cause);
+        self.connection.unsent.push(&answer.head, &answer.content);
         if let Some(log) = &cx.snapshot.access_log {
             let entry = Entry::refused(id.as_str(), self.connection.address(), cause);
-            let bytes_sent = (answer.bytes.len() - answer.head_len) as u64;
+            let bytes_sent = answer.content.len() as u64;
             cx.lines.add(log, &Entry { bytes_sent, ..entry });
         }
         self.connection.begin_linger(cx.now);

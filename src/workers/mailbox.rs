@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use socket2::Socket;
 
-use super::accept::ConnectionPlace;
+use super::places::ConnectionPlace;
 use super::report::{Ask, WorkerLoad};
 use crate::downstream::listener::Entrance;
 use crate::exchange::queued::Wakeup;
 use crate::exchange::sight::Sight;
-use crate::net::poller::{Poller, Token, Waker};
+use crate::net::poller::{Poller, Registry, Token, Waker};
 
 /// Connections that may have been dealt to a worker and not taken in by it. It takes in 64 in each turn.
 const ROOM: usize = 1024;
@@ -48,6 +48,7 @@ pub(super) struct Mailbox {
     connections: Sender<Accepted>,
     drain: Sender<Instant>,
     wakeup: Wakeup,
+    registry: Registry,
     /// Connections of the worker. A hint for who deals them out: `Relaxed`.
     load: Arc<AtomicUsize>,
     enquiry: Enquiry,
@@ -74,7 +75,7 @@ pub(super) enum NotAsked {
 /// The worker's side.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// Bounded: who deals out waits while it is full, and then so do clients in the backlog.
+    /// Bounded: another worker keeps what does not fit in, and the thread `accept` waits.
     pub(super) connections: Receiver<Accepted>,
     pub(super) drain: Receiver<Instant>,
     pub(super) asks: Receiver<Ask>,
@@ -96,7 +97,8 @@ impl Mailbox {
         let load = Arc::default();
         let enquiry =
             Enquiry { asks, waker: poller.waker(), load: Arc::clone(&load), report: Arc::clone(&report) };
-        let mailbox = Self { connections, drain, wakeup: wakeup.clone(), load, enquiry };
+        let registry = poller.registry();
+        let mailbox = Self { connections, drain, wakeup: wakeup.clone(), registry, load, enquiry };
         let inbox = Inbox {
             connections: from_accept,
             drain: from_main,
@@ -112,21 +114,35 @@ impl Mailbox {
         self.load.load(Ordering::Relaxed)
     }
 
-    /// Hands a connection over; waits while the worker has not taken in those before it. Gives it up at `deadline`.
-    pub(super) fn deal(
+    /// What is told to the worker of a connection that it gets.
+    pub(super) fn accepted(
         &self,
         socket: Socket,
         peer: SocketAddr,
         entrance: Entrance,
         place: ConnectionPlace,
-        patience: Duration,
-    ) {
+    ) -> Accepted {
         self.load.fetch_add(1, Ordering::Relaxed);
-        let load = Load(Arc::clone(&self.load));
+        Accepted { socket, peer, entrance, place, load: Load(Arc::clone(&self.load)) }
+    }
+
+    /// Hands a connection over; waits while the worker has not taken in those before it. Gives it up after `patience`.
+    pub(super) fn deal(&self, accepted: Accepted, patience: Duration) {
         // What can't be handed over is dropped, and so closed.
-        let accepted = Accepted { socket, peer, entrance, place, load };
         let _ = self.connections.send_timeout(accepted, patience);
         self.wakeup.waker.wake();
+    }
+
+    /// Hands a connection over, or gives it back if the worker has not taken in those before it.
+    pub(super) fn try_deal(&self, accepted: Accepted) -> Result<(), Box<Accepted>> {
+        self.connections.try_send(accepted).map_err(|error| Box::new(error.into_inner()))?;
+        self.wakeup.waker.wake();
+        Ok(())
+    }
+
+    /// Where the sockets of listeners are made known to the worker.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     pub(super) fn enquiry(&self) -> &Enquiry {
@@ -136,13 +152,6 @@ impl Mailbox {
     /// Makes the worker look around.
     pub(super) fn wake(&self) {
         self.wakeup.waker.wake();
-    }
-
-    /// Nobody deals out connections any more: the worker sees it when it is awake.
-    pub(super) fn close(self) {
-        let Self { connections, wakeup, .. } = self;
-        drop(connections);
-        wakeup.waker.wake();
     }
 
     /// Tells the worker to come to an end by `deadline`.

@@ -1,10 +1,13 @@
-//! The threads of the native engine: one that accepts connections and deals them out, and a fixed number of workers, each
-//! asleep in one place, its epoll, that carry them.
+//! The threads of the native engine: a fixed number of workers, each asleep in one place, its epoll, that take connections in
+//! and carry them, and one that opens and closes the door for them.
 
 mod accept;
 mod client;
+mod door;
 mod mailbox;
+mod places;
 pub(crate) mod report;
+mod turn_away;
 mod turns;
 pub(crate) mod watch;
 mod worker;
@@ -17,7 +20,9 @@ use std::time::Instant;
 use crate::config::ServerConfig;
 use crate::downstream::listener::{Change, Listener};
 use crate::exchange::gateway::Gateway;
+use crate::net::poller::Poller;
 use accept::Accept;
+use door::Door;
 use mailbox::Mailbox;
 use watch::Watch;
 use worker::Worker;
@@ -28,6 +33,7 @@ pub(crate) struct Workers {
     /// `None` before clients are let in, and when it has ended.
     accept: Option<Accept>,
     workers: Vec<Running>,
+    door: Arc<Door>,
 }
 
 #[derive(Debug)]
@@ -47,18 +53,23 @@ impl Workers {
         max_clients: usize,
         gateway: &Arc<Gateway>,
     ) -> io::Result<Self> {
-        let mut engine = Self { accept: None, workers: Vec::new() };
-        for number in 0..config.workers.get() {
-            let (mailbox, inbox, poller) = Mailbox::new()?;
-            let gateway = Arc::clone(gateway);
+        let poller = Poller::new()?;
+        let mut posts = Vec::new();
+        for _ in 0..config.workers.get() {
+            posts.push(Mailbox::new()?);
+        }
+        let mailboxes = posts.iter().map(|(mailbox, ..)| mailbox.clone()).collect();
+        let counters = Arc::clone(&gateway.counters);
+        let door = Arc::new(Door::new(mailboxes, max_clients, poller.waker(), Arc::clone(gateway)));
+        let mut engine = Self { accept: None, workers: Vec::new(), door: Arc::clone(&door) };
+        for (number, (mailbox, inbox, poller)) in posts.into_iter().enumerate() {
+            let (door, gateway) = (Arc::clone(&door), Arc::clone(gateway));
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || Worker::new(number, poller, inbox, gateway).run())?;
+                .spawn(move || Worker::new(number, poller, inbox, door, gateway).run())?;
             engine.workers.push(Running { mailbox, thread });
         }
-        let mailboxes = engine.workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        engine.accept =
-            Some(Accept::start(listeners, mailboxes, max_clients, Arc::clone(&gateway.counters))?);
+        engine.accept = Some(Accept::start(poller, door, listeners, counters)?);
         Ok(engine)
     }
 
@@ -86,13 +97,9 @@ impl Workers {
         if let Some(accept) = self.accept.take() {
             accept.drain(deadline);
         }
-        let mut threads = Vec::new();
-        for Running { mailbox, thread } in self.workers.drain(..) {
-            mailbox.close();
-            threads.push(thread);
-        }
+        self.door.close();
         let mut cut = 0;
-        for thread in threads {
+        for Running { thread, .. } in self.workers.drain(..) {
             match thread.join() {
                 Ok(count) => cut += count,
                 Err(_) => log::error!("a worker had panicked"),
@@ -121,6 +128,7 @@ mod tests {
     use crate::counters::Counters;
     use crate::downstream::listener::Entrance;
     use crate::exchange::gateway::Places;
+    use crate::passwords::Passwords;
     use crate::snapshot::Snapshot;
 
     pub(super) fn gateway() -> Arc<Gateway> {
@@ -134,6 +142,9 @@ mod tests {
             )),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(1),
+            compressing: Places::new(1),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             exchanges: Places::new(1),
             via: String::new(),
             draining: AtomicBool::new(false),

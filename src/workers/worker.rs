@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::TryRecvError;
-
 use super::client::{Client, Outcome};
+use super::door::{Came, Door, LISTENER, Taker};
 use super::mailbox::{Accepted, Inbox};
 use super::report::Ask;
 use super::turns;
@@ -27,7 +26,7 @@ use crate::net::tls::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::connections::{BACKEND, Upstreams};
 
-/// Connections taken in before those that are here get a turn.
+/// Connections taken in from each side, the door and the mailbox, before those that are here get a turn.
 const ADMIT: usize = 64;
 
 /// Steps of TLS handshakes taken in one turn. One takes up to a millisecond to sign for, and whoever has a request under way
@@ -47,6 +46,9 @@ pub(super) struct Worker {
     /// When the turn began.
     woke: Instant,
     inbox: Inbox,
+    door: Arc<Door>,
+    /// Tokens of listeners at which somebody may wait.
+    knocks: Vec<Token>,
     poller: Rc<Poller>,
     gateway: Arc<Gateway>,
     /// The configuration at work, as of this turn.
@@ -72,7 +74,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(number: usize, poller: Poller, inbox: Inbox, gateway: Arc<Gateway>) -> Self {
+    pub(super) fn new(
+        number: usize,
+        poller: Poller,
+        inbox: Inbox,
+        door: Arc<Door>,
+        gateway: Arc<Gateway>,
+    ) -> Self {
         let poller = Rc::new(poller);
         Self {
             number,
@@ -80,6 +88,8 @@ impl Worker {
             upstreams: Upstreams::new(Rc::clone(&poller)),
             poller,
             inbox,
+            door,
+            knocks: Vec::new(),
             snapshot: gateway.snapshot(),
             gateway,
             clients: Slab::new(0),
@@ -120,6 +130,7 @@ impl Worker {
             self.note(event);
         }
         self.read_mail(now);
+        self.answer_door(now);
         self.handshake_steps = HANDSHAKE_STEPS;
         for _ in 0..self.turns.len() {
             if let Some(token) = self.turns.pop_front() {
@@ -155,7 +166,7 @@ impl Worker {
         let now = Instant::now();
         self.inbox.report.note_turn(now.saturating_duration_since(self.woke));
         let swept = self.upstreams.sweep(now);
-        if !self.turns.is_empty() {
+        if !self.turns.is_empty() || !self.knocks.is_empty() {
             return Some(Duration::ZERO);
         }
         self.poller.about_to_sleep();
@@ -182,7 +193,11 @@ impl Worker {
 
     /// Remembers what the poller says, and gives a turn to whom it concerns.
     fn note(&mut self, event: Event) {
-        if event.token & BACKEND == 0 {
+        if event.token & LISTENER != 0 {
+            if !self.knocks.contains(&event.token) {
+                self.knocks.push(event.token);
+            }
+        } else if event.token & BACKEND == 0 {
             if let Some(client) = self.clients.get_mut(event.token) {
                 client.connection.stream.note(event);
                 self.give_turn(event.token);
@@ -206,15 +221,12 @@ impl Worker {
     }
 
     fn read_mail(&mut self, now: Instant) {
-        for _ in 0..ADMIT {
-            match self.inbox.connections.try_recv() {
-                Ok(accepted) => self.admit(accepted, now),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    self.is_last = true;
-                    break;
-                }
-            }
+        // Before the look at what was dealt out: whoever closes the door has dealt out the last.
+        let is_closed = self.door.is_closed();
+        let dealt: Vec<_> = self.inbox.connections.try_iter().take(ADMIT).collect();
+        self.is_last = is_closed && dealt.len() < ADMIT;
+        for accepted in dealt {
+            self.admit(accepted, now);
         }
         while let Ok(token) = self.inbox.tokens.try_recv() {
             self.give_turn(token);
@@ -226,6 +238,26 @@ impl Worker {
             self.end_at = Some(end_at);
             // Those that are idle have less time from now on.
             self.give_all_a_turn();
+        }
+    }
+
+    /// Takes in those who knock.
+    fn answer_door(&mut self, now: Instant) {
+        let door = Arc::clone(&self.door);
+        for token in std::mem::take(&mut self.knocks) {
+            let mut most = ADMIT;
+            loop {
+                match door.accept_at(token, Taker::Worker(self.number)) {
+                    Came::Kept(accepted) => self.admit(accepted, now),
+                    Came::Passed => {}
+                    Came::Nobody => break,
+                }
+                most -= 1;
+                if most == 0 {
+                    self.knocks.push(token);
+                    break;
+                }
+            }
         }
     }
 

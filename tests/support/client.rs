@@ -81,6 +81,11 @@ impl Client {
         Ok(Self { wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?) })
     }
 
+    /// One that has come in by itself.
+    pub fn of(stream: TcpStream) -> Self {
+        Self { wire: Wire::new(stream) }
+    }
+
     /// A client that speaks TLS, to whoever is called `name`. The handshake is made by what is sent or read first.
     #[cfg(feature = "tls")]
     pub fn connect_tls(addr: SocketAddr, config: &std::sync::Arc<rustls::ClientConfig>, name: &str) -> Self {

@@ -30,7 +30,23 @@ impl Engine {
 
 /// The one list of what cannot be had: engine, test, reason.
 const SKIPPED: &[(Engine, &str, &str)] = &[
+    (
+        Engine::TinyHttp,
+        "basic_auth::who_leaves_frees_everything",
+        "tiny_http does not tell that a client has left",
+    ),
+    (
+        Engine::TinyHttp,
+        "slow_start::only_the_backends_time_counts",
+        "ureq does not tell when a request has been sent",
+    ),
     (Engine::TinyHttp, "rules::fields_in_trailers", "tiny_http takes no trailers, and passes none on"),
+    (Engine::TinyHttp, "compress::trailers_pass_but_those_about_the_bytes", "ureq drops trailers"),
+    (
+        Engine::TinyHttp,
+        "compress::who_leaves_gives_the_place_back",
+        "tiny_http keeps the sockets to itself, so nobody can see that a client left",
+    ),
     (
         Engine::TinyHttp,
         "broken_answers::the_connection_is_closed_at_once",
@@ -70,6 +86,11 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         Engine::TinyHttp,
         "forms::empty_lines_before_a_request_are_ignored",
         "tiny_http answers 400 to an empty line before a request",
+    ),
+    (
+        Engine::TinyHttp,
+        "forward_auth::nobody_is_told_to_continue_before",
+        "a request of tiny_http can only be dropped when its body was read to the end, which asks for it",
     ),
     (Engine::TinyHttp, "responses::reason_phrases_pass", "ureq does not tell the reason phrase"),
     (Engine::TinyHttp, "responses::nine_hundred_fields_pass", "ureq takes no more than 128 fields"),
@@ -136,6 +157,16 @@ const SKIPPED: &[(Engine, &str, &str)] = &[
         "reload::a_listener_that_goes_loses_nobody",
         "tiny_http has no limit of connections that would make one wait",
     ),
+    (
+        Engine::TinyHttp,
+        "admin::few_connections_are_dealt_out_evenly_among_the_workers",
+        "its workers carry requests, and tiny_http the connections",
+    ),
+    (
+        Engine::TinyHttp,
+        "reload::who_waits_beyond_a_smaller_max_connections_is_served",
+        "tiny_http has no limit of connections that would make one wait",
+    ),
 ];
 
 /// Files about what tiny_http does not have at all: file, reason. Their tests run on the native engine only.
@@ -147,6 +178,7 @@ const NATIVE_ONLY: &[(&str, &str)] = &[
     ("deadline_clients", "reads and writes of tiny_http have no deadline"),
     ("drain", "tiny_http drops what it has not read, and leaves idle connections open"),
     ("early_answers", "tiny_http reads a body to its end before it lets us answer"),
+    ("forward_auth_meanwhile", "a thread that waits for an answer does not see its client leave"),
     ("hold", "a thread that waits for a backend does not see its client leave"),
     ("interim", "tiny_http sends one answer to a request, and cannot send a part of one before it"),
     (

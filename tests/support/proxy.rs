@@ -95,7 +95,13 @@ impl Builder {
         self.route_with(prefix, &format!("backends = {pool:?}"), keys)
     }
 
-    fn route_to(self, prefix: &str, backends: &str, keys: &str) -> Self {
+    /// A route to several pools, each with its share: an inline table.
+    pub fn route_to_shares(self, prefix: &str, shares: &str, keys: &str) -> Self {
+        self.route_with(prefix, &format!("backends = {shares}"), keys)
+    }
+
+    /// A route to these `backend_addrs`, as TOML.
+    pub fn route_to(self, prefix: &str, backends: &str, keys: &str) -> Self {
         self.route_with(prefix, &format!("backend_addrs = {backends}"), keys)
     }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::super::forms::{AddrOrTable, Seconds, Table};
+use super::hints::SLOW_START_IS_FOR_ALL;
 use super::{Nested, TableKeys};
 
 pub(in crate::config) static POOL: TableKeys = TableKeys {
@@ -14,6 +15,8 @@ pub(in crate::config) static POOL: TableKeys = TableKeys {
         "addrs",
         "balancing_algorithm",
         "hash_on",
+        "slow_start_secs",
+        "min_healthy",
         "health_check",
         "max_in_flight_per_backend",
         "max_fails",
@@ -44,6 +47,10 @@ pub(in crate::config) static POOL: TableKeys = TableKeys {
         ("lb_policy", "balancing_algorithm"),
         ("health", "health_check"),
         ("healthcheck", "health_check"),
+        ("slow_start", "slow_start_secs"),
+        ("slowstart", "slow_start_secs"),
+        ("panic_threshold", "min_healthy"),
+        ("healthy_panic_threshold", "min_healthy"),
         ("max_conns", "max_in_flight_per_backend"),
         ("proxy_protocol", "send_proxy"),
         ("send_proxy_v2", "send_proxy"),
@@ -61,6 +68,8 @@ pub(in crate::config) struct RawPool {
     pub(in crate::config) addrs: Option<Spanned<Vec<Spanned<RawBackend>>>>,
     pub(in crate::config) balancing_algorithm: Option<Spanned<String>>,
     pub(in crate::config) hash_on: Option<Spanned<String>>,
+    pub(in crate::config) slow_start_secs: Option<Spanned<Seconds>>,
+    pub(in crate::config) min_healthy: Option<Spanned<i128>>,
     pub(in crate::config) health_check: Option<Spanned<RawHealthCheck>>,
     pub(in crate::config) max_in_flight_per_backend: Option<Spanned<i128>>,
     pub(in crate::config) max_fails: Option<Spanned<i128>>,
@@ -153,7 +162,7 @@ pub(in crate::config) struct RawTls {
 pub(in crate::config) static BACKEND: TableKeys = TableKeys {
     name: "an entry of backend_addrs",
     expected: "a list, for example [\"127.0.0.1:8001\", \"127.0.0.1:8002\"]",
-    keys: &["addr", "weight"],
+    keys: &["addr", "weight", "backup"],
     tables: &[],
     aliases: &[
         ("address", "addr"),
@@ -161,8 +170,10 @@ pub(in crate::config) static BACKEND: TableKeys = TableKeys {
         ("host", "addr"),
         ("server", "addr"),
         ("share", "weight"),
+        ("fallback", "backup"),
+        ("standby", "backup"),
     ],
-    absent: &[],
+    absent: &[("slow_start", SLOW_START_IS_FOR_ALL), ("slowstart", SLOW_START_IS_FOR_ALL)],
 };
 
 /// An entry of `backend_addrs` as a table.
@@ -173,6 +184,8 @@ pub(in crate::config) struct RawBackendTable {
     pub(in crate::config) addr: Option<Spanned<String>>,
     /// Its share relative to its neighbours. Default 1.
     pub(in crate::config) weight: Option<Spanned<i128>>,
+    /// Used only while none of those that are no backups can be had. Default: false.
+    pub(in crate::config) backup: Option<bool>,
 }
 
 /// An entry of `backend_addrs`.

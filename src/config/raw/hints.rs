@@ -8,7 +8,9 @@ pub(super) const PREFIXES_ARE_IN_ROUTES: &str =
     "the paths of a route are named by prefix, below the line [[routes]]";
 pub(super) const LOGGING_IS_ELSEWHERE: &str = "what is logged is said by the environment variable RUST_LOG";
 pub(super) const WHERE_TO_LISTEN: &str = "where to listen is said by listen_addr, above the first [table]";
-pub(super) const WHOSE_HEADERS: &str =
-    "those of requests are changed by request_headers, those of answers by response_headers";
+pub(super) const WHOSE_HEADERS: &str = "those of requests are changed by request_headers, those of answers by response_headers, and match_headers says which a \
+     request must have";
+pub(super) const SLOW_START_IS_FOR_ALL: &str =
+    "how slowly backends begin is the same for all of a list: slow_start_secs beside it";
 pub(super) const NO_REWRITING: &str =
     "of paths, the prefix can be changed, by strip_prefix and replace_prefix; all else is passed on as it is";

@@ -24,8 +24,9 @@ pub(super) use listen::{
 };
 pub(super) use route::{ROUTE, RawRoute};
 pub(super) use rules::{
-    RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS, RawFieldRules, RawRateLimit,
-    RawRedirect, RawRespond,
+    BASIC_AUTH, COMPRESS, FORWARD_AUTH, RATE_LIMIT, REDIRECT, REQUEST_HEADERS, RESPOND, RESPONSE_HEADERS,
+    RawBasicAuth, RawCompress, RawCompressTable, RawFieldRules, RawForwardAuth, RawRateLimit, RawRedirect,
+    RawRespond,
 };
 pub(super) use server::{ACCESS_LOG, ADMIN, RawAccessLog, RawAdmin, RawServer, SERVER};
 pub(super) use top::{RawConfig, TOP};
@@ -59,19 +60,25 @@ pub(super) enum Nested {
     Among(&'static TableKeys),
     /// One table, an array of tables and other things, or something else.
     Perhaps(&'static TableKeys),
+    /// One table, `true` or `false`.
+    Switch(&'static TableKeys),
 }
 
 impl Nested {
     /// What each of the tables may have.
     pub(super) fn keys(&self) -> &'static TableKeys {
         match self {
-            Self::One(keys) | Self::Many(keys) | Self::Among(keys) | Self::Perhaps(keys) => keys,
+            Self::One(keys)
+            | Self::Many(keys)
+            | Self::Among(keys)
+            | Self::Perhaps(keys)
+            | Self::Switch(keys) => keys,
         }
     }
 }
 
 /// Every table there is, the outer ones first.
-pub(super) const TABLES: [&TableKeys; 19] = [
+pub(super) const TABLES: [&TableKeys; 22] = [
     &TOP,
     &SERVER,
     &LISTEN,
@@ -85,9 +92,12 @@ pub(super) const TABLES: [&TableKeys; 19] = [
     &STICKY_COOKIE,
     &REDIRECT,
     &RATE_LIMIT,
+    &FORWARD_AUTH,
+    &BASIC_AUTH,
     &RESPOND,
     &REQUEST_HEADERS,
     &RESPONSE_HEADERS,
+    &COMPRESS,
     &ACCESS_LOG,
     &ADMIN,
     &EXPECT,
@@ -139,6 +149,9 @@ mod tests {
         assert_eq!(keys_of::<RawFieldRules>(), REQUEST_HEADERS.keys);
         assert_eq!(keys_of::<RawFieldRules>(), RESPONSE_HEADERS.keys);
         assert_eq!(keys_of::<RawRateLimit>(), RATE_LIMIT.keys);
+        assert_eq!(keys_of::<RawForwardAuth>(), FORWARD_AUTH.keys);
+        assert_eq!(keys_of::<RawCompressTable>(), COMPRESS.keys);
+        assert_eq!(keys_of::<RawBasicAuth>(), BASIC_AUTH.keys);
         assert_eq!(keys_of::<RawExpect>(), EXPECT.keys);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::super::forms::{Seconds, SwitchOrTable};
 use super::TableKeys;
 
 pub(in crate::config) static REDIRECT: TableKeys = TableKeys {
@@ -32,9 +33,15 @@ pub(in crate::config) struct RawRedirect {
 pub(in crate::config) static RATE_LIMIT: TableKeys = TableKeys {
     name: "rate_limit",
     expected: "a table, for example { requests_per_sec = 10, burst = 20, per = \"client\" }",
-    keys: &["requests_per_sec", "burst", "per"],
+    keys: &["requests_per_sec", "burst", "per", "dry_run"],
     tables: &[],
-    aliases: &[("rate", "requests_per_sec"), ("average", "requests_per_sec"), ("key", "per"), ("by", "per")],
+    aliases: &[
+        ("rate", "requests_per_sec"),
+        ("average", "requests_per_sec"),
+        ("key", "per"),
+        ("by", "per"),
+        ("limit_req_dry_run", "dry_run"),
+    ],
     absent: &[],
 };
 
@@ -46,8 +53,82 @@ pub(in crate::config) struct RawRateLimit {
     pub(in crate::config) requests_per_sec: Option<Spanned<i128>>,
     /// At once, after a pause. Default: as many as in a second.
     pub(in crate::config) burst: Option<Spanned<i128>>,
-    /// `client` or `route`: whose requests are counted together. Default: client.
+    /// `client`, `header:NAME` or `route`: whose requests are counted together. Default: client.
     pub(in crate::config) per: Option<Spanned<String>>,
+    /// What would be refused is counted, and taken all the same. Default: false.
+    pub(in crate::config) dry_run: Option<Spanned<bool>>,
+}
+
+pub(in crate::config) static BASIC_AUTH: TableKeys = TableKeys {
+    name: "basic_auth",
+    expected: "a table, for example { users_file = \"/etc/reverse-proxy/users\", realm = \"Staff\" }",
+    keys: &["users_file", "realm", "forward_authorization"],
+    tables: &[],
+    aliases: &[
+        ("file", "users_file"),
+        ("path", "users_file"),
+        ("htpasswd", "users_file"),
+        ("user_file", "users_file"),
+        ("auth_basic_user_file", "users_file"),
+        ("usersFile", "users_file"),
+        ("name", "realm"),
+        ("pass_authorization", "forward_authorization"),
+    ],
+    absent: &[(
+        "users",
+        "names and the hashes of passwords are in a file of their own, users_file, which fewer people can read",
+    )],
+};
+
+/// `basic_auth` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawBasicAuth {
+    /// A file of 1 MiB and 10,000 users at most, as `htpasswd -B` writes it; read when the configuration is. Required.
+    pub(in crate::config) users_file: Option<Spanned<String>>,
+    /// What browsers call what is asked for. Default: `Restricted`.
+    pub(in crate::config) realm: Option<Spanned<String>>,
+    /// Backends get `Authorization` as well. Default: false.
+    pub(in crate::config) forward_authorization: Option<Spanned<bool>>,
+}
+
+pub(in crate::config) static FORWARD_AUTH: TableKeys = TableKeys {
+    name: "forward_auth",
+    expected: "a table, for example { addr = \"127.0.0.1:9091\", path = \"/verify\" }",
+    keys: &["addr", "path", "copy_headers", "timeout_secs"],
+    tables: &[],
+    aliases: &[
+        ("address", "addr"),
+        ("backend_addr", "addr"),
+        ("service", "addr"),
+        ("uri", "path"),
+        ("url", "path"),
+        ("auth_response_headers", "copy_headers"),
+        ("authResponseHeaders", "copy_headers"),
+        ("headers", "copy_headers"),
+        ("timeout", "timeout_secs"),
+        ("response_timeout_secs", "timeout_secs"),
+    ],
+    absent: &[
+        ("trust_forward_header", "who may say X-Forwarded-* is said by trusted_proxies under [server]"),
+        ("trustForwardHeader", "who may say X-Forwarded-* is said by trusted_proxies under [server]"),
+        ("auth_request_headers", "the service gets all fields of the request"),
+        ("authRequestHeaders", "the service gets all fields of the request"),
+    ],
+};
+
+/// `forward_auth` of a route.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawForwardAuth {
+    /// Where the service is, as in `backend_addrs`. Required.
+    pub(in crate::config) addr: Option<Spanned<String>>,
+    /// Path and query that it is asked for. Required.
+    pub(in crate::config) path: Option<Spanned<String>>,
+    /// Fields of its answer that backends get; those that clients send under these names are removed. Default: none.
+    pub(in crate::config) copy_headers: Option<Spanned<Vec<Spanned<String>>>>,
+    /// For its 2xx, or for the head of another answer, connecting included. Default: 5.
+    pub(in crate::config) timeout_secs: Option<Spanned<Seconds>>,
 }
 
 pub(in crate::config) static RESPOND: TableKeys = TableKeys {
@@ -107,4 +188,41 @@ pub(in crate::config) struct RawFieldRules {
     pub(in crate::config) add: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
     /// Names of fields that are not passed on.
     pub(in crate::config) remove: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+pub(in crate::config) static COMPRESS: TableKeys = TableKeys {
+    name: "compress",
+    expected: "true, false or a table, for example { min_bytes = 1024, types = [\"text/*\"], level = 5 }",
+    keys: &["min_bytes", "types", "level"],
+    tables: &[],
+    aliases: &[
+        ("min_length", "min_bytes"),
+        ("minimum_length", "min_bytes"),
+        ("gzip_min_length", "min_bytes"),
+        ("minResponseBodyBytes", "min_bytes"),
+        ("type", "types"),
+        ("gzip_types", "types"),
+        ("mime_types", "types"),
+        ("includedContentTypes", "types"),
+        ("comp_level", "level"),
+        ("gzip_comp_level", "level"),
+    ],
+    absent: &[("algorithm", GZIP_ALONE), ("encodings", GZIP_ALONE), ("br", GZIP_ALONE), ("zstd", GZIP_ALONE)],
+};
+
+const GZIP_ALONE: &str = "gzip is the one coding there is";
+
+/// `compress` of a route.
+pub(in crate::config) type RawCompress = SwitchOrTable<RawCompressTable>;
+
+/// The same, as a table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawCompressTable {
+    /// Answers that are known to be shorter stay as they are. Default: 1024.
+    pub(in crate::config) min_bytes: Option<Spanned<i128>>,
+    /// `text/html`, `text/*`, `+json` or `*/*`. Default: those that become smaller.
+    pub(in crate::config) types: Option<Spanned<Vec<Spanned<String>>>>,
+    /// 1, the fastest, to 9. Default: 5.
+    pub(in crate::config) level: Option<Spanned<i128>>,
 }

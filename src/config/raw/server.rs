@@ -15,8 +15,10 @@ pub(in crate::config) static SERVER: TableKeys = TableKeys {
         "workers",
         "max_exchanges",
         "max_tunnels",
+        "max_compressing",
         "queue_size",
         "max_connections",
+        "max_connections_per_client",
         "max_header_bytes",
         "max_headers",
         "header_timeout_secs",
@@ -35,6 +37,8 @@ pub(in crate::config) static SERVER: TableKeys = TableKeys {
         ("worker_connections", "max_connections"),
         ("maxconn", "max_connections"),
         ("connections", "max_connections"),
+        ("limit_conn", "max_connections_per_client"),
+        ("max_connections_per_ip", "max_connections_per_client"),
         ("max_requests", "max_exchanges"),
         ("keepalive_timeout", "keepalive_timeout_secs"),
         ("keep_alive_timeout", "keepalive_timeout_secs"),
@@ -70,10 +74,15 @@ pub(in crate::config) struct RawServer {
     pub(in crate::config) max_exchanges: Option<Spanned<i128>>,
     /// WebSockets and other upgrades open at once; beyond it 503. 0: none.
     pub(in crate::config) max_tunnels: Option<Spanned<i128>>,
+    /// Answers that are being compressed at once; beyond it they pass as they are. 0: none is compressed.
+    pub(in crate::config) max_compressing: Option<Spanned<i128>>,
     /// With `tiny_http`: requests that wait for a worker; beyond it 503. No use with `native`.
     pub(in crate::config) queue_size: Option<Spanned<i128>>,
     /// Client connections at once; beyond it new ones wait in the kernel's backlog.
     pub(in crate::config) max_connections: Option<Spanned<i128>>,
+    /// Those of one address, or of one network of 64 bits of IPv6; beyond it 429, or closed where TLS is spoken. Absent: no
+    /// limit.
+    pub(in crate::config) max_connections_per_client: Option<Spanned<i128>>,
     /// Request line and fields together; beyond it 431, or 414 for the line alone.
     pub(in crate::config) max_header_bytes: Option<Spanned<i128>>,
     /// Fields of a request; beyond it 431.

@@ -1,5 +1,7 @@
 //! The top level of the file.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -18,6 +20,7 @@ pub(in crate::config) static TOP: TableKeys = TableKeys {
         "listen_mode",
         "shutdown_timeout",
         "drain_delay_secs",
+        "error_pages",
         "certificates",
         "tls",
         "server",
@@ -51,6 +54,11 @@ pub(in crate::config) static TOP: TableKeys = TableKeys {
         ("drain_timeout", "shutdown_timeout"),
         ("drain_delay", "drain_delay_secs"),
         ("shutdown_delay", "drain_delay_secs"),
+        ("error_page", "error_pages"),
+        ("errorfile", "error_pages"),
+        ("errorfiles", "error_pages"),
+        ("error_document", "error_pages"),
+        ("handle_errors", "error_pages"),
         ("location", "routes"),
         ("locations", "routes"),
         // Else it would be taken for the key of [[expect]].
@@ -94,6 +102,8 @@ pub(in crate::config) struct RawConfig {
     pub(in crate::config) shutdown_timeout: Option<Spanned<Seconds>>,
     /// Seconds between the signal to stop and the end of accepting connections. Default 0.
     pub(in crate::config) drain_delay_secs: Option<Spanned<Seconds>>,
+    /// Files that clients get in place of a line of text where an answer is the proxy's own and its route has no page for it.
+    pub(in crate::config) error_pages: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
     /// What is shown to clients where TLS is spoken. The first is for those who name nobody, or somebody else.
     #[serde(default)]
     pub(in crate::config) certificates: Vec<Spanned<RawCertificate>>,

@@ -2,8 +2,11 @@
 
 use super::super::*;
 use super::{accepted, with_key, with_route};
-use crate::routing::HostPattern;
-use crate::rules::{Access, FieldRules, Methods, PathRewrite, Per, Placeholder, RateLimit, Rules, Template};
+use crate::routing::{HeaderCondition, HostPattern, Methods, Wanted};
+use crate::rules::{
+    Access, Compress, FieldRules, ForwardAuth, Intercept, PathRewrite, Per, Placeholder, RateLimit, Rules,
+    Statuses, Template,
+};
 
 fn listen(addr: &str) -> ListenConfig {
     addr.parse::<ListenAddr>().unwrap().into()
@@ -29,7 +32,7 @@ balancing_algorithm = "least_connections"
     );
     let backends = |ports: &[u16]| -> Vec<BackendConfig> {
         let addr = |&port: &u16| BackendAddr::Tcp { host: "127.0.0.1".into(), port };
-        ports.iter().map(|port| BackendConfig { addr: addr(port), weight: NonZeroU32::MIN }).collect()
+        ports.iter().map(|port| BackendConfig::new(addr(port))).collect()
     };
     let server = ServerConfig::default();
     let route = |prefix, ports: &[u16], path: &str, interval, algorithm| RouteConfig {
@@ -47,6 +50,7 @@ balancing_algorithm = "least_connections"
             admin: None,
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
+            error_pages: None,
             front: FrontConfig::default(),
             routes: vec![
                 route("/", &[8001, 8002, 8003], "/health", 10, Algorithm::RoundRobin),
@@ -72,8 +76,10 @@ engine = "native"
 workers = 1
 max_exchanges = 12
 max_tunnels = 2
+max_compressing = 3
 queue_size = 3
 max_connections = 4
+max_connections_per_client = 3
 max_header_bytes = 500
 max_headers = 6
 header_timeout_secs = 7
@@ -87,7 +93,9 @@ trusted_proxies = ["10.0.0.0/8", "::1"]
 prefix = "/a/"
 hosts = ["Shop.example", "*.shop.example"]
 name = "shop"
-backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4" }]
+backend_addrs = ["A.example:1", { addr = "[::1]:2", weight = 3 }, { addr = "b:4", backup = true }]
+slow_start_secs = 27
+min_healthy = 2
 connect_timeout_secs = 1
 response_timeout_secs = 2
 idle_timeout_secs = 3
@@ -107,11 +115,15 @@ preserve_host = true
 allow = ["10.0.0.0/8", "unix:"]
 deny = ["10.0.0.1"]
 methods = ["GET", "PURGE"]
-rate_limit = { requests_per_sec = 14, burst = 15, per = "route" }
+match_headers = { X-Beta = "1", a = true, b = false }
+forward_auth = { addr = "unix:/auth", path = "/verify?a", copy_headers = ["Remote-User"], timeout_secs = 16 }
+rate_limit = { requests_per_sec = 14, burst = 15, per = "header:X-Key", dry_run = true }
 strip_prefix = false
 replace_prefix = "/v2/"
 request_headers = { set = { X-A = "{client_ip}" }, add = { X-B = "b" }, remove = ["X-C"] }
 response_headers = { remove = ["Server"] }
+intercept_errors = [500, "4xx"]
+compress = { min_bytes = 16, types = ["text/CSS", "+json"], level = 9 }
 hsts_secs = 300
 send_proxy = true
 [routes.health_check]
@@ -136,8 +148,10 @@ health_check = { path = "/", interval_secs = 0.5 }
         workers: n(1),
         max_exchanges: n(12),
         max_tunnels: 2,
+        max_compressing: 3,
         queue_size: n(3),
         max_connections: n(4),
+        max_connections_per_client: Some(n(3)),
         max_header_bytes: n(500),
         max_headers: n(6),
         header_timeout: secs(7),
@@ -152,6 +166,9 @@ health_check = { path = "/", interval_secs = 0.5 }
     let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
     let mut methods = Methods::default();
     assert!(methods.add("GET") && methods.add("PURGE"));
+    let mut forward_auth =
+        ForwardAuth::new("unix:/auth".parse().unwrap(), "/verify?a".to_owned(), secs(16), &server);
+    forward_auth.copy_headers.push("remote-user".parse().unwrap());
     let route = RouteConfig {
         key: RouteKey {
             hosts: vec![
@@ -159,16 +176,30 @@ health_check = { path = "/", interval_secs = 0.5 }
                 HostPattern::Below("shop.example".to_owned()),
             ],
             prefix: Prefix::parse("/a").unwrap(),
+            conditions: Conditions {
+                headers: [
+                    ("a", Wanted::Present),
+                    ("b", Wanted::Absent),
+                    ("x-beta", Wanted::Value(http::HeaderValue::from_static("1"))),
+                ]
+                .map(|(name, wanted)| HeaderCondition { name: name.parse().unwrap(), wanted })
+                .to_vec(),
+                methods: Some(methods),
+            },
         },
         name: Some("shop".to_owned()),
         pool: None,
+        shares: Vec::new(),
         backends: weights
             .map(|(addr, weight)| BackendConfig {
                 addr: addr.parse().unwrap(),
                 weight: NonZeroU32::new(weight).unwrap(),
+                backup: addr == "b:4",
             })
             .to_vec(),
         algorithm: Algorithm::RoundRobin,
+        slow_start: Some(secs(27)),
+        min_healthy: NonZeroUsize::new(2),
         sticky_cookie: None,
         health_check: Some(HealthCheckConfig {
             path: "/p?q=1".to_owned(),
@@ -199,12 +230,14 @@ health_check = { path = "/", interval_secs = 0.5 }
                 deny: vec!["10.0.0.1/32".parse().unwrap()],
             }),
             answer: None,
+            forward_auth: Some(forward_auth),
+            basic_auth: None,
             rate_limit: Some(RateLimit {
                 requests_per_sec: NonZeroU32::new(14).unwrap(),
                 burst: NonZeroU32::new(15).unwrap(),
-                per: Per::Route,
+                per: Per::Header("x-key".parse().unwrap()),
+                dry_run: true,
             }),
-            methods: Some(methods),
             request_headers: Some(FieldRules {
                 set: vec![(
                     "x-a".parse().unwrap(),
@@ -217,7 +250,14 @@ health_check = { path = "/", interval_secs = 0.5 }
                 remove: vec!["server".parse().unwrap()],
                 ..FieldRules::default()
             }),
+            compress: Some(Compress {
+                level: 9,
+                min_bytes: 16,
+                types: vec!["text/css".parse().unwrap(), "+json".parse().unwrap()],
+            }),
             rewrite: Some(PathRewrite::new(&Prefix::parse("/a").unwrap(), &Prefix::parse("/v2").unwrap())),
+            intercept: Some(Intercept::new(vec![Statuses::One(500), Statuses::Class(4)])),
+            error_pages: None,
         },
         hsts: Some(300),
         send_proxy: true,

@@ -12,6 +12,7 @@ fn every_algorithm_has_its_word() {
         ("least_connections", Algorithm::LeastConnections),
         ("random_two_choices", Algorithm::RandomTwoChoices),
         ("weighted_round_robin", Algorithm::WeightedRoundRobin),
+        ("least_time", Algorithm::LeastTime),
         ("consistent_hash", Algorithm::ConsistentHash(HashOn::ClientAddress)),
     ] {
         let config = accepted(&with_route(&format!("balancing_algorithm = {word:?}")));
@@ -57,6 +58,78 @@ fn hash_on_needs_something_that_hashes() {
     let slip = refused(&with_route("hash_on = \"cookie:a\"\nbalancing_algorithm = \"consistent-hash\""));
     assert_eq!(slip.len(), 1, "{slip:?}");
     assert!(slip[0].ends_with("did you mean \"consistent_hash\"?"), "{slip:?}");
+}
+
+#[test]
+fn slow_start() {
+    for (text, expected) in [("30", 30_000), ("0.5", 500)] {
+        let route = &accepted(&with_route(&format!("slow_start_secs = {text}"))).routes[0];
+        assert_eq!(route.slow_start, Some(Duration::from_millis(expected)));
+    }
+    let route = accepted(&with_route("")).routes[0].clone();
+    assert_eq!((route.slow_start, route.min_healthy), (None, None));
+    assert_eq!(
+        refused(&with_route("slow_start_secs = 0")),
+        [":5: routes[0].slow_start_secs: found 0; expected seconds from 0.001 to 604800"]
+    );
+    for keys in [
+        "slow_start_secs = 30\nbalancing_algorithm = \"consistent_hash\"",
+        "slow_start = 30\nbalancing_algorithm = \"round_robin\"",
+    ] {
+        let found = refused(&with_route(keys));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    assert_eq!(
+        refused(&with_route("slow_start_secs = 30\nbalancing_algorithm = \"consistent_hash\"")),
+        [
+            ":5: routes[0].slow_start_secs: has no meaning with balancing_algorithm = \"consistent_hash\", where who asks \
+          decides, and not how much a backend has to do; leave it out, or take another algorithm"
+        ]
+    );
+}
+
+#[test]
+fn min_healthy() {
+    let route = |keys: &str| accepted(&with_route(keys)).routes[0].clone();
+    assert_eq!(route("min_healthy = 3").min_healthy, NonZeroUsize::new(3));
+    for (value, found) in [("0", "0"), ("65537", "65537")] {
+        assert_eq!(
+            refused(&with_route(&format!("min_healthy = {value}"))),
+            [format!(":5: routes[0].min_healthy: found {found}; expected a whole number from 1 to 65536")]
+        );
+    }
+    let percent = refused(&with_route("min_healthy = \"50%\""));
+    assert!(percent[0].starts_with(":5: routes[0].min_healthy: found \"50%\""), "{percent:?}");
+    let envoy = refused(&with_route("panic_threshold = 2"));
+    assert!(envoy[0].contains("min_healthy"), "{envoy:?}");
+}
+
+#[test]
+fn backups() {
+    let of = |list: &str| with_key(&format!("backend_addrs = {list}"));
+    let config =
+        accepted(&of("[\"a:1\", { addr = \"b:1\", backup = true }, { addr = \"c:1\", backup = false }]"));
+    let backups: Vec<bool> = config.routes[0].backends.iter().map(|backend| backend.backup).collect();
+    assert_eq!(backups, [false, true, false]);
+    let all =
+        ":3: routes[0].backend_addrs: all of them are backups; expected at least one without backup = true";
+    for list in [
+        "[{ addr = \"a:1\", backup = true }]",
+        "[{ addr = \"a:1\", backup = true }, { addr = \"b:1\", backup = true }]",
+    ] {
+        assert_eq!(refused(&of(list)), [all], "{list}");
+    }
+    assert_eq!(
+        refused(&of("[]")),
+        [
+            ":3: routes[0].backend_addrs: the list is empty; expected at least one backend, for example [\"127.0.0.1:8001\"]"
+        ],
+        "that is said alone"
+    );
+    let fallback = refused(&of("[\"a:1\", { addr = \"b:1\", fallback = true }]"));
+    assert!(fallback[0].contains("backup"), "{fallback:?}");
+    let slow = refused(&of("[\"a:1\", { addr = \"b:1\", slow_start = 3 }]"));
+    assert!(slow[0].contains("slow_start_secs beside it"), "{slow:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod accepts;
 mod balancing;
+mod error_pages;
 mod front;
 #[path = "../../../tests/support/golden.rs"]
 mod golden;

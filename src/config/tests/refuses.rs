@@ -48,17 +48,17 @@ fn unknown_keys() {
         (
             format!("listen = 1\n{}", with_route("")),
             ":1: listen: unknown key; did you mean listen_addr? \
-             allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, certificates, tls, server, access_log, admin, backends, routes, expect"
+             allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, error_pages, certificates, tls, server, access_log, admin, backends, routes, expect"
                 .to_owned(),
         ),
         (
             with_route("[prometheus]\nlisten_addr = \"127.0.0.1:9900\""),
-            ":5: prometheus: unknown key; allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, certificates, tls, server, access_log, admin, backends, routes, expect".to_owned(),
+            ":5: prometheus: unknown key; allowed here: listen_addr, listen_mode, shutdown_timeout, drain_delay_secs, error_pages, certificates, tls, server, access_log, admin, backends, routes, expect".to_owned(),
         ),
         (
             with_route("[server]\nwrokers = 4"),
             ":6: server.wrokers: unknown key; did you mean workers? allowed here: engine, workers, max_exchanges, \
-             max_tunnels, queue_size, max_connections, max_header_bytes, max_headers, header_timeout_secs, \
+             max_tunnels, max_compressing, queue_size, max_connections, max_connections_per_client, max_header_bytes, max_headers, header_timeout_secs, \
              keepalive_timeout_secs, read_timeout_secs, min_body_rate, min_answer_rate, write_timeout_secs, \
              trusted_proxies"
                 .to_owned(),
@@ -86,7 +86,7 @@ fn unknown_keys() {
         ),
         (
             with_key("backend_addrs = [\n\"a:1\",\n{ addr = \"b:1\", wieght = 2 },\n]"),
-            ":5: routes[0].backend_addrs[1].wieght: unknown key; did you mean weight? allowed here: addr, weight"
+            ":5: routes[0].backend_addrs[1].wieght: unknown key; did you mean weight? allowed here: addr, weight, backup"
                 .to_owned(),
         ),
     ] {
@@ -128,7 +128,7 @@ fn two_routes_for_the_same() {
         (
             ["prefix = \"/\"\nhosts = [\"a\", \"b\"]", "prefix = \"/\"\nhosts = [\"c\", \"B.\"]"],
             ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already for b, on line 3; \
-             expected a different one for each route",
+             expected a different one for each route, or match_headers or methods that tell them apart",
         ),
         (
             ["prefix = \"/\"\nname = \"x\"", "prefix = \"/b\"\nname = \"x\""],
@@ -334,7 +334,7 @@ fn duplicates() {
         (
             with_route("[[routes]]\nbackend_addrs = [\"127.0.0.1:8001\"]\nprefix = \"/\"\n"),
             ":7: routes[1].prefix: \"/\" is the prefix of routes[0] already, on line 3; \
-             expected a different one for each route",
+             expected a different one for each route, or match_headers or methods that tell them apart",
         ),
         (
             with_key("backend_addrs = [\n\"LOCALHOST:1\",\n\"localhost:01\"]"),
@@ -354,7 +354,7 @@ fn duplicates() {
     assert_eq!(
         refused(&with_route(with_slash)),
         [":9: routes[2].prefix: \"/api\" is the prefix of routes[1] already, on line 6; \
-          expected a different one for each route"]
+          expected a different one for each route, or match_headers or methods that tell them apart"]
     );
 }
 
@@ -396,13 +396,13 @@ fn values_of_strings() {
             "balancing_algorithm = \"fastest\"",
             "balancing_algorithm: \"fastest\" is not an algorithm; \
              expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
-             \"weighted_round_robin\" or \"consistent_hash\"",
+             \"weighted_round_robin\" or \"least_time\" or \"consistent_hash\"",
         ),
         (
             "balancing_algorithm = \"round-robin\"",
             "balancing_algorithm: \"round-robin\" is not an algorithm; \
              expected \"round_robin\" or \"least_connections\" or \"random_two_choices\" or \
-             \"weighted_round_robin\" or \"consistent_hash\"; did you mean \"round_robin\"?",
+             \"weighted_round_robin\" or \"least_time\" or \"consistent_hash\"; did you mean \"round_robin\"?",
         ),
         (
             "health_check = { path = \"health\", interval_secs = 5 }",
@@ -468,6 +468,11 @@ fn what_the_classic_engine_can_not_do() {
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors[0].starts_with(":6: ") && errors[0].contains("take engine = \"native\""), "{errors:?}");
     assert!(errors[1].starts_with(":7: ") && errors[1].contains("takes engine = \"native\""), "{errors:?}");
+    let problem = "takes engine = \"native\"; leave it out, or change the engine";
+    assert_eq!(
+        refused(&with_route("[server]\nengine = \"tiny_http\"\nmax_connections_per_client = 5")),
+        [format!(":7: server.max_connections_per_client: {problem}")]
+    );
 }
 
 #[test]
@@ -563,6 +568,7 @@ fn values_of_numbers() {
         ("server.workers", "65537", "1 to 65536"),
         ("server.workers", "99999999999999999999", "1 to 65536"),
         ("server.max_tunnels", "-1", "0 to 65536"),
+        ("server.max_compressing", "-1", "0 to 1000000"),
         ("server.queue_size", "0", "1 to 1000000"),
         ("server.max_connections", "0", "1 to 1000000"),
         ("server.max_header_bytes", "255", "256 to 1048576"),

@@ -59,10 +59,21 @@ fn property(keys: &TableKeys, row: &Row) -> Value {
                 ],
             })
         }
+        (Some(Nested::Switch(keys)), _) => json!({ "anyOf": [{ "type": "boolean" }, table(keys)] }),
         (None, "engine" | "balancing_algorithm" | "format" | "min_version" | "client_auth" | "per") => {
             json!({ "enum": words(keys, row.key) })
         }
         (None, "status") if keys.name == "redirect" => json!({ "enum": [301, 302, 303, 307, 308] }),
+        (None, "backends") => {
+            let share = json!({ "type": "integer", "minimum": 0, "maximum": 1000 });
+            let shares = json!({
+                "type": "object",
+                "properties": {},
+                "required": [],
+                "additionalProperties": share,
+            });
+            json!({ "anyOf": [{ "type": "string" }, shares] })
+        }
         (None, "hash_on") => json!({ "type": "string", "pattern": "^(client_address|header:.+|cookie:.+)$" }),
         (None, _) => simple(row),
     };
@@ -82,13 +93,31 @@ fn simple(row: &Row) -> Value {
         "octal" => return json!({ "type": "string", "pattern": "^0?[0-7]{3}$" }),
         "path" => return json!({ "type": "string", "pattern": "^/" }),
         "networks" | "names" => return json!({ "type": "array", "items": { "type": "string" } }),
-        "fields" => {
+        "statuses" => {
+            let one =
+                json!([{ "type": "integer", "minimum": 400, "maximum": 599 }, { "enum": ["4xx", "5xx"] }]);
+            return json!({ "type": "array", "minItems": 1, "items": { "anyOf": one } });
+        }
+        "fields or presence" => {
             return json!({
+                "type": "object",
+                "properties": {},
+                "required": [],
+                "additionalProperties": { "anyOf": [{ "type": "string" }, { "type": "boolean" }] },
+            });
+        }
+        "fields" | "pages" => {
+            let mut schema = json!({
                 "type": "object",
                 "properties": {},
                 "required": [],
                 "additionalProperties": { "type": "string" },
             });
+            if row.unit == "pages" {
+                let names = json!({ "pattern": "^[45]([0-9][0-9]|xx)$" });
+                object(&mut schema).insert("propertyNames".to_owned(), names);
+            }
+            return schema;
         }
         "seconds" => return json!({ "type": "number", "minimum": SECONDS.0, "maximum": SECONDS.1 }),
         "seconds, from 0" => return json!({ "type": "number", "minimum": 0, "maximum": SECONDS.1 }),
@@ -258,6 +287,7 @@ fn file_with(keys: &TableKeys, key: &str, value: &str) -> String {
                 "path" => format!("{} = \"/\", ", row.key),
                 "seconds" => format!("{} = 1, ", row.key),
                 unit if unit.contains("requests") => format!("{} = 1, ", row.key),
+                "address" => format!("{} = \"a:1\", ", row.key),
                 "URL" => format!("{} = \"/x\", ", row.key),
                 _ => format!("{} = \"name\", ", row.key),
             });

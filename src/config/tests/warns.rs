@@ -70,6 +70,12 @@ fn limits_that_are_never_reached() {
     );
     expect(&with_route("max_in_flight = 100\n[server]\nmax_exchanges = 100"), &[]);
     expect(
+        &with_route("[server]\nmax_connections_per_client = 10001"),
+        &[
+            ":6: server.max_connections_per_client: 10001 is never reached: max_connections is 10000; lower this or raise that",
+        ],
+    );
+    expect(
         &with_route("max_in_flight = 10\nmax_in_flight_per_backend = 11"),
         &[":6: routes[0].max_in_flight_per_backend: 11 is never reached: max_in_flight of the route is 10; \
            lower this or raise that"],
@@ -109,11 +115,12 @@ fn times_that_are_never_reached() {
         ],
     );
     expect(&with_route("deadline_secs = 5\nresponse_timeout_secs = 5"), &[]);
-    let others = "connect_timeout_secs = 6\nidle_timeout_secs = 6\nqueue_timeout_secs = 6\nhold_secs = 6";
+    let others = "connect_timeout_secs = 6\nidle_timeout_secs = 6\nqueue_timeout_secs = 6\nhold_secs = 6\n\
+                  forward_auth = { addr = \"a:1\", path = \"/\", timeout_secs = 6 }";
     let warnings = warned(&with_route(&format!(
         "deadline_secs = 5\nresponse_timeout_secs = 2\nmax_in_flight_per_backend = 1\n{others}"
     )));
-    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
     assert!(
         warnings.iter().all(|line| line.contains("6 is never reached: deadline_secs is 5")),
         "{warnings:?}"
@@ -158,6 +165,29 @@ fn keys_without_use_beside_others() {
         &format!("listen_mode = \"0660\"\n{}", with_route("")),
         &[":1: listen_mode: has no use without a Unix socket in listen_addr; leave it out"],
     );
+}
+
+#[test]
+fn what_is_for_several_backends() {
+    let with = |backends: &str, keys: &str| with_key(&format!("backend_addrs = {backends}\n{keys}"));
+    let (one, two, name) = ("[\"127.0.0.1:1\"]", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]", "[\"app.test:1\"]");
+    let single = ":4: routes[0].slow_start_secs: has no use with a single backend; leave it out";
+    let unreachable = ":4: routes[0].min_healthy: 3 is more than there are backends: who is unhealthy is always tried all the \
+                       same; lower it, or leave the health check out";
+    let nobody = ":4: routes[0].min_healthy: has no use with max_fails = 0 and no health check: all are taken for healthy; \
+                  leave it out";
+    for (backends, keys, messages) in [
+        (one, "slow_start_secs = 5", &[single][..]),
+        (two, "slow_start_secs = 5", &[]),
+        (name, "slow_start_secs = 5", &[]),
+        (two, "min_healthy = 3", &[unreachable]),
+        (two, "min_healthy = 2", &[]),
+        (name, "min_healthy = 3", &[]),
+        (two, "min_healthy = 1\nmax_fails = 0", &[nobody]),
+        (two, "min_healthy = 1\nmax_fails = 0\nhealth_check = { path = \"/\", interval_secs = 9 }", &[]),
+    ] {
+        expect(&with(backends, keys), messages);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
@@ -14,25 +14,32 @@ use crate::config::{BackendAddr, BackendConfig, Config, RouteConfig, ServerConfi
 use crate::counters::Counters;
 use crate::downstream::listener::Entrance;
 use crate::exchange::gateway::Places;
+use crate::passwords::Passwords;
 use crate::route::Route;
 use crate::routing::Prefix;
 use crate::snapshot::Snapshot;
-use crate::workers::accept::ConnectionPlace;
 use crate::workers::mailbox::Mailbox;
+use crate::workers::places::ConnectionPlaces;
 use crate::workers::tests::gateway;
 
 /// Longer than anything here takes; proptest looks for a smaller case that takes as long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A worker that nobody runs, behind a door of its own.
+fn worker(gateway: Arc<Gateway>) -> (Mailbox, Worker) {
+    let (mailbox, inbox, poller) = Mailbox::new().unwrap();
+    let door = Door::new(vec![mailbox.clone()], 1, poller.waker(), Arc::clone(&gateway));
+    (mailbox, Worker::new(0, poller, inbox, Arc::new(door), gateway))
+}
+
 /// Else the drain would take all of its time.
 #[test]
 fn who_falls_asleep_notices_that_nobody_else_will_come() {
-    let (mailbox, inbox, poller) = Mailbox::new().unwrap();
-    let mut worker = Worker::new(0, poller, inbox, gateway());
+    let (mailbox, mut worker) = worker(gateway());
     mailbox.drain(Instant::now() + Duration::from_secs(3600));
     worker.read_mail(Instant::now());
     // The worker is awake: nobody has to wake it.
-    mailbox.close();
+    worker.door.close();
     assert_eq!(worker.patience(), Some(Duration::ZERO));
 }
 
@@ -114,7 +121,7 @@ impl Stage {
         listener.set_nonblocking(true).unwrap();
         let mut server = ServerConfig::default();
         let addr: BackendAddr = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let entries = vec![BackendConfig { addr, weight: NonZeroU32::MIN }];
+        let entries = vec![BackendConfig::new(addr)];
         let mut config = RouteConfig::new(Prefix::root(), entries, &server);
         config.max_in_flight_per_backend = NonZeroUsize::new(3);
         if brief {
@@ -134,14 +141,16 @@ impl Stage {
             )),
             counters: Arc::new(Counters::default()),
             tunnels: Places::new(2),
+            compressing: Places::new(2),
             exchanges: Places::new(5),
+            per_client: Arc::default(),
+            passwords: Passwords::default(),
             via: "test".to_owned(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             in_use: Arc::default(),
         });
-        let (mailbox, inbox, poller) = Mailbox::new().unwrap();
-        let worker = Worker::new(0, poller, inbox, gateway);
+        let (mailbox, worker) = worker(gateway);
         Self { worker, mailbox, route, listener, clients: Vec::new(), backends: Vec::new() }
     }
 
@@ -151,9 +160,12 @@ impl Stage {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 ours.set_nonblocking(true).unwrap();
                 theirs.set_nonblocking(true).unwrap();
-                let place = ConnectionPlace::for_tests(self.worker.inbox.wakeup.waker.clone());
+                let places = ConnectionPlaces::new(1, self.worker.inbox.wakeup.waker.clone());
+                let place = Arc::new(places).take().unwrap();
                 let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                self.mailbox.deal(OwnedFd::from(theirs).into(), peer, Entrance::default(), place, PATIENCE);
+                let socket = OwnedFd::from(theirs).into();
+                let accepted = self.mailbox.accepted(socket, peer, Entrance::default(), place);
+                self.mailbox.deal(accepted, PATIENCE);
                 self.clients.push(ours);
             }
             Event::Send(n, text) => {

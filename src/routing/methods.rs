@@ -52,6 +52,16 @@ impl Methods {
         is_new
     }
 
+    /// Those of both.
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// One that both have.
+    pub(crate) fn common(self, other: Self) -> Option<&'static str> {
+        KNOWN.into_iter().find(|name| self.0 & other.0 & bit(name) != 0)
+    }
+
     /// Whether it is one of them.
     #[must_use]
     pub fn has(self, method: &Method) -> bool {
@@ -82,6 +92,10 @@ mod tests {
         assert!(!methods.add("GET") && !methods.add("get") && !methods.add("FETCH"));
         assert_eq!(methods.to_string(), "GET, HEAD, BAN");
         assert!(methods.has(&Method::GET) && !methods.has(&Method::POST));
+        let mut others = Methods::default();
+        assert!(others.add("POST") && methods.common(others).is_none());
+        assert_eq!(methods.union(others).to_string(), "GET, HEAD, POST, BAN");
+        assert_eq!(methods.union(others).common(others), Some("POST"));
         assert!(!methods.has(&"get".parse().unwrap()) && !methods.has(&"FETCH".parse().unwrap()));
     }
 }
