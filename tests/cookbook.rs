@@ -117,6 +117,11 @@ impl Recipe {
             .with_file(&format!("{live}/privkey.pem"), &content("shop.key"))
     }
 
+    /// Another one with the same text; the files are those of this one.
+    fn again(&self) -> Self {
+        Self { text: self.text.clone(), directory: TempDir::new() }
+    }
+
     fn check(&self, text: &str) -> (Option<i32>, String) {
         let file = self.directory.file("reverse-proxy.toml", text);
         let arguments = ["--check", "--strict", "--config"];
@@ -309,7 +314,7 @@ fn maintenance(recipe: Recipe) {
         .expects("status = 503\nfile", "status = 200\nfile", "expect[0].status: 503 is expected")
         .expects("allow = [\"198.51.100.0/24\"]\n", "", "expect[2].status: 403 is expected");
     let office = "[\"198.51.100.0/24\"]";
-    let elsewhere = Recipe { text: recipe.text.clone(), directory: TempDir::new() };
+    let elsewhere = recipe.again();
     // This test is in the office once, and once it is not.
     let proxy = recipe.with(office, "[\"198.51.100.0/24\", \"127.0.0.1\"]").start();
     let response = proxy.ask("POST /cart", "Content-Length: 0\r\n").expect(503);
@@ -398,14 +403,15 @@ fn login_service(recipe: Recipe) {
 
 fn brakes(recipe: Recipe) {
     let origin = Origin::echo();
-    let proxy = recipe
+    let recipe = recipe
         .with("127.0.0.1:8001", &origin.addr())
         .expects("methods = [\"GET\", \"HEAD\"]", "methods = [\"HEAD\"]", "expect[1].route: ")
         .expects("max_body_bytes = 4096\n", "", "expect[2].status: 413 is expected")
         .expects("max_body_bytes = 10485760\n", "", "expect[4].status: 413 is expected")
         // Else a slow machine would not be faster than what is let through.
-        .with("requests_per_sec = 50, burst = 100", "requests_per_sec = 1, burst = 3")
-        .start();
+        .with("requests_per_sec = 50, burst = 100", "requests_per_sec = 1, burst = 3");
+    let elsewhere = recipe.again().with("max_connections_per_client = 100", "max_connections_per_client = 2");
+    let proxy = recipe.start();
     let mut client = Client::connect(proxy.addr());
     let mut until_refused = |line: &str, fields: &str| {
         let taken = |_: &u32| match ask(&mut client, "shop.example", line, fields) {
@@ -425,10 +431,17 @@ fn brakes(recipe: Recipe) {
     assert!((3..1000).contains(&count), "{count} requests are taken at once");
     // Another key, and the form, are not concerned.
     proxy.ask("GET /api/items", "X-Api-Key: two\r\n").expect(200);
-    (0..50).for_each(|_| drop(proxy.ask("GET /login", "").expect(200)));
+    (0..20).for_each(|_| drop(proxy.ask("GET /login", "").expect(200)));
     let before = origin.requests();
     proxy.ask("POST /photos", "Content-Length: 10485761\r\n").expect_failure(413, "body_too_large");
     assert_eq!(origin.requests(), before);
+
+    let crowded = elsewhere.start();
+    let mut clients = [crowded.addr(), crowded.addr()].map(Client::connect);
+    for client in &mut clients {
+        ask(client, "shop.example", "GET /", "").expect(200);
+    }
+    crowded.ask("GET /", "").expect_failure(429, "too_many_connections");
 }
 
 fn canary(recipe: Recipe) {
@@ -472,7 +485,7 @@ fn stays_up(recipe: Recipe) {
         .with("127.0.0.1:8003", &last.addr())
         .expects("\"chat\"\nprefix = \"/\"", "\"chat\"\nprefix = \"/chat\"", "expect[0].route: ")
         .with("interval_secs = 2", "interval_secs = 0.1");
-    let elsewhere = Recipe { text: recipe.text.clone(), directory: TempDir::new() };
+    let elsewhere = recipe.again();
     let proxy = recipe.start();
     let seen = |proxy: &Running| -> BTreeSet<String> {
         (0..12).map(|_| echo(proxy.ask("GET /", "")).origin).collect()
@@ -548,8 +561,7 @@ fn friendly_face(recipe: Recipe) {
         .with_file("/etc/reverse-proxy/not-found.html", not_found)
         .expects("prefix = \"/\"", "prefix = \"/site\"", "expect[0].route: ");
     let dead = DeadPort::reserve();
-    let nobody = Recipe { text: recipe.text.clone(), directory: TempDir::new() };
-    let nobody = nobody.with("127.0.0.1:8001", &dead.addr()).start();
+    let nobody = recipe.again().with("127.0.0.1:8001", &dead.addr()).start();
     let proxy = recipe.with("127.0.0.1:8001", &backend.addr()).start();
 
     let response = nobody.ask("GET /", "").expect_failure(502, "connect_refused");
