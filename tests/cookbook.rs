@@ -514,11 +514,11 @@ fn stays_up(recipe: Recipe) {
     one.restart();
     two.set_health(200);
     wait_for_seen(&proxy, &["one", "two"]);
-    websocket(elsewhere.text);
+    websocket(&elsewhere.text);
 }
 
 /// The same with a backend that speaks it.
-fn websocket(text: String) {
+fn websocket(text: &str) {
     let backend = ScriptedBackend::per_connection(|conn| {
         let stream = conn.stream()?;
         stream.set_read_timeout(Some(PATIENCE))?;
