@@ -56,7 +56,7 @@
 //! stage to stage · `passwords` the threads that compare them · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
-//! [`logging`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
+//! [`logging`], [`ip_network`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
 //! `service_manager` what systemd is told · `process_info`, [`build_info`] what the program says of itself · `livez` what
 //! asks it · `demo` a first look.
 
@@ -85,6 +85,7 @@ mod file_limit;
 mod front;
 pub mod health;
 pub mod http;
+pub mod ip_network;
 #[cfg(feature = "admin")]
 pub mod livez;
 pub mod logging;

@@ -81,7 +81,7 @@ impl Exchange {
     /// The service has to be asked: how that begins. `None`: the route has no such service.
     pub(super) fn begin_to_ask(&mut self, client: &Connection, cx: &Context<'_>) -> Option<Next> {
         let (route, guard) = self.route.as_mut()?;
-        let timeout = route.config().rules.forward_auth.as_ref()?.timeout();
+        let timeout = route.auth()?.config().response_timeout;
         // So many requests of a route as it may carry wait for the service at once, and no more.
         match route.enter() {
             Some(entered) => *guard = Some(entered),

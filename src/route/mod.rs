@@ -66,8 +66,8 @@ impl Route {
     /// # Errors
     /// None, since there is a pool.
     pub(crate) fn with_auth(mut self, pool: Option<Arc<Pool>>) -> io::Result<Self> {
-        let rule = self.config.rules.forward_auth.as_ref();
-        let service = rule.zip(pool).map(|(rule, pool)| Self::new((*rule.service).clone(), vec![pool]));
+        let service = self.config.auth_service.as_ref().zip(pool);
+        let service = service.map(|(config, pool)| Self::new((**config).clone(), vec![pool]));
         self.auth = service.transpose()?.map(Arc::new);
         Ok(self)
     }

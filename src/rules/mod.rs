@@ -33,7 +33,7 @@ pub use forward_auth::ForwardAuth;
 pub(crate) use rate_limit::counted_as;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
-pub use template::{Facts, Placeholder, Template, TemplateError};
+pub use template::{Facts, Labelled, Placeholder, Template, TemplateError};
 
 /// The rules of a route.
 #[derive(Clone, Debug, Default, PartialEq)]
