@@ -386,8 +386,8 @@ impl<'a> Forward<'a> {
                 request = builder.header(name, value);
             }
         };
-        match rule {
-            Some(_) => outgoing.put_question(&self.head, &mut put),
+        match self.route.as_ref().filter(|_| rule.is_some()) {
+            Some(asks) => outgoing.put_question(&self.head, &asks.config().rules, &mut put),
             None => outgoing.put_fields(&self.head, &mut put),
         }
         // After a failure a new connection: the backend may have closed all that are kept.

@@ -150,7 +150,6 @@ impl Exchange {
         self.upload = Upload::new(cx.now);
         self.tried.clear();
         (self.last, self.held_until, self.failed_on, self.interim) = (None, None, None, 0);
-        self.body.pace.resume(cx.now);
         self.go_on(client, cx)
     }
 

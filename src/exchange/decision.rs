@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::HeaderValue;
+use http::header::AUTHORIZATION;
 
 use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
@@ -18,7 +19,7 @@ use crate::http::target::MAX_LEN;
 use crate::routing::{Asked, Found, Methods, RouteTable};
 #[cfg(feature = "classic")]
 use crate::rules::forward_auth::put_fields;
-use crate::rules::{Facts, ForwardAuth, PathRewrite};
+use crate::rules::{Facts, ForwardAuth, PathRewrite, Rules};
 
 const TOO_LONG: HeadError = HeadError::new(
     414,
@@ -111,12 +112,14 @@ impl<'a> Outgoing<'a> {
     pub(crate) fn put_fields(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
         let with = self.rewrite(head);
         let rules = &self.route.rules;
-        let keeps_password = rules.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization);
+        // What the service of `forward_auth` says under that name is no password that came.
+        let is_copied = rules.forward_auth.as_ref().is_some_and(|rule| rule.is_copied(&AUTHORIZATION));
+        let keeps_password = rules.keeps_password() && !is_copied;
         if rules.request_headers.is_none() && !keeps_password {
             return rewrite(head, &with, put);
         }
         rewrite(head, &with, &mut |name, value| {
-            let is_kept = keeps_password && name.eq_ignore_ascii_case(b"authorization");
+            let is_kept = keeps_password && name == AUTHORIZATION.as_str().as_bytes();
             if !is_kept && !rules.request_headers.as_ref().is_some_and(|rules| rules.replaces(name)) {
                 put(name, value);
             }
@@ -126,15 +129,20 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The whole head that the service of `forward_auth` gets.
-    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth) {
-        rule.write(out, head, &self.rewrite(head));
+    /// The whole head that the service of `forward_auth` gets, whose `rule` is among `rules`.
+    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rules: &Rules, rule: &ForwardAuth) {
+        rule.write(out, head, &self.rewrite(head), rules.keeps_password());
     }
 
     /// Calls `put` with the name and the value of each field that it gets, in order.
     #[cfg(feature = "classic")]
-    pub(crate) fn put_question(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
-        put_fields(head, &self.rewrite(head), put);
+    pub(crate) fn put_question(
+        &self,
+        head: &'a RequestHead,
+        rules: &Rules,
+        put: &mut impl FnMut(&[u8], &[u8]),
+    ) {
+        put_fields(head, &self.rewrite(head), rules.keeps_password(), put);
     }
 
     /// What placeholders stand for.

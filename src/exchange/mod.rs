@@ -394,6 +394,8 @@ impl Exchange {
         if let Some(next) = self.answer_here(client, self.may_keep_alive(cx)) {
             return next;
         }
+        // Whether it may come at all has taken a while, maybe.
+        self.body.resume(cx.now);
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = self.route.as_ref().is_some_and(|(route, _)| route.has_healthy());
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {

@@ -120,8 +120,9 @@ impl Exchange {
             request_id: self.record.id.as_bytes(),
             user: self.record.user.as_deref(),
         };
-        match &route.config().rules.forward_auth {
-            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule),
+        let rules = &route.config().rules;
+        match &rules.forward_auth {
+            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rules, rule),
             _ => outgoing.write(out, &self.head),
         }
         Some(())

@@ -64,12 +64,18 @@ impl ForwardAuth {
         self.service.backends.first().map(|backend| &backend.addr)
     }
 
-    /// The whole head that the service gets. `with`: how fields change on the way to it.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, head: &RequestHead, with: &Rewrite<'_>) {
+    /// The whole head that the service gets. `with`: how fields change on the way to it. `keeps_password`: see [`put_fields`].
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        head: &RequestHead,
+        with: &Rewrite<'_>,
+        keeps_password: bool,
+    ) {
         out.extend_from_slice(b"GET ");
         out.extend_from_slice(self.path.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        put_fields(head, with, &mut |name, value| write_field(out, name, value));
+        put_fields(head, with, keeps_password, &mut |name, value| write_field(out, name, value));
         out.extend_from_slice(b"\r\n");
     }
 
@@ -120,10 +126,17 @@ pub(crate) fn cause_of_failure(cause: Cause) -> Cause {
     }
 }
 
-/// Calls `put` with the name and the value of each field that the service gets, in order.
-pub(crate) fn put_fields(head: &RequestHead, with: &Rewrite<'_>, put: &mut impl FnMut(&[u8], &[u8])) {
+/// Calls `put` with the name and the value of each field that the service gets, in order. `keeps_password`: without the
+/// `Authorization`, which was for `basic_auth`.
+pub(crate) fn put_fields(
+    head: &RequestHead,
+    with: &Rewrite<'_>,
+    keeps_password: bool,
+    put: &mut impl FnMut(&[u8], &[u8]),
+) {
     rewrite(head, with, &mut |name, value| {
-        if is_for_service(name) {
+        let is_kept = keeps_password && name == header::AUTHORIZATION.as_str().as_bytes();
+        if !is_kept && is_for_service(name) {
             put(name, value);
         }
     });
@@ -186,7 +199,7 @@ mod tests {
             request_id: b"id",
         };
         let mut out = Vec::new();
-        rule(&[]).write(&mut out, &head(request).unwrap(), &with);
+        rule(&[]).write(&mut out, &head(request).unwrap(), &with, false);
         String::from_utf8(out).unwrap()
     }
 

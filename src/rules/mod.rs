@@ -73,6 +73,11 @@ impl Rules {
         content + pages + users + self.rate_limit.as_ref().map_or(0, Limiter::memory)
     }
 
+    /// Whether the `Authorization` that came is for this proxy, and for nobody behind it.
+    pub(crate) fn keeps_password(&self) -> bool {
+        self.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization)
+    }
+
     /// Leaves out of the trailers of a request what would not have been passed on before its body.
     pub(crate) fn clear_request_trailers(&self, trailers: &mut Fields) {
         if let Some(rules) = &self.request_headers {
