@@ -89,6 +89,7 @@ impl Exchange {
         }
         self.half_closed = client.stream.has_hung_up();
         self.asking = Some(cx.now + timeout);
+        self.tries_from = cx.now;
         Some(Next::Stage(Stage::Queued(Queued::new(cx.now))))
     }
 
