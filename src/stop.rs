@@ -84,8 +84,7 @@ mod tests {
     fn sleep_ends_early_when_told_to_stop() {
         let token = StopToken::new();
         let other = token.clone();
-        let sleeper =
-            std::thread::Builder::new().spawn(move || other.sleep(Duration::from_secs(600))).unwrap();
+        let sleeper = thread::Builder::new().spawn(move || other.sleep(Duration::from_secs(600))).unwrap();
         token.stop();
         assert!(sleeper.join().unwrap());
         assert!(token.is_stopped());
