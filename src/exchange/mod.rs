@@ -293,7 +293,7 @@ impl Exchange {
                 Next::Failed(cause) => return self.fail(cause, client, cx),
                 Next::Answer(status, answer) => {
                     let keep_alive = self.may_keep_alive(cx);
-                    return self.answer(&answer, keep_alive, status, None, client, cx);
+                    return self.answer(answer, keep_alive, status, None, client, cx);
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
