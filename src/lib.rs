@@ -34,7 +34,7 @@
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
 //! | `health POOL` | 1 per pool with a health check; a route that has its backends for itself is one | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
-//! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`] |
+//! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`], for 0.3 s at most |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
 //! | `challenge` | 1 per challenge of an ACME server, 4 at most | `front/challenges.rs` | when its file is read; nobody |

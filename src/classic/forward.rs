@@ -57,6 +57,8 @@ pub(super) struct Forward<'a> {
     guard: Option<BackendGuard>,
     /// That is of the service of `forward_auth`.
     asking: bool,
+    /// Tries count from here on: what came before was spent on whether it may come.
+    tries_from: Instant,
     /// The status of the answer, once some of it may have been sent.
     answered: Option<StatusCode>,
 }
@@ -79,6 +81,7 @@ impl<'a> Forward<'a> {
             route: None,
             guard: None,
             asking: false,
+            tries_from: Instant::now(),
             answered: None,
         }
     }
@@ -217,6 +220,7 @@ impl<'a> Forward<'a> {
         let service = route.auth().ok_or(Cause::Internal)?;
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
         self.asking = true;
+        self.tries_from = Instant::now();
         let asked = self.try_backends(service, Some(rule), address, client);
         let response = asked.map_err(cause_of_failure)?;
         if let Some(guard) = &self.guard {
@@ -230,7 +234,9 @@ impl<'a> Forward<'a> {
         throw_away(body, answer.framing).map_err(|error| cause_of_failure(body_cause(&error)))?;
         rule.admit(self.head.to_mut(), &answer.fields);
         (self.guard, self.asking) = (None, false);
-        self.record.enter(Phase::Receive, Instant::now());
+        let now = Instant::now();
+        self.tries_from = now;
+        self.record.enter(Phase::Receive, now);
         Ok(None)
     }
 
@@ -245,7 +251,9 @@ impl<'a> Forward<'a> {
             Said::Wait(ticket) => ticket.wait(PATIENCE).ok_or(Cause::AuthBusy)?,
             Said::Busy => return Err(Cause::AuthBusy),
         };
-        self.record.enter(Phase::Receive, Instant::now());
+        let now = Instant::now();
+        self.tries_from = now;
+        self.record.enter(Phase::Receive, now);
         if is_right { Ok(()) } else { Err(Cause::Unauthorized) }
     }
 
@@ -322,7 +330,7 @@ impl<'a> Forward<'a> {
             };
             let now = Instant::now();
             let is_held = held_until.is_some_and(|until| now < until);
-            let in_time = is_held || now.duration_since(self.record.started) < config.response_timeout;
+            let in_time = is_held || now.duration_since(self.tries_from) < config.response_timeout;
             if !in_time || !retry::may_retry(&method, cause, progress) {
                 return Err(cause);
             }

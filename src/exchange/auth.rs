@@ -89,6 +89,7 @@ impl Exchange {
         }
         self.half_closed = client.stream.has_hung_up();
         self.asking = Some(cx.now + timeout);
+        self.tries_from = cx.now;
         Some(Next::Stage(Stage::Queued(Queued::new(cx.now))))
     }
 
@@ -150,7 +151,6 @@ impl Exchange {
         self.upload = Upload::new(cx.now);
         self.tried.clear();
         (self.last, self.held_until, self.failed_on, self.interim) = (None, None, None, 0);
-        self.body.pace.resume(cx.now);
         self.go_on(client, cx)
     }
 

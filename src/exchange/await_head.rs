@@ -167,12 +167,8 @@ impl Exchange {
         }
         let cookie = self.sticky_cookie(client);
         let mut out = cx.buffers.take_out();
-        let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
-        let added = Added {
-            request_id: self.record.id.as_bytes(),
-            cookie: cookie.as_ref(),
-            hsts: hsts.filter(|_| client.entrance().tls),
-        };
+        let added =
+            Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: self.hsts(client) };
         relay.write_head(&head, self.head.version, &added, &mut out);
         let head_len = out.len();
         let received = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now);

@@ -63,7 +63,7 @@ impl Exchange {
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
         let answer = self.refused(keep_alive).answer(cause);
-        self.answer(&answer, keep_alive, cause.status(), Some(cause), client, cx)
+        self.answer(answer, keep_alive, cause.status(), Some(cause), client, cx)
     }
 
     /// What an answer of ours depends on, in place of that of a backend.
@@ -75,16 +75,26 @@ impl Exchange {
         Refused { challenge, ..Refused::new(&self.head, &self.record.id, keep_alive, pages) }
     }
 
+    /// For how long its answer tells browsers to come by TLS alone.
+    pub(super) fn hsts(&self, client: &Connection) -> Option<u64> {
+        let (route, _) = self.route.as_ref().filter(|_| client.entrance().tls)?;
+        route.config().hsts
+    }
+
     /// Answers with what the proxy has made itself.
     pub(super) fn answer(
         &mut self,
-        answer: &OwnAnswer,
+        answer: OwnAnswer,
         keep_alive: bool,
         status: u16,
         cause: Option<Cause>,
         client: &mut Connection,
         cx: &mut Context<'_>,
     ) -> Progress {
+        let answer = match self.hsts(client) {
+            Some(seconds) => answer.with_hsts(seconds),
+            None => answer,
+        };
         self.answered = Some(status);
         self.record.head_sent(answer.head.len());
         let end = match client.unsent.send_shared(&mut client.stream, &answer.head, &answer.content) {

@@ -199,6 +199,8 @@ pub(crate) struct Exchange {
     asking: Option<Instant>,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
+    /// Tries count from here on: what came before was spent on whether it may come.
+    tries_from: Instant,
     tried: Vec<Arc<Backend>>,
     /// Those of them that took the request on a new connection and closed it without a word. If another one answers, it was
     /// not for what was asked.
@@ -241,6 +243,7 @@ impl Exchange {
             route: None,
             asking: None,
             deadline: None,
+            tries_from: now,
             tried: Vec::new(),
             suspects: Vec::new(),
             last: None,
@@ -290,7 +293,7 @@ impl Exchange {
                 Next::Failed(cause) => return self.fail(cause, client, cx),
                 Next::Answer(status, answer) => {
                     let keep_alive = self.may_keep_alive(cx);
-                    return self.answer(&answer, keep_alive, status, None, client, cx);
+                    return self.answer(answer, keep_alive, status, None, client, cx);
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
@@ -394,6 +397,9 @@ impl Exchange {
         if let Some(next) = self.answer_here(client, self.may_keep_alive(cx)) {
             return next;
         }
+        // Whether it may come at all has taken a while, maybe.
+        self.body.resume(cx.now);
+        self.tries_from = cx.now;
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = self.route.as_ref().is_some_and(|(route, _)| route.has_healthy());
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
@@ -563,8 +569,8 @@ impl Exchange {
         let config = route.config();
         let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
         // However long it was held, no backend had it meanwhile.
-        let in_time = cx.now.duration_since(self.record.started) < config.response_timeout
-            || cx.now < self.held_until(cx);
+        let in_time =
+            cx.now.duration_since(self.tries_from) < config.response_timeout || cx.now < self.held_until(cx);
         let progress =
             retry::Progress { sent, received, replayable: self.asking.is_some() || self.body.rewind() };
         if !in_time || !retry::may_retry(self.sent_method(), cause, progress) {

@@ -39,6 +39,11 @@ pub fn write_status_line(out: &mut Vec<u8>, status: StatusCode, reason: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Browsers are to come by TLS alone for so long (RFC 6797 §6.1).
+pub(crate) fn write_hsts(out: &mut Vec<u8>, seconds: u64) {
+    write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
+}
+
 /// What the `Date` of an answer of our own is (RFC 9110 §6.6.1).
 pub fn write_date(out: &mut Vec<u8>) {
     date::with_now(|date| write_field(out, b"date", date));
@@ -102,7 +107,7 @@ pub fn write_response_head(
     if let Some(seconds) = added.hsts
         && !head.fields.contains(&header::STRICT_TRANSPORT_SECURITY)
     {
-        write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
+        write_hsts(out, seconds);
     }
     if head.status == StatusCode::UPGRADE_REQUIRED && head.fields.contains(&header::UPGRADE) {
         // It must say to what (RFC 9110 §15.5.22), and that this is about the connection (§7.8).

@@ -75,7 +75,7 @@ impl Rules {
     }
 
     /// Whether the password of a client stays here: it was for `basic_auth`, and nobody else has to know it.
-    pub(crate) fn keep_password(&self) -> bool {
+    pub(crate) fn keeps_password(&self) -> bool {
         self.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization)
     }
 
