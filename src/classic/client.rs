@@ -35,6 +35,8 @@ pub(super) struct Client {
     kept: Vec<u8>,
     replayed: usize,
     sent: u64,
+    /// The most that the route takes of the body.
+    max: Option<u64>,
     /// Why the body could not be read to its end.
     fault: Option<Cause>,
 }
@@ -69,12 +71,18 @@ impl Client {
             kept: Vec::new(),
             replayed: 0,
             sent: 0,
+            max: None,
             fault: None,
         }
     }
 
     pub(super) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Whose connection it is, for the log.
+    pub(super) fn who(&self) -> &str {
+        self.forwarded_for.to_str().unwrap_or_default()
     }
 
     pub(super) fn forwarded_for(&self) -> &HeaderValue {
@@ -108,9 +116,9 @@ impl Client {
         self.read == self.kept.len() as u64
     }
 
-    /// Goes back to the beginning.
-    pub(super) fn rewind(&mut self) {
-        self.replayed = 0;
+    /// Goes back to the beginning of a body of which no more than `max` bytes are taken.
+    pub(super) fn rewind(&mut self, max: Option<u64>) {
+        (self.replayed, self.max) = (0, max);
     }
 
     fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -197,18 +205,13 @@ impl Client {
 /// The body, from where it was rewound to.
 impl Read for Client {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let kept = self.kept.get(self.replayed..).unwrap_or_default();
-        let n = kept.len().min(buf.len());
-        if n > 0 {
-            if let (Some(kept), Some(buf)) = (kept.get(..n), buf.get_mut(..n)) {
-                buf.copy_from_slice(kept);
-            }
-            self.replayed += n;
-            return Ok(n);
+        let mut kept = self.kept.get(self.replayed..).unwrap_or_default();
+        let n = if kept.is_empty() && !self.ended { self.receive(buf)? } else { kept.read(buf)? };
+        self.replayed = self.kept.len().min(self.replayed + n);
+        if self.max.is_some_and(|max| self.read > max) {
+            self.fault = Some(Cause::BodyTooLarge);
+            return Err(io::Error::other("the body is larger than the route accepts"));
         }
-        if self.ended {
-            return Ok(0);
-        }
-        self.receive(buf)
+        Ok(n)
     }
 }

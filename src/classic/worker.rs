@@ -5,21 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
-use http::StatusCode;
 use tiny_http::Request;
 
 use super::agents::Agents;
 use super::client::Client;
 use super::forward::Forward;
-use crate::access_log::Entry;
+use crate::access_log::Lines;
 use crate::counters::InFlight;
 use crate::error::Cause;
+use crate::exchange::ending::Stray;
 use crate::exchange::gateway::Gateway;
-use crate::exchange::last_hop;
-use crate::exchange::refusal::{Pages, Refused};
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
-use crate::http::request_id::RequestId;
 
 /// What a thread of the pool needs.
 #[derive(Debug)]
@@ -46,51 +43,22 @@ impl Worker {
     fn serve(&self, request: Request) {
         let _in_flight = InFlight::enter(&self.gateway.counters);
         let snapshot = self.gateway.snapshot();
-        let head = match head_of(&request, &snapshot.limits.head) {
-            Ok(head) => head,
-            Err(error) => {
-                let is_head = *request.method() == tiny_http::Method::Head;
-                let mut client = Client::new(request, BodyFraming::None);
-                return refuse(&mut client, Cause::Head(error), is_head, &self.gateway);
-            }
-        };
-        let mut client = Client::new(request, head.framing);
-        let mut forward = Forward::new(&self.gateway, &snapshot, &self.agents, &head);
-        let result = if last_hop::ends_here(&head) {
-            let answer = last_hop::answer(&head, forward.id(), head.keep_alive);
-            forward.answer_itself(&answer, &mut client);
-            Ok(StatusCode::OK)
-        } else {
-            forward.run(&mut client)
-        };
-        if let Err(cause) = result {
-            self.gateway.counters.count(cause);
-            if !forward.has_begun() {
-                let answer = forward.refused().answer(cause);
-                forward.answer_itself(&answer, &mut client);
-            }
+        match head_of(&request, &snapshot.limits.head) {
+            Ok(head) => Forward::new(&self.gateway, &snapshot, &self.agents, head, request).serve(),
+            Err(error) => refuse(request, Cause::Head(error), &self.gateway),
         }
-        forward.note_end(result, &client);
     }
 }
 
 /// Answers what is no request, or finds no place.
-pub(super) fn refuse(client: &mut Client, cause: Cause, is_head: bool, gateway: &Gateway) {
-    gateway.counters.count(cause);
-    gateway.counters.unrouted.count(cause.status());
-    log::debug!("refused client={} cause={cause}", client.address());
-    let id = RequestId::random();
-    let snapshot = gateway.snapshot();
-    let pages = Pages { of_route: None, of_all: snapshot.error_pages.as_ref() };
-    let answer = Refused::unknown(&id, is_head, true, pages).answer(cause);
+pub(super) fn refuse(request: Request, cause: Cause, gateway: &Gateway) {
+    let is_head = *request.method() == tiny_http::Method::Head;
+    let mut client = Client::new(request, BodyFraming::None);
+    let mut lines = Lines::default();
+    let stray = Stray { cause, client: client.address(), who: client.who(), is_head, keep_alive: true };
+    let answer = stray.refuse(&gateway.snapshot(), &gateway.counters, &mut lines);
     client.answer_whole(&answer);
-    if let Some(log) = &snapshot.access_log {
-        let bytes_sent = answer.content.len() as u64;
-        let entry = Entry::refused(id.as_str(), client.address(), cause);
-        let mut line = Vec::new();
-        log.write(&Entry { bytes_sent, ..entry }, &mut line);
-        log.send(line);
-    }
+    lines.hand_over();
 }
 
 fn head_of(request: &Request, limits: &HeadLimits) -> Result<RequestHead, HeadError> {
