@@ -253,14 +253,13 @@ impl<'a> Forward<'a> {
         let request = request(&outgoing, &self.head, rule, addr);
         // After a failure a new connection: the backend may have closed all that are kept.
         let agent = if is_first { self.agents.of(guard, config, pool) } else { agent(config, pool) };
+        self.client.rewind(config.max_body_bytes);
         let result = if rule.is_none() && self.head.framing.has_body() {
-            self.client.rewind(config.max_body_bytes);
-            let body = SendBody::from_reader(&mut self.client);
-            request.body(body).map_err(ureq::Error::from).and_then(|request| agent.run(request))
+            request.body(SendBody::from_reader(&mut self.client)).map(|request| agent.run(request))
         } else {
-            request.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
+            request.body(()).map(|request| agent.run(request))
         };
-        result.map_err(|error| {
+        result.map_err(ureq::Error::from).flatten().map_err(|error| {
             let failed = fault::of_try(&error);
             log::debug!("try failed backend={} cause={} reason=\"{error}\"", guard.label(), failed.cause);
             self.client.fault().map_or(failed, |cause| Failed { cause, is_ours: true })

@@ -31,8 +31,8 @@ use tiny_http::Request;
 use crate::config::ServerConfig;
 use crate::downstream::listener::{Change, Listener};
 use crate::exchange::gateway::Gateway;
+use agents::Agents;
 use server::Server;
-use worker::Worker;
 
 /// The running engine.
 #[derive(Debug)]
@@ -57,13 +57,12 @@ impl Classic {
     ) -> io::Result<Self> {
         let (queue, requests) = bounded(config.queue_size.get());
         let (alive, workers) = bounded(0);
-        let agents = Arc::default();
+        let agents = Arc::new(Agents::default());
         for number in 0..config.workers.get() {
-            let worker = Worker::new(Arc::clone(gateway), Arc::clone(&agents));
-            let (requests, alive): (_, Sender<Infallible>) =
-                (Receiver::clone(&requests), Sender::clone(&alive));
+            let (requests, alive) = (Receiver::clone(&requests), Sender::clone(&alive));
+            let (gateway, agents) = (Arc::clone(gateway), Arc::clone(&agents));
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                worker.run(&requests);
+                worker::run(&requests, &gateway, &agents);
                 drop(alive);
             })?;
         }

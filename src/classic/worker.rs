@@ -1,7 +1,6 @@
 //! A thread of the pool: one request after another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
@@ -18,35 +17,22 @@ use crate::exchange::gateway::Gateway;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Version};
 
-/// What a thread of the pool needs.
-#[derive(Debug)]
-pub(super) struct Worker {
-    gateway: Arc<Gateway>,
-    agents: Arc<Agents>,
+/// Until nobody sends requests any more.
+pub(super) fn run(requests: &Receiver<Request>, gateway: &Gateway, agents: &Agents) {
+    while let Ok(request) = requests.recv() {
+        if catch_unwind(AssertUnwindSafe(|| serve(request, gateway, agents))).is_err() {
+            gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
+            log::error!("an exchange panicked; this is a defect of the proxy, please report it");
+        }
+    }
 }
 
-impl Worker {
-    pub(super) fn new(gateway: Arc<Gateway>, agents: Arc<Agents>) -> Self {
-        Self { gateway, agents }
-    }
-
-    /// Until nobody sends requests any more.
-    pub(super) fn run(&self, requests: &Receiver<Request>) {
-        while let Ok(request) = requests.recv() {
-            if catch_unwind(AssertUnwindSafe(|| self.serve(request))).is_err() {
-                self.gateway.counters.panics.fetch_add(1, Ordering::Relaxed);
-                log::error!("an exchange panicked; this is a defect of the proxy, please report it");
-            }
-        }
-    }
-
-    fn serve(&self, request: Request) {
-        let _in_flight = InFlight::enter(&self.gateway.counters);
-        let snapshot = self.gateway.snapshot();
-        match head_of(&request, &snapshot.limits.head) {
-            Ok(head) => Forward::new(&self.gateway, &snapshot, &self.agents, head, request).serve(),
-            Err(error) => refuse(request, Cause::Head(error), &self.gateway),
-        }
+fn serve(request: Request, gateway: &Gateway, agents: &Agents) {
+    let _in_flight = InFlight::enter(&gateway.counters);
+    let snapshot = gateway.snapshot();
+    match head_of(&request, &snapshot.limits.head) {
+        Ok(head) => Forward::new(gateway, &snapshot, agents, head, request).serve(),
+        Err(error) => refuse(request, Cause::Head(error), gateway),
     }
 }
 
