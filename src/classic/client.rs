@@ -7,7 +7,6 @@ use http::HeaderValue;
 use tiny_http::Request;
 
 use crate::error::Cause;
-use crate::exchange::refusal::OwnAnswer;
 use crate::http::framing::BodyFraming;
 use crate::http::headers::forwarded_for;
 
@@ -149,17 +148,8 @@ impl Client {
         }
     }
 
-    /// Sends `bytes`, if anybody is still there. Whether that worked.
-    pub(super) fn answer(&mut self, bytes: &[u8]) -> bool {
-        self.send([bytes, b""])
-    }
-
-    /// The same with an answer of ours.
-    pub(super) fn answer_whole(&mut self, answer: &OwnAnswer) -> bool {
-        self.send([&answer.head, &answer.content])
-    }
-
-    fn send(&mut self, [first, second]: [&[u8]; 2]) -> bool {
+    /// Sends a head, or a part of a body, and what follows it, if anybody is still there. Whether that worked.
+    pub(super) fn answer(&mut self, first: &[u8], second: &[u8]) -> bool {
         let is_sent = self.writer().is_some_and(|writer| {
             let written = writer.write_all(first).and_then(|()| writer.write_all(second));
             // tiny_http would keep up to 1 KiB to itself.

@@ -1,20 +1,19 @@
 //! The classic engine, `engine = "tiny_http"`: the plan this project began with, in its plainest form.
 //!
 //! A `tiny_http::Server` for each listener feeds requests over a bounded channel (`server.rs`) to a fixed pool of blocking
-//! threads (`worker.rs`). Each routes a request, picks a backend through [`LoadBalancer`](crate::balance::LoadBalancer)
-//! with a [`BackendGuard`](crate::balance::BackendGuard), and forwards it (`forward.rs`) with a stock `ureq::Agent`
-//! (`agents.rs`), which takes `request.rs`, gives `answer.rs`, and fails as `fault.rs` says. `client.rs` is where the request came
-//! from. What decides about a request is shared with the native engine: routes, balancing, rewriting, tries, refusals, causes,
-//! health, and what is said at the end.
+//! threads (`worker.rs`). Each takes one request (`client.rs`) to its end (`exchange.rs`): routes it, picks a backend through
+//! [`LoadBalancer`](crate::balance::LoadBalancer) with a [`BackendGuard`](crate::balance::BackendGuard), forwards it
+//! (`forward.rs`) with a stock `ureq::Agent` (`agents.rs`, `fault.rs`), and passes the answer on (`answer.rs`). What decides
+//! about a request is shared with the native engine: routes, balancing, rewriting, tries, refusals, causes, health.
 //!
 //! For trusted networks only; README lists what the two crates do not allow.
 
 mod agents;
 mod answer;
 mod client;
+mod exchange;
 mod fault;
 mod forward;
-mod request;
 mod server;
 mod worker;
 

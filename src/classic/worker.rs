@@ -8,7 +8,7 @@ use tiny_http::Request;
 
 use super::agents::Agents;
 use super::client::Client;
-use super::forward::Forward;
+use super::exchange::Exchange;
 use crate::access_log::Lines;
 use crate::counters::InFlight;
 use crate::error::Cause;
@@ -31,7 +31,7 @@ fn serve(request: Request, gateway: &Gateway, agents: &Agents) {
     let _in_flight = InFlight::enter(&gateway.counters);
     let snapshot = gateway.snapshot();
     match head_of(&request, &snapshot.limits.head) {
-        Ok(head) => Forward::new(gateway, &snapshot, agents, head, request).serve(),
+        Ok(head) => Exchange::new(gateway, &snapshot, agents, head, request).serve(),
         Err(error) => refuse(request, Cause::Head(error), gateway),
     }
 }
@@ -43,7 +43,7 @@ pub(super) fn refuse(request: Request, cause: Cause, gateway: &Gateway) {
     let mut lines = Lines::default();
     let stray = Stray { cause, client: client.address(), who: client.who(), is_head, keep_alive: true };
     let answer = stray.refuse(&gateway.snapshot(), &gateway.counters, &mut lines);
-    client.answer_whole(&answer);
+    client.answer(&answer.head, &answer.content);
     lines.hand_over();
 }
 

@@ -12,6 +12,11 @@
 //! | tunnel | `tunnel.rs` | either side, after a 101 |
 //! | tell | `tell.rs` | room to send the rest of an answer of ours in |
 //!
+//! What does not depend on how an engine waits is for both, and in files of its own: what a request's head decides
+//! (`decision.rs`, `authenticate.rs`), which tries there are (`tries.rs`, `retry.rs`), what the client gets of a body
+//! (`framed.rs`, `coding.rs`) or in place of it (`refusal.rs`, `answer_here.rs`, `last_hop.rs`), and what is said at the end
+//! (`record.rs`, `ending.rs`). `view.rs` is what these are lent of an exchange.
+//!
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
