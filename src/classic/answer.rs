@@ -41,7 +41,7 @@ impl Exchange<'_> {
             self.view().amend(&mut head, guard);
             let compress = rules.compress.as_ref();
             coder = compress.and_then(|rule| code(rule, &self.head, &mut head, &self.gateway.compressing));
-            cookie = route.set_cookie(&self.head.fields, guard);
+            cookie = self.view().sticky_cookie(guard);
         }
         let framed = Framed::new(&head, self.head.version, coder);
         let may_stay = framed.to != Delimited::UntilClose && !self.gateway.is_draining();

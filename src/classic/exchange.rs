@@ -102,6 +102,7 @@ impl<'a> Exchange<'a> {
             peer: self.client.address(),
             forwarded_for: self.client.forwarded_for(),
             secured: false,
+            client_cert: None,
             port: None,
         }
     }
@@ -145,7 +146,7 @@ impl<'a> Exchange<'a> {
         self.client.collect()?;
         // Only now: a client that is slow to send its request takes no place away from others.
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
-        let response = self.try_backends(&route, None)?;
+        let response = self.try_backends(&route)?;
         self.answer(response)?;
         if let Some(guard) = &self.guard {
             route.note_success(guard);
@@ -172,7 +173,7 @@ impl<'a> Exchange<'a> {
         let service = route.auth().ok_or(Cause::Internal)?;
         let _guard = route.enter().ok_or(Cause::RouteFull)?;
         self.asking = true;
-        let response = self.try_backends(service, Some(rule))?;
+        let response = self.try_backends(service)?;
         if let Some(guard) = &self.guard {
             service.note_success(guard);
         }

@@ -159,7 +159,8 @@ impl Exchange {
         if first.is_empty() && !relay.is_received() && !more {
             backend.stream.acknowledge();
         }
-        let cookie = self.sticky_cookie();
+        let guard = self.guard.as_ref().filter(|_| self.asking.is_none());
+        let cookie = guard.and_then(|guard| self.view(client).sticky_cookie(guard));
         let mut out = cx.buffers.take_out();
         let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
         let added = Added {
@@ -188,11 +189,5 @@ impl Exchange {
             Ok(_) => Next::Stage(Stage::Relay(Box::new(relay))),
             Err(_) => Next::Failed(Cause::ClientLeft),
         }
-    }
-
-    fn sticky_cookie(&self) -> Option<http::HeaderValue> {
-        let route = self.route.as_ref().filter(|_| self.asking.is_none());
-        let ((route, _), guard) = (route?, self.guard.as_ref()?);
-        route.set_cookie(&self.head.fields, guard)
     }
 }

@@ -411,6 +411,7 @@ impl Exchange {
             peer: client.address(),
             forwarded_for: client.forwarded_for(),
             secured: entrance.tls,
+            client_cert: client.client_cert(),
             port: entrance.port,
         }
     }

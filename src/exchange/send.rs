@@ -107,8 +107,9 @@ impl Exchange {
         let guard = self.guard.as_ref()?;
         let other_side = self.other_side()?.config();
         let outgoing = self.view(client).outgoing(other_side, guard, self.permit.is_some(), via);
-        match &route.config().rules.forward_auth {
-            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule),
+        let rules = &route.config().rules;
+        match &rules.forward_auth {
+            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule, rules),
             _ => outgoing.write(out, &self.head),
         }
         Some(())

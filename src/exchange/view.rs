@@ -13,6 +13,7 @@ use super::refusal::{OwnAnswer, Pages, Refused};
 use crate::balance::Backend;
 use crate::config::RouteConfig;
 use crate::error::Cause;
+use crate::http::client_cert::ClientCert;
 use crate::http::head::RequestHead;
 use crate::http::response_head::ResponseHead;
 use crate::route::Route;
@@ -36,18 +37,26 @@ pub(crate) struct View<'a> {
     pub forwarded_for: &'a HeaderValue,
     /// The client speaks TLS.
     pub secured: bool,
+    /// Who it is by its certificate, if it has shown one.
+    pub client_cert: Option<&'a ClientCert>,
     /// The port it came in by, if that is known, and one of TCP.
     pub port: Option<u16>,
 }
 
 impl<'a> View<'a> {
+    /// `https` or `http`: how the client speaks.
+    fn scheme(&self) -> &'static str {
+        scheme(self.head, self.peer, &self.snapshot.trusted, self.secured)
+    }
+
     /// What placeholders of the rules of `route` stand for.
     fn facts(&self, route: &'a RouteConfig) -> Facts<'a> {
         Facts {
             head: self.head,
             route,
             client: self.client,
-            scheme: scheme(self.head, self.peer, &self.snapshot.trusted, self.secured),
+            scheme: self.scheme(),
+            client_cert: self.client_cert,
             request_id: self.record.id.as_bytes(),
             user: self.record.user.as_deref(),
         }
@@ -88,6 +97,8 @@ impl<'a> View<'a> {
             forwarded_for: self.forwarded_for,
             trusted: &self.snapshot.trusted,
             secured: self.secured,
+            client_cert: self.client_cert,
+            tells_client_cert: self.snapshot.front.client_cert_headers,
             port: self.port,
             upgrade,
             via,
@@ -101,5 +112,12 @@ impl<'a> View<'a> {
         if let Some(route) = self.route.map(|route| route.config()) {
             amend_answer(answer, self.head, route, backend.upstream().host(), || self.facts(route));
         }
+    }
+
+    /// The cookie that an answer of `backend` brings along, if the route has one and the client does not.
+    pub(crate) fn sticky_cookie(&self, backend: &Backend) -> Option<HeaderValue> {
+        let route = self.route?;
+        route.config().sticky_cookie.as_ref()?;
+        route.set_cookie(&self.head.fields, backend, self.scheme())
     }
 }

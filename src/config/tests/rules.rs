@@ -316,7 +316,7 @@ fn header_fields() {
             (
                 "set = { X-A = \"{target}\" }",
                 ".set: \"{target}\" has the placeholder {target}; expected {host}, {scheme}, {client_ip}, {request_id}, \
-                 {route}, {user}, or {{ and }} for braces"
+                 {route}, {tls_client_subject}, {tls_client_fingerprint}, {user}, or {{ and }} for braces"
                     .to_owned(),
             ),
             (
