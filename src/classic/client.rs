@@ -22,7 +22,10 @@ const DROPPABLE: u64 = 16 * 1024 * 1024;
 
 /// The client of one request.
 pub(super) struct Client {
-    state: State,
+    /// Until its answer begins.
+    request: Option<Request>,
+    /// From then on.
+    writer: Option<Box<dyn Write + Send>>,
     address: IpAddr,
     forwarded_for: HeaderValue,
     framing: BodyFraming,
@@ -40,19 +43,9 @@ pub(super) struct Client {
     fault: Option<Cause>,
 }
 
-enum State {
-    Request(Request),
-    Writer(Box<dyn Write + Send>),
-    Gone,
-}
-
 impl Drop for Client {
     fn drop(&mut self) {
-        if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone)
-            && self.is_dangerous()
-        {
-            std::mem::forget(request);
-        }
+        drop(self.take_request());
     }
 }
 
@@ -61,7 +54,8 @@ impl Client {
         let address = request.remote_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
         let address = address.to_canonical();
         Self {
-            state: State::Request(request),
+            request: Some(request),
+            writer: None,
             address,
             forwarded_for: forwarded_for(address),
             framing,
@@ -121,7 +115,7 @@ impl Client {
     }
 
     fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let State::Request(request) = &mut self.state else { return Ok(0) };
+        let Some(request) = &mut self.request else { return Ok(0) };
         let n = request.as_reader().read(buf).inspect_err(|error| {
             let is_malformed =
                 matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
@@ -150,7 +144,8 @@ impl Client {
 
     /// Sends a head, or a part of a body, and what follows it, if anybody is still there. Whether that worked.
     pub(super) fn answer(&mut self, first: &[u8], second: &[u8]) -> bool {
-        let is_sent = self.writer().is_some_and(|writer| {
+        self.begin_answer();
+        let is_sent = self.writer.as_mut().is_some_and(|writer| {
             let written = writer.write_all(first).and_then(|()| writer.write_all(second));
             // tiny_http would keep up to 1 KiB to itself.
             written.and_then(|()| writer.flush()).is_ok()
@@ -166,29 +161,24 @@ impl Client {
         self.sent
     }
 
-    /// What tiny_http would allocate for the missing rest of a body when the request is dropped may be more than there is. The
-    /// connection is given up then, and never closed.
-    fn is_dangerous(&self) -> bool {
-        self.missing() > DROPPABLE
-    }
-
-    /// The way to answer. tiny_http lets go of it when the body was read to its end.
-    fn writer(&mut self) -> Option<&mut (dyn Write + Send)> {
-        if let State::Request(_) = self.state {
+    /// tiny_http lets go of the way to answer when the body was read to its end.
+    fn begin_answer(&mut self) {
+        if self.request.is_some() {
             let mut buf = [0; 16 * 1024];
             while !self.ended && self.receive(&mut buf).is_ok_and(|n| n > 0) {}
-            if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone) {
-                if self.is_dangerous() {
-                    std::mem::forget(request);
-                } else {
-                    self.state = State::Writer(request.into_writer());
-                }
-            }
+            self.writer = self.take_request().map(Request::into_writer);
         }
-        match &mut self.state {
-            State::Writer(writer) => Some(writer),
-            State::Request(_) | State::Gone => None,
+    }
+
+    /// What tiny_http would allocate for the missing rest of a body when the request is dropped may be more than there is. The
+    /// connection is given up then, and never closed.
+    fn take_request(&mut self) -> Option<Request> {
+        let request = self.request.take()?;
+        if self.missing() > DROPPABLE {
+            std::mem::forget(request);
+            return None;
         }
+        Some(request)
     }
 }
 
