@@ -16,7 +16,7 @@ use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed, rewrite};
 use crate::http::request_out::write_request_line;
 use crate::http::response_head::ResponseHead;
 use crate::http::response_out::write_field;
-use crate::http::target::MAX_LEN;
+use crate::http::target::{MAX_LEN, loose_reading};
 use crate::routing::{Asked, Found, Methods, RouteTable};
 #[cfg(feature = "classic")]
 use crate::rules::forward_auth::put_fields;
@@ -28,7 +28,14 @@ const TOO_LONG: HeadError = HeadError::new(
     "request target longer than 65,534 bytes with the prefix of the backend",
 );
 
-/// The route of a request, unless it has passed the proxy called `via` before.
+const AMBIGUOUS: HeadError = HeadError::new(
+    400,
+    "bad_target",
+    "a path that is of one route as it is written, and of another where slashes are decoded or merged",
+);
+
+/// The route of a request, unless it has passed the proxy called `via` before. Backends differ in how they read `//` and
+/// `%2F`: where that would lead past the rules of another route, nobody gets the request.
 pub(crate) fn route_of<'a, T>(
     head: &RequestHead,
     via: &str,
@@ -37,7 +44,13 @@ pub(crate) fn route_of<'a, T>(
     if has_passed(&head.fields, via) {
         return Err(Cause::LoopDetected);
     }
-    routes.find(&Asked::of(head)).ok_or(Cause::NoRoute)
+    let asked = Asked::of(head);
+    let found = routes.find(&asked).ok_or(Cause::NoRoute)?;
+    let Some(path) = loose_reading(head.target.path_and_query().path()) else { return Ok(found) };
+    match routes.find(&Asked { path: &path, ..asked }) {
+        Some(other) if std::ptr::eq(other.route, found.route) => Ok(found),
+        _ => Err(Cause::Head(AMBIGUOUS)),
+    }
 }
 
 /// Whether its route takes a request of this client. Who may not come is told nothing else. `other_methods` are those of
