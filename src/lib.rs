@@ -17,8 +17,8 @@
 //! 6. [`upstream`]: a worker's connections to backends, in use and idle.
 //!
 //! With `engine = "tiny_http"`, the classic engine (`classic/`): a `tiny_http::Server` feeds requests over a bounded channel to
-//! a fixed pool of blocking threads, which forward them with ureq. Routes, balancing, rewriting, retry rules, causes and
-//! health are the same code.
+//! a fixed pool of blocking threads, which forward them with ureq. Routes, balancing, rewriting, tries, refusals, causes, logs
+//! and health are the same code; `exchange/mod.rs` names what of that is in its folder.
 //!
 //! # Threads
 //!

@@ -17,7 +17,8 @@ use super::context::{Buffers, Context};
 use super::queued::Queued;
 use super::relay::Relay;
 use super::send::Upload;
-use super::{Due, Exchange, Failed, Next, Stage};
+use super::tries::{Failed, Tries};
+use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::fields::Fields;
@@ -149,8 +150,8 @@ impl Exchange {
         *place = None;
         self.asking = None;
         self.upload = Upload::new(cx.now);
-        self.tried.clear();
-        (self.last, self.held_until, self.failed_on, self.interim) = (None, None, None, 0);
+        self.tries = Tries::default();
+        (self.failed_on, self.interim) = (None, 0);
         self.go_on(client, cx)
     }
 

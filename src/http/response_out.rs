@@ -7,7 +7,7 @@ use super::date;
 use super::head::Version;
 use super::hop_by_hop::crosses;
 use super::request_id::REQUEST_ID;
-use super::response_head::ResponseHead;
+use super::response_head::{ResponseFraming, ResponseHead};
 
 /// How the client learns where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,27 @@ pub enum Delimited {
     Chunked,
     /// By the end of the connection.
     UntilClose,
+}
+
+impl Delimited {
+    /// What becomes of a body that came so, for a client that speaks `version`.
+    #[must_use]
+    pub fn of(framing: ResponseFraming, version: Version) -> Self {
+        match framing {
+            ResponseFraming::None => Self::NoBody,
+            ResponseFraming::Length(length) => Self::Length(length),
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => Self::unknown(version),
+        }
+    }
+
+    /// How a body of unknown length is told from what follows it (RFC 9112 §6).
+    #[must_use]
+    pub fn unknown(version: Version) -> Self {
+        match version {
+            Version::Http11 => Self::Chunked,
+            Version::Http10 => Self::UntilClose,
+        }
+    }
 }
 
 /// `name: value` and the end of the line.
