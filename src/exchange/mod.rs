@@ -27,6 +27,8 @@ pub(crate) mod context;
 pub(crate) mod decision;
 mod finish;
 pub(crate) mod gateway;
+#[cfg(any(test, fuzzing))]
+pub mod header_checks;
 mod intercept;
 pub(crate) mod last_hop;
 pub(crate) mod queued;
