@@ -132,6 +132,10 @@ kill-loop *ARGUMENTS:
 bursts *ARGUMENTS:
     benches/bursts {{ ARGUMENTS }}
 
+# A flood of wrong passwords on one route: others do not feel it (benches/password-flood)
+password-flood *ARGUMENTS:
+    benches/password-flood {{ ARGUMENTS }}
+
 # 100,000 requests, one in ten of which meets a fault: memory and descriptors stay flat (benches/soak)
 soak *ARGUMENTS:
     benches/soak {{ ARGUMENTS }}
