@@ -95,7 +95,7 @@ doc:
 ci:
     .ci/run
 
-# Fuzz TARGET (head, response, chunked or rules) until stopped, or: just fuzz head -max_total_time=60
+# Fuzz TARGET (head, response, chunked, proxy_header or rules) until stopped, or: just fuzz head -max_total_time=60
 fuzz TARGET *OPTIONS:
     #!/usr/bin/env bash
     set -euo pipefail

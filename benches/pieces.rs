@@ -15,6 +15,7 @@ use http::{HeaderValue, Method};
 use reverse_proxy::balance::{Backend, PickRequest, balancer};
 use reverse_proxy::config::Config;
 use reverse_proxy::http::chunked::{Decoder, LAST_CHUNK, encode_head};
+use reverse_proxy::http::client_cert::ClientCertFields;
 use reverse_proxy::http::fields::Fields;
 use reverse_proxy::http::gzip::Gzip;
 use reverse_proxy::http::head::{HeadLimits, RequestHead, Scan, scan};
@@ -112,6 +113,7 @@ mod request_head {
             trusted: false,
             secured: false,
             port: Some(80),
+            client_cert: ClientCertFields::Untouched,
             prefix: None,
             upgrade: false,
             via: "reverse-proxy",

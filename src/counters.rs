@@ -37,6 +37,10 @@ pub struct Counters {
     pub handshakes_failed: AtomicU64,
     /// Connections closed for want of a PROXY header, or because of who sent one.
     pub proxy_headers_refused: AtomicU64,
+    /// Certificates that were read again because their files had changed.
+    pub certificates_renewed: AtomicU64,
+    /// Times that changed files were no good, and the certificate before stayed.
+    pub certificates_refused: AtomicU64,
     /// Lines of the access log that could not be written in time.
     pub access_log_lost: AtomicU64,
     causes: ByCause,

@@ -37,6 +37,7 @@
 //! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`] |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
+//! | `challenge` | 1 per challenge of an ACME server, 4 at most | `front/challenges.rs` | when its file is read; nobody |
 //! | `name HOST` | 1 per look-up, short-lived | [`upkeep`] | when the resolver answers; nobody |
 //!
 //! # Locks

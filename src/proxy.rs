@@ -232,7 +232,8 @@ impl Proxy {
             .map_err(|(addr, error)| StartError::Listen(addr, error))?;
         let entrances = listeners.iter().map(|listener| listener.entrance);
         let front = Front::new(&config, config.server.workers, entrances, None).map_err(StartError::Tls)?;
-        let renewal = Renewal::start(&config.front, front.tls.as_ref()).map_err(StartError::Thread)?;
+        let renewal =
+            Renewal::start(&config.front, front.tls.as_ref(), &counters).map_err(StartError::Thread)?;
         let access_logs = access_log.iter().map(Arc::downgrade).collect();
         let in_use = Arc::default();
         let gateway = Arc::new(Gateway {

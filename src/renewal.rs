@@ -3,12 +3,17 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, bounded, unbounded};
 
 use crate::config::{CertificateConfig, FrontConfig, Stamps, about_validity};
+use crate::counters::Counters;
+use crate::logging::panics::panic_message;
 use crate::net::tls_server::TlsServer;
 
 /// From one look at the files to the next.
@@ -20,6 +25,7 @@ const WARN: Duration = Duration::from_secs(24 * 3600);
 
 /// The running thread. Dropping it ends and joins it.
 pub(crate) struct Renewal {
+    counters: Arc<Counters>,
     /// `None`: there were no certificates so far.
     running: Option<Running>,
 }
@@ -39,8 +45,12 @@ impl fmt::Debug for Renewal {
 
 impl Renewal {
     /// Starts the thread `certificates`, if there are any that are shown.
-    pub(crate) fn start(config: &FrontConfig, tls: Option<&TlsServer>) -> io::Result<Self> {
-        let mut renewal = Self { running: None };
+    pub(crate) fn start(
+        config: &FrontConfig,
+        tls: Option<&TlsServer>,
+        counters: &Arc<Counters>,
+    ) -> io::Result<Self> {
+        let mut renewal = Self { counters: Arc::clone(counters), running: None };
         renewal.change(config, tls)?;
         Ok(renewal)
     }
@@ -48,20 +58,22 @@ impl Renewal {
     /// From now on these are looked after.
     pub(crate) fn change(&mut self, config: &FrontConfig, tls: Option<&TlsServer>) -> io::Result<()> {
         let Some(tls) = tls else { return Ok(()) };
-        let watched = Watched::new(&config.certificates, tls.clone());
-        match &self.running {
-            // Fails only if it has ended.
-            Some(running) => drop(running.changes.send(watched)),
-            None => {
-                let (changes, changed) = unbounded();
-                let (living, alive) = bounded(0);
-                let thread = Builder::new().name("certificates".to_owned()).spawn(move || {
-                    let _living: Sender<Infallible> = living;
-                    run(watched, &changed);
-                })?;
-                self.running = Some(Running { changes, alive, thread });
+        let mut watched = Watched::new(&config.certificates, tls.clone(), Arc::clone(&self.counters));
+        if let Some(running) = &self.running {
+            match running.changes.send(watched) {
+                Ok(()) => return Ok(()),
+                // It has ended, which only a defect can bring about.
+                Err(SendError(back)) => watched = back,
             }
+            self.stop();
         }
+        let (changes, changed) = unbounded();
+        let (living, alive) = bounded(0);
+        let thread = Builder::new().name("certificates".to_owned()).spawn(move || {
+            let _living: Sender<Infallible> = living;
+            run(watched, &changed, LOOK, Watched::look);
+        })?;
+        self.running = Some(Running { changes, alive, thread });
         Ok(())
     }
 
@@ -83,12 +95,19 @@ impl Drop for Renewal {
     }
 }
 
-fn run(mut watched: Watched, changes: &Receiver<Watched>) {
+/// Looks again and again, until nobody can tell any more what to look after.
+fn run<W>(mut watched: W, changes: &Receiver<W>, every: Duration, look: impl Fn(&mut W)) {
     loop {
-        match changes.recv_timeout(LOOK) {
+        match changes.recv_timeout(every) {
             Ok(other) => watched = other,
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => watched.look(),
+            Err(RecvTimeoutError::Timeout) => {
+                // What was read stays noted as read, so that no file makes it fail twice.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| look(&mut watched))) {
+                    let message = panic_message(&*panic);
+                    log::error!("looking after certificates panicked: {message}");
+                }
+            }
         }
     }
 }
@@ -97,6 +116,7 @@ fn run(mut watched: Watched, changes: &Receiver<Watched>) {
 struct Watched {
     files: Vec<Files>,
     tls: TlsServer,
+    counters: Arc<Counters>,
     warned: Instant,
 }
 
@@ -110,18 +130,25 @@ struct Files {
 }
 
 impl Watched {
-    fn new(certificates: &[CertificateConfig], tls: TlsServer) -> Self {
+    fn new(certificates: &[CertificateConfig], tls: TlsServer, counters: Arc<Counters>) -> Self {
         let files = |certificate: &CertificateConfig| {
             let read = certificate.stamps.clone();
             Files { shown: certificate.clone(), seen: read.clone(), read }
         };
-        Self { files: certificates.iter().map(files).collect(), tls, warned: Instant::now() }
+        Self { files: certificates.iter().map(files).collect(), tls, counters, warned: Instant::now() }
     }
 
     fn look(&mut self) {
         let mut is_changed = false;
         for files in &mut self.files {
-            is_changed |= files.read_again();
+            match files.read_again() {
+                Some(Ok(())) => {
+                    self.counters.certificates_renewed.fetch_add(1, Ordering::Relaxed);
+                    is_changed = true;
+                }
+                Some(Err(())) => drop(self.counters.certificates_refused.fetch_add(1, Ordering::Relaxed)),
+                None => {}
+            }
         }
         if is_changed {
             let certificates: Vec<_> = self.files.iter().map(|files| files.shown.clone()).collect();
@@ -140,18 +167,18 @@ impl Watched {
 }
 
 impl Files {
-    /// Reads them again, if they have changed and are done changing: two files are not written at once. Whether there is
+    /// Reads them again, if they have changed and are done changing: two files are not written at once. `Ok`: there is
     /// something else to show.
-    fn read_again(&mut self) -> bool {
+    fn read_again(&mut self) -> Option<Result<(), ()>> {
         let now = Stamps::of(&self.shown.cert, &self.shown.key);
         let is_quiet = now == self.seen;
         self.seen = now;
         if !is_quiet || self.seen == self.read {
-            return false;
+            return None;
         }
         self.read = self.seen.clone();
         let CertificateConfig { cert, key, .. } = &self.shown;
-        match CertificateConfig::load(cert.clone(), key.clone()) {
+        Some(match CertificateConfig::load(cert.clone(), key.clone()) {
             Ok(loaded) => {
                 log::info!(
                     "certificate read again cert={} names={} valid_until={:?}",
@@ -160,13 +187,57 @@ impl Files {
                     httpdate::fmt_http_date(loaded.valid_until)
                 );
                 self.shown = loaded;
-                true
+                Ok(())
             }
             Err(error) => {
                 let file = if error.is_about_key { key } else { cert };
                 log::error!("certificate not replaced, the one before stays: {} {error}", file.display());
-                false
+                Err(())
             }
-        }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn it_looks_on_after_a_panic() {
+        let (changes, changed) = unbounded();
+        let (looks, looked) = unbounded();
+        let work = move || {
+            let look = |count: &mut u32| {
+                *count += 1;
+                looks.send(*count).unwrap();
+                assert_ne!(*count, 1, "the first look fails");
+            };
+            run(0, &changed, Duration::from_millis(1), look);
+        };
+        let thread = Builder::new().spawn(work).unwrap();
+        assert_eq!(looked.recv_timeout(PATIENCE), Ok(1));
+        assert_eq!(looked.recv_timeout(PATIENCE), Ok(2), "what it had seen is not forgotten");
+        changes.send(100).unwrap();
+        assert!(looked.iter().any(|count| count == 101), "it is still told of changes");
+        drop(changes);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn a_reload_starts_a_thread_that_has_ended_again() {
+        let tls = TlsServer::new(&FrontConfig::default(), None).unwrap();
+        let counters = Arc::new(Counters::default());
+        let mut renewal = Renewal::start(&FrontConfig::default(), Some(&tls), &counters).unwrap();
+        let running = renewal.running.as_mut().unwrap();
+        let (changes, _) = unbounded();
+        // It ends, as if it had failed.
+        drop(std::mem::replace(&mut running.changes, changes));
+        assert_eq!(running.alive.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+        renewal.change(&FrontConfig::default(), Some(&tls)).unwrap();
+        let running = renewal.running.as_ref().unwrap();
+        assert_eq!(running.alive.try_recv(), Err(crossbeam_channel::TryRecvError::Empty), "another one runs");
     }
 }

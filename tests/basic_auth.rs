@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reverse_proxy::error::Cause;
 
+use crate::forward_auth::answering;
 use crate::support::engines::on_both_engines;
 use crate::support::process::TempDir;
 use crate::support::{Client, Echo, Engine, Origin, TestProxy, get, send_once, wait_for};
@@ -96,6 +97,34 @@ fn who_is_let_in(engine: Engine) {
     assert_eq!(client.response().expect(200).text(), "for you");
     get(proxy.addr(), "/page").expect_failure(401, "unauthorized");
     get(proxy.addr(), "/closed").expect_failure(405, "method_not_allowed");
+}
+
+/// The password is for this proxy alone; what the service says under that name is for backends.
+fn the_service_of_forward_auth_gets_no_password(engine: Engine) {
+    let (origin, users) = (Origin::echo(), Users::new(&[("anna", "secret")]));
+    let (auth, asked) =
+        answering("HTTP/1.1 200 OK\r\nAuthorization: Bearer theirs\r\nContent-Length: 0\r\n\r\n");
+    let asks = |copied: &str| {
+        format!("forward_auth = {{ addr = {:?}, path = \"/\", copy_headers = [{copied}] }}", auth.addr())
+    };
+    let proxy = TestProxy::builder(engine)
+        .route("/", &[origin.addr()], &format!("{}\n{}", users.key(""), asks("")))
+        .route("/copied", &[origin.addr()], &format!("{}\n{}", users.key(""), asks("\"Authorization\"")))
+        .route(
+            "/kept",
+            &[origin.addr()],
+            &format!("{}\n{}", users.key(", forward_authorization = true"), asks("")),
+        )
+        .start();
+    let right = basic("anna:secret");
+    for (target, told, sent) in
+        [("/", None, None), ("/copied", None, Some("Bearer theirs")), ("/kept", Some(&*right), Some(&*right))]
+    {
+        let echo = Echo::parse(&send_once(proxy.addr(), request("GET", target, &right)).expect(200).body);
+        assert_eq!(echo.fields.one("authorization").as_deref(), sent, "{target}");
+        let asked = asked.lock().unwrap().pop().expect("it is asked");
+        assert_eq!(asked.fields.one("authorization").as_deref(), told, "{target}");
+    }
 }
 
 /// A body does not wait for it, and one that nobody wants ends with the connection.
@@ -210,7 +239,7 @@ fn a_flood_of_guesses(engine: Engine) {
     send_once(proxy.addr(), &right).expect(200);
     get(proxy.addr(), "/open").expect(200);
     let busy = wait_for("one that was told to come again", || {
-        guessers.iter().rposition(Client::has_input).ok_or("nobody has an answer")
+        guessers.iter_mut().rposition(Client::has_input).ok_or("nobody has an answer")
     });
     let response = guessers[busy].response().expect_failure(503, "auth_busy");
     assert!(response.fields().has("retry-after") && !response.fields().has("www-authenticate"));
@@ -251,6 +280,7 @@ fn who_leaves_frees_everything(engine: Engine) {
 
 on_both_engines!(
     who_is_let_in,
+    the_service_of_forward_auth_gets_no_password,
     with_bodies,
     names_are_logged,
     a_reload_reads_the_file,

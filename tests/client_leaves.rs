@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reverse_proxy::error::Cause;
 
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::{Client, Engine, Origin, ScriptedBackend, TestProxy, get, wait_for};
 
 /// The proxy looks twice a second; the rest is for slow machines.
@@ -76,3 +76,5 @@ fn while_waiting_for_a_worker(engine: Engine) {
 }
 
 on_native!(while_the_backend_thinks, while_the_answer_pauses, while_waiting_for_a_worker);
+
+on_native_over_tls!(while_the_backend_thinks, while_the_answer_pauses, while_waiting_for_a_worker);

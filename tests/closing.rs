@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::wire::{LAST_CHUNK, chunk};
 use crate::support::{Client, Engine, Origin, ScriptedBackend, TestProxy, get};
 
@@ -113,6 +113,15 @@ fn a_refused_upload_that_takes_its_time_gets_its_answer(engine: Engine) {
 }
 
 on_native!(
+    connection_close_is_honoured_and_sent,
+    a_large_last_answer_is_whole,
+    a_refused_upload_can_be_sent_and_the_answer_read,
+    a_refused_head_can_be_followed_by_anything,
+    lingering_with_a_silent_client_ends,
+    a_refused_upload_that_takes_its_time_gets_its_answer,
+);
+
+on_native_over_tls!(
     connection_close_is_honoured_and_sent,
     a_large_last_answer_is_whole,
     a_refused_upload_can_be_sent_and_the_answer_read,

@@ -37,7 +37,7 @@ fn ask(proxy: &TestProxy, request: &str) -> Response {
 const GZIP: &str = "GET / HTTP/1.1\nAccept-Encoding: gzip\r\n";
 
 /// What a whole gzip file has in it.
-fn unzipped(coded: &[u8]) -> Vec<u8> {
+pub(crate) fn unzipped(coded: &[u8]) -> Vec<u8> {
     let mut decoder = GzDecoder::new(Vec::new());
     decoder.write_all(coded).expect("gzip");
     // That the end is missing, it says here.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use reverse_proxy::error::Cause;
 
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::{Client, Engine, ScriptedBackend, TestProxy, spawn};
 
 const SOON: Duration = Duration::from_secs(4);
@@ -129,6 +129,14 @@ fn waiting_in_line_does_not_stop_the_clock(engine: Engine) {
 }
 
 on_native!(
+    waiting_in_line_does_not_stop_the_clock,
+    an_upload_that_drips_is_504,
+    an_upload_that_stops_is_504,
+    a_client_that_reads_slowly_is_cut,
+    a_client_that_does_not_read_is_cut,
+);
+
+on_native_over_tls!(
     waiting_in_line_does_not_stop_the_clock,
     an_upload_that_drips_is_504,
     an_upload_that_stops_is_504,

@@ -8,7 +8,7 @@ use reverse_proxy::error::Cause;
 #[cfg(feature = "tls")]
 use crate::support::backend::each_request;
 use crate::support::backend::{Conn, Request};
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::wire::{Body, LAST_CHUNK, chunk};
 use crate::support::{
     Client, Engine, Framing, Hash, ScriptedBackend, TestProxy, hash_of, pattern, spawn, wait_for,
@@ -305,6 +305,16 @@ on_native!(
     from_a_backend_that_stops_reading,
     a_waiting_client_is_told_at_once,
     an_intercepted_one_arrives_as_well,
+    an_interim_answer_does_not_end_the_upload,
+    a_client_that_stops_is_ended,
+    a_client_that_leaves_is_ended,
+);
+
+on_native_over_tls!(
+    from_a_backend_that_closes,
+    from_a_backend_that_resets,
+    from_a_backend_that_stops_reading,
+    a_waiting_client_is_told_at_once,
     an_interim_answer_does_not_end_the_upload,
     a_client_that_stops_is_ended,
     a_client_that_leaves_is_ended,

@@ -299,6 +299,7 @@ fn expectations_that_are_fulfilled() {
         "request = \"GET http://h/api\"\nfrom = \"192.0.2.7\"\nrequest_header = { X-Forwarded-For = \"192.0.2.7\" }",
         "request = \"GET http://h/api\"\nfrom = \"unix:\"\nrequest_header = { x-forwarded-for = \"unknown\" }",
         "request = \"GET http://h/\"\nstatus = 404",
+        "request = \"PUT http://h/api\"\nheaders = { Content-Length = \"11\" }\nroute = \"/api\"\nstatus = 413",
         "request = \"GET /\"\nstatus = 400",
         "request = \"CONNECT h:1\"\nstatus = 405\nheaders = { host = \"h:1\" }",
         "request = \"PUT http://h/api\"\nheaders = { Content-Length = \"11\" }\nstatus = 413",
@@ -337,6 +338,22 @@ fn expectations_that_are_not_fulfilled_stop_the_check_and_the_start() {
             "status = 404\nrequest = \"GET http://h/api\"",
             0,
             "expect[0].status: 404 is expected, but route \"/api\" takes \"GET http://h/api\"",
+        ),
+        (
+            "request = \"GET http://h/api\"\nstatus = 413\nroute = \"/api\"",
+            1,
+            "expect[0].status: 413 is expected, but route \"/api\" takes \"GET http://h/api\"",
+        ),
+        (
+            "request = \"GET http://h/\"\nroute = \"/api\"\nstatus = 404",
+            1,
+            "expect[0].route: route \"/api\" is expected, but \"GET http://h/\" is refused with 404, no_route",
+        ),
+        (
+            "request = \"PUT http://h/api\"\nheaders = { Content-Length = \"11\" }\nroute = \"/api\"",
+            2,
+            "expect[0].route: it is expected to take the request, but route \"/api\" refuses \"PUT http://h/api\" \
+             with 413, ",
         ),
         (
             "request = \"GET http://h/api\"\nbackend_target = \"/\"",
@@ -380,7 +397,18 @@ fn expectations_that_make_no_sense_are_refused_when_they_are_read() {
             "request = \"GET /\"\nstatus = 502",
             "expect[0].status: 502 is expected, but \"GET /\" is refused with 400",
         ),
-        ("request = \"GET /\"\nstatus = 404\nroute = \"/\"", "expect[0].status: is that of an answer"),
+        (
+            "request = \"GET /api?a\"\nroute = \"/api\"",
+            "; it names no host; write it with one, as in \"GET http://shop.example/api?a\"",
+        ),
+        (
+            "request = \"GET /\"\nstatus = 404\nbackend_target = \"/\"",
+            "expect[0].status: is that of an answer the proxy itself makes: no backend has the request then",
+        ),
+        (
+            "request = \"GET /\"\nstatus = 404\nroute = \"/\"\nrequest_header = { A = \"b\" }",
+            "expect[0].status: is that of an answer",
+        ),
         (
             "request = \"GET /\"\nroute = \"/\"\nfrom = \"here\"",
             "expect[0].from: \"here\" is no address of a client",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use reverse_proxy::error::Cause;
 
 use crate::support::backend::each_request;
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::origin::HEALTH;
 use crate::support::wait::Task;
 use crate::support::{
@@ -228,7 +228,7 @@ fn others_are_served_meanwhile(engine: Engine) {
     let started = Instant::now();
     (0..20).for_each(|_| drop(get(proxy.addr(), "/else").expect(200)));
     assert!(started.elapsed() < LATE, "it took {:?}", started.elapsed());
-    assert!(held.iter().all(|client| !client.has_input()), "they wait");
+    assert!(held.iter_mut().all(|client| !client.has_input()), "they wait");
 }
 
 /// The time in line for a backend that was there, and full, is not taken from it.
@@ -257,6 +257,21 @@ fn time_in_line_is_no_time_held(engine: Engine) {
 }
 
 on_native!(
+    time_in_line_is_no_time_held,
+    requests_wait_for_the_only_backend,
+    requests_wait_for_one_of_several,
+    they_wait_longer_than_for_an_answer,
+    requests_wait_for_one_that_is_unhealthy,
+    without_it_they_fail_at_once,
+    beyond_it_the_failure_comes,
+    a_post_that_has_reached_its_backend_is_not_repeated,
+    a_get_that_has_reached_its_backend_is_repeated,
+    a_held_client_that_leaves_is_seen,
+    the_deadline_ends_it,
+    others_are_served_meanwhile,
+);
+
+on_native_over_tls!(
     time_in_line_is_no_time_held,
     requests_wait_for_the_only_backend,
     requests_wait_for_one_of_several,

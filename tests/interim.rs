@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::wire::{LAST_CHUNK, chunk};
 use crate::support::{Client, Engine, Gate, ScriptedBackend, TestProxy, spawn, wait_for};
 
@@ -250,4 +250,17 @@ on_native!(
     a_client_that_leaves_a_dribbled_flood_is_seen,
     hints_pass_while_the_upload_runs,
     a_hint_and_the_answer_pass_before_the_upload_ends,
+);
+
+on_native_over_tls!(
+    hints_pass_without_the_fields_of_the_connection,
+    hints_pass_in_any_pieces,
+    a_hint_passes_at_once,
+    many_pass,
+    an_old_client_gets_none,
+    the_hundred_of_a_backend_is_not_passed_on,
+    a_flood_is_cut,
+    they_do_not_pile_up_for_a_client_that_does_not_read,
+    a_client_that_leaves_a_dribbled_flood_is_seen,
+    hints_pass_while_the_upload_runs,
 );

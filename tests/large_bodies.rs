@@ -1,6 +1,6 @@
 //! Bodies far larger than any buffer, compared by hash.
 
-use crate::support::engines::on_both_engines;
+use crate::support::engines::{on_both_engines, on_native_over_tls};
 use crate::support::wire::{LAST_CHUNK, chunk};
 use crate::support::{
     Client, Echo, Engine, Framing, Hash, Origin, ScriptedBackend, TestProxy, pattern, spawn,
@@ -111,6 +111,14 @@ fn several_there_and_back(engine: Engine) {
 }
 
 on_both_engines!(
+    download_with_length,
+    download_in_chunks,
+    upload_with_length,
+    upload_in_chunks,
+    several_there_and_back,
+);
+
+on_native_over_tls!(
     download_with_length,
     download_in_chunks,
     upload_with_length,

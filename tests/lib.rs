@@ -25,6 +25,8 @@ mod cause_words_of_clients;
 mod client_leaves;
 mod closing;
 mod compress;
+#[cfg(feature = "tls")]
+mod cookbook;
 mod counters;
 mod dead_resolver;
 mod deadline;

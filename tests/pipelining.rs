@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::engines::on_both_engines;
+use crate::support::engines::{on_both_engines, on_native_over_tls};
 use crate::support::wire::{LAST_CHUNK, chunk};
 use crate::support::{Client, Echo, Engine, Origin, TestProxy, hash_of, pattern, wait_for};
 
@@ -120,6 +120,15 @@ fn nothing_after_connection_close(engine: Engine) {
 }
 
 on_both_engines!(
+    many_in_one_write,
+    with_bodies_of_all_kinds,
+    with_large_bodies,
+    cut_anywhere,
+    a_quick_one_waits_for_a_slow_one,
+    nothing_after_connection_close,
+);
+
+on_native_over_tls!(
     many_in_one_write,
     with_bodies_of_all_kinds,
     with_large_bodies,

@@ -144,6 +144,20 @@ fn without_a_route_it_is_404(engine: Engine) {
     assert!(origins.iter().all(|origin| origin.requests() == 0));
 }
 
+/// A backend that merges or decodes slashes must not be led past the rules of the other route.
+fn a_path_of_two_routes_is_of_neither(engine: Engine) {
+    let (proxy, origins) = routes(engine, &["/", "/reports"]);
+    for target in
+        ["//reports", "///reports/x", "/%2Freports/x", "/%2freports", "/a/..%2Freports", "/a//..//../reports"]
+    {
+        get(proxy.addr(), target).expect_failure(400, "bad_target");
+    }
+    assert!(origins.iter().all(|origin| origin.requests() == 0));
+    for target in ["/reports//x", "/reports/%2Fx", "/a//b", "/a%2Fb", "//", "//reportsx"] {
+        get(proxy.addr(), target).expect(200);
+    }
+}
+
 fn the_target_arrives_byte_for_byte(engine: Engine) {
     let origin = Origin::echo();
     let proxy = TestProxy::to(engine, &[origin.addr()], "");
@@ -173,6 +187,7 @@ fn the_target_arrives_byte_for_byte(engine: Engine) {
 on_both_engines!(
     the_longest_prefix_wins_in_any_order,
     the_host_comes_before_the_prefix,
+    a_path_of_two_routes_is_of_neither,
     a_host_that_nobody_serves_gets_404,
     a_prefix_matches_whole_segments,
     dot_segments_are_resolved_for_routing,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reverse_proxy::error::Cause;
 
-use crate::support::engines::on_native;
+use crate::support::engines::{kib_of_tls, on_native, on_native_over_tls};
 use crate::support::wire::chunk;
 use crate::support::{Client, Echo, Engine, Origin, PATIENCE, ScriptedBackend, TestProxy, get, wait_for};
 
@@ -201,7 +201,7 @@ fn dribblers_hold_no_worker(engine: Engine) {
     assert!(longest < Duration::from_secs(1), "a quick request took {longest:?} beside slow ones");
     assert_eq!(process.threads(), threads, "a slow client costs no thread");
     let grown = process.resident_kib().saturating_sub(memory);
-    assert!(grown < 300 * 16, "300 slow clients cost {grown} KiB");
+    assert!(grown < 300 * (16 + kib_of_tls()), "300 slow clients cost {grown} KiB");
 
     for (client, _) in &mut slow {
         client.response_to("POST").expect(408);
@@ -229,7 +229,7 @@ fn idle_connections_hold_no_buffers(engine: Engine) {
     let memory = process.resident_kib();
     let idle: Vec<_> = (0..300).map(|_| ask()).collect();
     let grown = process.resident_kib().saturating_sub(memory);
-    assert!(grown < 300 * 16, "300 idle connections cost {grown} KiB");
+    assert!(grown < 300 * (16 + kib_of_tls()), "300 idle connections cost {grown} KiB");
     drop((warm, idle));
 }
 
@@ -354,4 +354,16 @@ on_native!(
     clients_that_were_told_to_continue_hold_no_worker,
     answers_that_nobody_takes_are_not_kept,
     who_does_not_take_such_an_answer_is_cut,
+);
+
+on_native_over_tls!(
+    a_lone_line_end_is_no_request,
+    a_dribbled_head_is_408,
+    many_slow_heads_in_time_are_fine,
+    a_small_body_that_stops_is_408,
+    a_body_that_stops_while_it_streams_is_408,
+    idle_connections_are_closed_silently,
+    a_client_that_does_not_read_is_given_up,
+    dribblers_hold_no_worker,
+    idle_connections_hold_no_buffers,
 );

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::channel;
 
-use crate::support::engines::on_both_engines;
+use crate::support::engines::{on_both_engines, on_native_over_tls};
 use crate::support::wire::{Body, LAST_CHUNK, chunk};
 use crate::support::{Client, Engine, Gate, PATIENCE, ScriptedBackend, TestProxy, pattern};
 
@@ -118,6 +118,16 @@ fn a_small_request_chunk_arrives_before_the_body_ends(engine: Engine) {
 }
 
 on_both_engines!(
+    a_response_chunk_arrives_before_the_body_ends,
+    half_a_response_of_known_length_arrives_before_the_rest,
+    a_response_without_length_arrives_before_it_ends,
+    the_head_arrives_before_the_body,
+    a_request_chunk_arrives_before_the_body_ends,
+    a_request_of_known_length_arrives_before_it_ends,
+    a_small_request_chunk_arrives_before_the_body_ends,
+);
+
+on_native_over_tls!(
     a_response_chunk_arrives_before_the_body_ends,
     half_a_response_of_known_length_arrives_before_the_rest,
     a_response_without_length_arrives_before_it_ends,

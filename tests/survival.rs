@@ -166,7 +166,7 @@ fn beyond_max_connections_clients_wait(engine: Engine) {
     for client in &mut inside {
         client.get("/").expect(200);
     }
-    assert!(!outside.iter().any(Client::has_input), "served beyond max_connections");
+    assert!(!outside.iter_mut().any(Client::has_input), "served beyond max_connections");
     assert_eq!(origin.requests(), 6);
     for mut waiting in outside {
         inside.pop();

@@ -170,23 +170,194 @@ fn plain_http_is_told_so(_: Engine) {
 
 /// Whoever stays in the middle of a handshake takes a place, but no place from others and no thread.
 fn half_open_handshakes_disturb_nobody(_: Engine) {
+    const SILENT: u64 = 2000;
+    const PLACES: u64 = 100;
     let origin = Origin::echo();
-    let tables = format!("{}\n[tls]\nmax_handshakes = 6\nhandshake_timeout_secs = 60", shop());
+    let tables = format!("{}\n[tls]\nmax_handshakes = {PLACES}\nhandshake_timeout_secs = 60", shop());
     let proxy = front(&tables).server("workers = 2").route("/", &[origin.addr()], "").start();
+    let hello = hello(b"shop.test");
     let mut silent = Vec::new();
-    for number in 0..60 {
+    for number in 0..usize::try_from(SILENT).unwrap() {
         let client = TcpStream::connect(proxy.addr()).unwrap();
-        if number % 2 == 0 {
-            // The beginning of a record that never ends.
-            (&client).write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
-        }
+        let begun = match number % 3 {
+            0 => &b""[..],
+            // A record that never ends.
+            1 => &hello[..hello.len() / 2],
+            // A handshake that has got its answer.
+            _ => &hello,
+        };
+        // Some are given up at once.
+        let _ = (&client).write_all(begun);
         silent.push(client);
+        if number % 100 == 0 {
+            get(proxy.addr(), "shop.test");
+        }
     }
     for _ in 0..20 {
         get(proxy.addr(), "shop.test");
     }
-    let failed = proxy.counters().handshakes_failed.load(Ordering::Relaxed);
-    assert!(failed >= 50, "{failed} were given up");
+    wait_for("all others to be given up", || {
+        match proxy.counters().handshakes_failed.load(Ordering::Relaxed) {
+            failed if failed >= SILENT - PLACES => Ok(()),
+            failed => Err(failed),
+        }
+    });
+}
+
+/// The first flight of a client that asks for `name`, whatever that is.
+fn hello(name: &[u8]) -> Vec<u8> {
+    const NAMED: &[u8] = b"a-name.test";
+    let server = str::from_utf8(NAMED).unwrap().try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(trust(), server).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let at = hello.windows(NAMED.len()).position(|part| part == NAMED).unwrap();
+    // Record, handshake, version, random; then the id of the session, the suites and the compressions with their lengths.
+    let mut extensions = 5 + 4 + 2 + 32;
+    extensions += 1 + usize::from(hello[extensions]);
+    extensions += 2 + usize::from(u16::from_be_bytes([hello[extensions], hello[extensions + 1]]));
+    extensions += 1 + usize::from(hello[extensions]);
+    // All lengths that the name is part of: of the record, the handshake, the extensions, this one, its list, the name.
+    for place in [3, 7, extensions, at - 7, at - 5, at - 2] {
+        let length = u16::from_be_bytes([hello[place], hello[place + 1]]);
+        let length = usize::from(length) - NAMED.len() + name.len();
+        hello[place..place + 2].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+    }
+    hello.splice(at..at + NAMED.len(), name.iter().copied());
+    hello
+}
+
+/// How the proxy answers to these bytes: the type of the first record, and of what is in it.
+fn first_answer(addr: SocketAddr, bytes: &[u8]) -> Option<(u8, u8)> {
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Who has read enough may close before all of it is sent.
+    let _ = client.write_all(bytes);
+    let mut head = [0; 6];
+    match std::io::Read::read_exact(&mut client, &mut head) {
+        Ok(()) => Some((head[0], head[5])),
+        Err(error) => {
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "neither answered nor closed");
+            None
+        }
+    }
+}
+
+const ALERT: u8 = 21;
+const SERVER_HELLO: (u8, u8) = (22, 2);
+
+fn what_is_no_handshake_is_refused_at_once(_: Engine) {
+    let origin = Origin::echo();
+    let tables = format!("{}\n[tls]\nhandshake_timeout_secs = 60", shop());
+    let proxy = front(&tables).server("workers = 1").route("/", &[origin.addr()], "").start();
+    let good = hello(b"shop.test");
+    assert_eq!(first_answer(proxy.addr(), &good), Some(SERVER_HELLO));
+    let changed = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        bytes
+    };
+    let kinds: Vec<Vec<u8>> = vec![
+        pattern(1, 2000),
+        vec![0; 100],
+        vec![0xff; 70_000],
+        // No record is as long.
+        b"\x16\x03\x01\xff\xff".to_vec(),
+        // Application data, an alert, a change of ciphers where a handshake has to begin.
+        b"\x17\x03\x03\x00\x02hi".to_vec(),
+        b"\x15\x03\x01\x00\x02\x02\x28".to_vec(),
+        b"\x14\x03\x03\x00\x01\x01".repeat(1000),
+        b"\x16\x03\x01\x00\x00".repeat(10_000),
+        // That of SSL 2.
+        b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".repeat(5),
+        // A message of 16 MiB.
+        [b"\x16\x03\x01\x40\x00\x01\xff\xff\xff".to_vec(), vec![0; 0x4000 - 4]].concat().repeat(5),
+        // Another message, a length that is too short or too long for what is in it.
+        changed(5, 2),
+        changed(8, good[8] - 1),
+        changed(43, 200),
+    ];
+    for (number, bytes) in kinds.iter().enumerate() {
+        let answer = first_answer(proxy.addr(), bytes);
+        assert!(answer.is_none_or(|(record, _)| record == ALERT), "number {number}: {answer:?}");
+        get(proxy.addr(), "shop.test");
+    }
+    assert_eq!(origin.requests(), kinds.len());
+}
+
+fn names_that_are_none_find_no_site(_: Engine) {
+    let origin = Origin::echo();
+    let tables = format!("{}\n{}", certificate("other.pem", "other.key"), shop());
+    let mut proxy = front(&tables).route("/", &[origin.addr()], "").start();
+    let is_refused = |name: &[u8]| {
+        let answer = first_answer(proxy.addr(), &hello(name)).expect("an answer");
+        assert!(answer == SERVER_HELLO || answer.0 == ALERT, "{answer:?}");
+        answer.0 == ALERT
+    };
+    let longest = [&[b'a'; 60][..]; 4].join(&b'.');
+    assert!(!is_refused(b"shop.test"));
+    assert!(!is_refused(&longest), "a long one that nobody knows");
+    for name in [
+        &b""[..],
+        b"shop.test\0",
+        b"shop\0.test",
+        b"shop.test\0.evil.test",
+        b"a b",
+        b"\xff",
+        &[b'a'; 255],
+        &[b'.'; 9],
+    ] {
+        assert!(is_refused(name), "{name:?}");
+    }
+    // RFC 6066 §3 has no addresses in it. Clients that send one all the same mean nobody in particular.
+    for name in [&b"192.0.2.1"[..], b"127.0.0.1"] {
+        assert!(!is_refused(name), "{name:?}");
+    }
+    let strict = format!("{tables}\n[tls]\nstrict_sni = true");
+    proxy.reload(&front(&strict).route("/", &[origin.addr()], "")).unwrap();
+    for name in [&b"192.0.2.1"[..], &longest] {
+        assert_eq!(
+            first_answer(proxy.addr(), &hello(name)).map(|(record, _)| record),
+            Some(ALERT),
+            "{name:?}"
+        );
+    }
+    get(proxy.addr(), "shop.test");
+}
+
+/// No extension can be longer than 64 KiB, and no more of one is kept.
+fn a_hello_may_be_as_large_as_they_get(_: Engine) {
+    let origin = Origin::echo();
+    let proxy = start(&origin.addr());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut config = trusting(&[version]);
+        config.alpn_protocols = (0..250).map(|number| vec![number; 250]).collect();
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        let config = Arc::new(config);
+        let mut client = Client::connect_tls(proxy.addr(), &config, "shop.test");
+        client.get("/").expect(200);
+        assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+        let mut client = Client::connect_tls(byte_by_byte(proxy.addr()), &config, "shop.test");
+        client.get("/").expect(200);
+    }
+}
+
+/// They are sealed with keys that nobody has any more.
+fn tickets_from_before_a_restart_are_of_no_use(_: Engine) {
+    let origin = Origin::echo();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = Arc::new(trusting(&[version]));
+        let kind = |proxy: &TestProxy| {
+            let mut client = Client::connect_tls(proxy.addr(), &config, "shop.test");
+            client.get("/").expect(200);
+            client.tls().handshake_kind().unwrap()
+        };
+        let proxy = start(&origin.addr());
+        assert_eq!((kind(&proxy), kind(&proxy)), (HandshakeKind::Full, HandshakeKind::Resumed));
+        drop(proxy);
+        let proxy = start(&origin.addr());
+        assert_eq!((kind(&proxy), kind(&proxy)), (HandshakeKind::Full, HandshakeKind::Resumed));
+    }
 }
 
 fn a_handshake_has_a_deadline(_: Engine) {
@@ -355,7 +526,7 @@ fn a_truncated_request_is_none(_: Engine) {
         if is_announced {
             client.close_notify();
         }
-        client.finish();
+        client.truncate();
         let _ = client.try_response_to("POST");
     }
     proxy.expect_count(Cause::ClientLeft, 2);
@@ -549,12 +720,18 @@ fn new_files_are_seen_and_bad_ones_are_not_taken(_: Engine) {
     };
     install(dir.path(), "shop-renewed.pem", "shop-renewed.key");
     expect_soon("shop-renewed.pem");
+    let refused = &proxy.counters().certificates_refused;
+    let before = refused.load(Ordering::Relaxed);
     // A key that is not its key.
     install(dir.path(), "shop.pem", "other.key");
-    std::thread::sleep(Duration::from_secs(5));
-    expect_soon("shop-renewed.pem");
+    wait_for("the refusal", || match refused.load(Ordering::Relaxed) {
+        now if now > before => Ok(()),
+        now => Err(now),
+    });
+    expect_shown(proxy.addr(), &trust(), "shop.test", &file("shop-renewed.pem"));
     install(dir.path(), "shop.pem", "shop.key");
     expect_soon("shop.pem");
+    assert!(proxy.counters().certificates_renewed.load(Ordering::Relaxed) >= 2);
 }
 
 fn plain_listeners_redirect_and_serve_challenges(_: Engine) {
@@ -620,17 +797,105 @@ fn clients_can_be_asked_for_certificates(_: Engine) {
         let known = Arc::new(client_with(&[version], Some("client")));
         // Its certificate is not one of a client.
         let wrong = Arc::new(client_with(&[version], Some("other")));
+        let foreign = Arc::new(client_with(&[version], Some("odd")));
         Client::connect_tls(addr, &unknown, "shop.test").get("/").expect(200);
         Client::connect_tls(addr, &known, "shop.test").get("/").expect(200);
-        expect_handshake_fails(&mut Client::connect_tls(addr, &wrong, "shop.test"));
+        for config in [&wrong, &foreign] {
+            expect_handshake_fails(&mut Client::connect_tls(addr, config, "shop.test"));
+        }
         proxy.reload(&builder("require")).unwrap();
         Client::connect_tls(addr, &known, "shop.test").get("/").expect(200);
-        for config in [&unknown, &wrong] {
+        for config in [&unknown, &wrong, &foreign] {
             let error = expect_handshake_fails(&mut Client::connect_tls(addr, config, "shop.test"));
             assert!(error.contains("alert"), "who is refused learns why: {error}");
         }
     }
-    assert!(proxy.counters().handshakes_failed.load(Ordering::Relaxed) >= 4);
+    assert!(proxy.counters().handshakes_failed.load(Ordering::Relaxed) >= 10);
+    let tables = format!("{}\n[tls]\nclient_ca = {:?}", shop(), file("client-expired.pem"));
+    proxy.reload(&front(&tables).route("/", &[origin.addr()], "")).unwrap();
+    let expired = Arc::new(client_with(rustls::ALL_VERSIONS, Some("client-expired")));
+    let error = expect_handshake_fails(&mut Client::connect_tls(addr, &expired, "shop.test"));
+    assert!(error.contains("alert") && error.to_lowercase().contains("expired"), "{error}");
+}
+
+/// As `openssl x509 -subject -fingerprint -nameopt RFC2253` has it. There is a line end in the name.
+const ODD: &str = "C=DE,O=M\\C3\\BCller \\+ S\\C3\\B6hne\\; \\0D\\0AX-Admin: yes,CN=\\#1 \\\"a\\,b\\\"";
+const ODD_SHA256: &str = "7b7c766a75a6edd240c576925e85ce4891beffb229b6b3955c660326a2f83fe0";
+
+fn backends_are_told_whose_certificate_it_is(_: Engine) {
+    const FALSE: &str = "X-Client-Cert-Subject: CN=admin\r\nx_client-cert_subject: CN=admin\r\n\
+                         X-Client-Cert-Fingerprint: 00\r\nX-User: CN=admin\r\nX-Client-Cert: mine\r\n";
+    let origin = Origin::echo();
+    let rules = "request_headers = { set = { X-User = \"{tls_client_subject}|{tls_client_fingerprint}\" } }\n\
+                 response_headers = { set = { X-You = \"{tls_client_fingerprint}\" } }";
+    let builder = |keys: &str| {
+        let tables = format!(
+            "{}\n[tls]\nclient_ca = {:?}\nclient_auth = \"request\"\n{keys}",
+            shop(),
+            file("odd.pem")
+        );
+        let listen = format!("[{LISTEN}, \"127.0.0.1:0\"]");
+        front(&tables).listen(&listen).route("/", &[origin.addr()], rules)
+    };
+    let mut proxy = builder("client_cert_headers = true").start();
+    let (secured, plain) = (proxy.addrs()[0], proxy.addrs()[1]);
+    let ask = |client: &mut Client| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: x-user\r\n{FALSE}\r\n"));
+        let response = client.response().expect(200);
+        (Echo::parse(&response.body).fields, response.fields().one("x-you").unwrap())
+    };
+    let expect = |client: &mut Client, is_known: bool| {
+        let (fields, you) = ask(client);
+        let shown = |text: &str| is_known.then(|| text.to_owned());
+        assert_eq!(fields.one("x-client-cert-subject"), shown(ODD));
+        assert_eq!(fields.one("x-client-cert-fingerprint"), shown(ODD_SHA256));
+        assert!(!fields.has("x_client-cert_subject"), "{fields:?}");
+        assert_eq!(fields.one("x-client-cert").as_deref(), Some("mine"), "that is no field of ours");
+        let (subject, sha256) = if is_known { (ODD, ODD_SHA256) } else { ("", "") };
+        assert_eq!(fields.one("x-user"), Some(format!("{subject}|{sha256}")));
+        assert_eq!(you, sha256);
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let known = Arc::new(client_with(&[version], Some("odd")));
+        let unknown = Arc::new(trusting(&[version]));
+        for (config, is_known) in [(known, true), (unknown, false)] {
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let mut client = Client::connect_tls(secured, &config, "shop.test");
+                expect(&mut client, is_known);
+                expect(&mut client, is_known);
+                assert_eq!(client.tls().handshake_kind(), Some(kind));
+            }
+        }
+    }
+    expect(&mut Client::connect(plain), false);
+    proxy.reload(&builder("")).unwrap();
+    let known = Arc::new(client_with(rustls::ALL_VERSIONS, Some("odd")));
+    let (fields, you) = ask(&mut Client::connect_tls(secured, &known, "shop.test"));
+    assert_eq!(fields.one("x-client-cert-subject").as_deref(), Some("CN=admin"), "nobody has asked for it");
+    assert_eq!(you, ODD_SHA256);
+}
+
+fn sticky_cookies_stay_with_tls(_: Engine) {
+    let origin = Origin::echo();
+    let listen = format!("[{LISTEN}, \"127.0.0.1:0\"]");
+    let builder = |server: &str| {
+        let keys = "sticky_cookie = { name = \"stick\" }";
+        front(&shop()).server(server).listen(&listen).route("/", &[origin.addr()], keys)
+    };
+    let mut proxy = builder("").start();
+    let (secured, plain) = (proxy.addrs()[0], proxy.addrs()[1]);
+    let is_secure = |mut client: Client, fields: &str| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n"));
+        let cookie = client.response().expect(200).fields().one("set-cookie").unwrap();
+        assert!(cookie.starts_with("stick="), "{cookie}");
+        cookie.split("; ").any(|part| part == "Secure")
+    };
+    assert!(is_secure(connect(secured, "shop.test"), ""));
+    assert!(!is_secure(Client::connect(plain), ""));
+    assert!(!is_secure(Client::connect(plain), "X-Forwarded-Proto: https\r\n"), "anybody can say that");
+    proxy.reload(&builder("trusted_proxies = [\"127.0.0.1\"]")).unwrap();
+    assert!(is_secure(Client::connect(plain), "X-Forwarded-Proto: https\r\n"));
+    assert!(!is_secure(Client::connect(plain), "X-Forwarded-Proto: http\r\n"));
 }
 
 fn a_connection_is_for_the_sites_of_its_certificate(_: Engine) {
@@ -682,6 +947,10 @@ fn certificates_and_versions_are_shown() {
     };
     let metrics = ask("/metrics");
     assert!(metrics.contains("\nreverse_proxy_certificate_not_after_timestamp_seconds{cert=\""), "{metrics}");
+    for counter in ["certificates_renewed", "certificates_refused"] {
+        assert!(metrics.contains(&format!("\nreverse_proxy_{counter}_total 0.0\n")), "{metrics}");
+    }
+    assert!(ask("/status.json").contains("\"certificates_refused\":0"));
     assert!(ask("/status.json").contains("\"certificates\":[{\"cert\":\""));
     let line = wait_for("the line", || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -747,13 +1016,19 @@ fn explanations_know_of_it(_: Engine) {
     let dir = TempDir::new();
     let listen =
         "[{ addr = \"127.0.0.1:80\", https_redirect = true }, { addr = \"127.0.0.1:8443\", tls = true }]";
-    let tables = format!("{}\n[tls]\nacme_challenge_dir = {:?}", shop(), dir.path());
+    let tables = format!(
+        "{}\n[tls]\nacme_challenge_dir = {:?}\nclient_ca = {:?}\nclient_cert_headers = true",
+        shop(),
+        dir.path(),
+        file("ca.pem")
+    );
     let config = front(&tables).listen(listen).route("/", &["127.0.0.1:9".to_owned()], "").toml();
     let path = dir.file("reverse-proxy.toml", &config);
     for (request, words) in [
         ("GET http://shop.test/a", &["308", "https_redirect"][..]),
         ("GET http://shop.test/.well-known/acme-challenge/x", &["200", "acme_challenge_dir"]),
         ("GET https://shop.test/a", &["x-forwarded-proto", "https", "x-forwarded-port", "8443"]),
+        ("GET https://shop.test/a", &["x-client-cert-subject", "SUBJECT", "of the client's certificate, if"]),
         ("GET /a", &["308", "https_redirect"]),
     ] {
         let arguments = ["--explain", request, "-H", "Host: shop.test"];
@@ -803,6 +1078,10 @@ on_native!(
     keys_of_every_kind_fit,
     plain_http_is_told_so,
     half_open_handshakes_disturb_nobody,
+    what_is_no_handshake_is_refused_at_once,
+    names_that_are_none_find_no_site,
+    a_hello_may_be_as_large_as_they_get,
+    tickets_from_before_a_restart_are_of_no_use,
     a_handshake_has_a_deadline,
     a_handshake_may_come_byte_by_byte,
     bodies_pass_whole,
@@ -821,6 +1100,8 @@ on_native!(
     plain_listeners_redirect_and_serve_challenges,
     what_a_backend_says_of_hsts_stays,
     clients_can_be_asked_for_certificates,
+    backends_are_told_whose_certificate_it_is,
+    sticky_cookies_stay_with_tls,
     a_connection_is_for_the_sites_of_its_certificate,
     old_versions_can_be_refused,
     a_drain_lets_requests_end,

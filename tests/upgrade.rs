@@ -7,7 +7,7 @@ use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 
 use crate::support::backend::Conn;
-use crate::support::engines::on_native;
+use crate::support::engines::{on_native, on_native_over_tls};
 use crate::support::wire::Body;
 use crate::support::{
     Client, Echo, Engine, Framing, Origin, PATIENCE, ScriptedBackend, TestProxy, get, pattern, wait_for,
@@ -535,6 +535,26 @@ on_native!(
     many_at_once,
     bytes_behind_the_heads_are_not_lost,
     large_volumes_pass_both_ways_at_once,
+    half_closes_are_passed_on,
+    what_a_backend_sent_before_it_ended_is_not_lost,
+    a_tunnel_counts_as_success,
+    either_side_may_end_it,
+    another_answer_is_forwarded_as_usual,
+    the_body_of_the_request_comes_first,
+    what_is_no_upgrade_is_not_passed_on,
+    a_101_that_nobody_asked_for_is_502,
+    no_more_than_max_tunnels,
+    silence_ends_it,
+    after_a_silence_it_goes_on,
+    the_drain_waits_for_tunnels_and_ends_them_at_its_deadline,
+    the_drain_wakes_tunnels_whatever_they_wait_for,
+);
+
+on_native_over_tls!(
+    without_tunnels_it_is_an_ordinary_request,
+    an_upgrade_to_tls_is_an_ordinary_request,
+    an_upgrade_that_is_not_granted_costs_no_connection,
+    bytes_behind_the_heads_are_not_lost,
     half_closes_are_passed_on,
     what_a_backend_sent_before_it_ended_is_not_lost,
     a_tunnel_counts_as_success,

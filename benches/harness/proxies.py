@@ -108,8 +108,9 @@ max_connections = 12000
 def peer(name, binary, **options):
     """One of benches/peers."""
 
-    def command(port, backends):
-        return [binary, *(f"127.0.0.1:{number}" for number in [port, *backends])]
+    def command(port, backends, certificate=None):
+        secured = ["--tls", *certificate] if certificate else []
+        return [binary, *secured, *(f"127.0.0.1:{number}" for number in [port, *backends])]
 
     return Proxy(name, command, lambda: _locked_version("hyper"), str(binary), **options)
 

@@ -67,6 +67,8 @@ impl AccessLog {
     }
 }
 
+/// Room for a line, as most of them are: to make it bit by bit would cost more than to write the line.
+const LINE: usize = 768;
 /// Bytes of lines that are handed over at once, at least.
 const TOGETHER: usize = 64 * 1024;
 
@@ -86,6 +88,7 @@ impl Lines {
         if self.of.is_none() {
             self.of = Some(Arc::clone(log));
         }
+        self.lines.reserve(LINE);
         log.write(entry, &mut self.lines);
         if self.lines.len() >= TOGETHER {
             self.hand_over();

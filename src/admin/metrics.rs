@@ -271,6 +271,12 @@ impl View {
         families.counter("reverse_proxy_tls_handshakes", help, load(&counters.handshakes))?;
         let help = "TLS handshakes with clients that came to nothing.";
         families.counter("reverse_proxy_tls_handshakes_failed", help, load(&counters.handshakes_failed))?;
+        let help = "Certificates read again because their files had changed.";
+        let renewed = load(&counters.certificates_renewed);
+        families.counter("reverse_proxy_certificates_renewed", help, renewed)?;
+        let help = "Changed files of certificates that were no good: the certificate before stays.";
+        let refused = load(&counters.certificates_refused);
+        families.counter("reverse_proxy_certificates_refused", help, refused)?;
         let help = "Connections closed for want of a PROXY header, or because of who sent one.";
         families.counter(
             "reverse_proxy_proxy_headers_refused",

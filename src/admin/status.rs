@@ -46,6 +46,8 @@ struct Status {
     causes: Map<String, Value>,
     workers: Vec<WorkerStatus>,
     certificates: Vec<CertificateStatus>,
+    /// Times that changed files of theirs were no good.
+    certificates_refused: u64,
     routes: Vec<RouteStatus>,
     /// The oldest. `null`: this engine does not know them.
     exchanges: Option<Vec<Sight>>,
@@ -199,6 +201,7 @@ fn status(view: &View) -> Status {
         exchanges: (!workers.is_empty()).then_some(exchanges),
         workers,
         certificates: view.certificates().iter().map(of_certificate).collect(),
+        certificates_refused: counters.certificates_refused.load(Ordering::Relaxed),
         routes: snapshot.routes().map(|route| of_route(route)).collect(),
         silent_workers,
         log: recent::lines(),

@@ -72,12 +72,14 @@ pub(crate) fn pool_id(name: &str) -> u64 {
 }
 
 /// The value of `Set-Cookie` for an answer of what is `picked` to a request with these `fields`; `None` when the route has no
-/// sticky cookie, or the client's names this backend, or one that can still be used: it was only full this time.
+/// sticky cookie, or the client's names this backend, or one that can still be used: it was only full this time. `scheme`: how
+/// the client speaks. What it has got over `https` it never sends in the clear.
 pub(crate) fn set_cookie(
     route: &RouteConfig,
     fields: &Fields,
     picked: Named,
     can_be_used: &dyn Fn(Named) -> bool,
+    scheme: &str,
 ) -> Option<HeaderValue> {
     let StickyCookieConfig { name, max_age_secs } = route.sticky_cookie.as_ref()?;
     // Where there is one pool alone, it does not matter what a cookie says of others.
@@ -90,7 +92,8 @@ pub(crate) fn set_cookie(
     let pool = picked.pool.map(|id| format!("{id:016x}.")).unwrap_or_default();
     let (id, path) = (picked.backend, route.key.prefix.as_str());
     let max_age = max_age_secs.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    let value = format!("{name}={pool}{id:016x}; Path={path}; HttpOnly; SameSite=Lax{max_age}");
+    let secure = if scheme == "https" { "; Secure" } else { "" };
+    let value = format!("{name}={pool}{id:016x}; Path={path}; HttpOnly; SameSite=Lax{secure}{max_age}");
     HeaderValue::try_from(value).ok()
 }
 
@@ -201,15 +204,16 @@ mod tests {
         let route = Route::for_tests(2, |route| route.sticky_cookie = Some(config(None)));
         let [one, other] = &route.backends()[..] else { panic!("two backends") };
         let of = |backend: &Backend| Named { pool: None, backend: backend.id() };
-        let set =
-            |fields: &Fields, backend: &Backend| set_cookie(route.config(), fields, of(backend), &|_| false);
+        let set = |fields: &Fields, backend: &Backend| {
+            set_cookie(route.config(), fields, of(backend), &|_| false, "http")
+        };
         let expected = format!("stick={:016x}; Path=/api; HttpOnly; SameSite=Lax", one.id());
         assert_eq!(set(&Fields::new(), one).unwrap(), expected.as_str());
         assert_eq!(set(&naming(other), one).unwrap(), expected.as_str());
         assert_eq!(set(&cookie("stick=nobody"), one).unwrap(), expected.as_str());
         assert_eq!(set(&naming(one), one), None);
         let other_is_full = |named| named == of(other);
-        assert_eq!(set_cookie(route.config(), &naming(other), of(one), &other_is_full), None);
+        assert_eq!(set_cookie(route.config(), &naming(other), of(one), &other_is_full, "http"), None);
         assert_ne!(set(&naming(one), other).unwrap(), expected.as_str());
         assert!(!expected.contains("127"), "{expected}");
     }
@@ -218,17 +222,24 @@ mod tests {
     fn it_lasts_as_long_as_the_configuration_says() {
         let route = Route::for_tests(1, |route| route.sticky_cookie = Some(config(Some(3600))));
         let picked = Named { pool: None, backend: route.backends()[0].id() };
-        let value = set_cookie(route.config(), &Fields::new(), picked, &|_| false).unwrap();
-        assert!(value.to_str().unwrap().ends_with("; SameSite=Lax; Max-Age=3600"), "{value:?}");
+        let set =
+            |route: &Route, scheme| set_cookie(route.config(), &Fields::new(), picked, &|_| false, scheme);
+        let ends = |scheme, end: &str| {
+            let value = set(&route, scheme).unwrap();
+            assert!(value.to_str().unwrap().ends_with(end), "{value:?}");
+        };
+        ends("http", "; SameSite=Lax; Max-Age=3600");
+        ends("https", "; SameSite=Lax; Secure; Max-Age=3600");
         let without = Route::for_tests(1, |_| ());
-        assert_eq!(set_cookie(without.config(), &Fields::new(), picked, &|_| false), None);
+        assert_eq!(set(&without, "https"), None);
     }
 
     /// A route may get several pools, and lose them: cookies from before name backends all the same.
     #[test]
     fn a_cookie_may_name_the_pool_as_well() {
         let route = Route::for_tests(1, |route| route.sticky_cookie = Some(config(None)));
-        let set = |value: &str, picked| set_cookie(route.config(), &cookie(value), picked, &|_| false);
+        let set =
+            |value: &str, picked| set_cookie(route.config(), &cookie(value), picked, &|_| false, "http");
         let picked = Named { pool: Some(0xa), backend: 0xb };
         let value = "stick=000000000000000a.000000000000000b";
         assert!(set("a=b", picked).unwrap().to_str().unwrap().starts_with(&format!("{value}; Path=/api")));

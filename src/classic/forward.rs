@@ -260,10 +260,16 @@ impl<'a> Forward<'a> {
             head: &self.head,
             route,
             client: self.address(client),
-            scheme: scheme(&self.head, client.address(), &self.snapshot.trusted, false),
+            scheme: self.scheme(client),
+            client_cert: None,
             request_id: self.record.id.as_bytes(),
             user: self.record.user.as_deref(),
         }
+    }
+
+    /// `https` or `http`: how the client speaks to the proxy before this one, or to this one.
+    fn scheme(&self, client: &Client) -> &'static str {
+        scheme(&self.head, client.address(), &self.snapshot.trusted, false)
     }
 
     /// Tries backends as long as another try is safe, allowed and in time. With a `rule`, they are the service of that, and
@@ -362,6 +368,8 @@ impl<'a> Forward<'a> {
             forwarded_for: &forwarded_for,
             trusted: &self.snapshot.trusted,
             secured: false,
+            client_cert: None,
+            tells_client_cert: false,
             port: None,
             upgrade: false,
             via: &self.gateway.via,
@@ -386,8 +394,8 @@ impl<'a> Forward<'a> {
                 request = builder.header(name, value);
             }
         };
-        match rule {
-            Some(_) => outgoing.put_question(&self.head, &mut put),
+        match self.route.as_ref().filter(|_| rule.is_some()) {
+            Some(route) => outgoing.put_question(&self.head, &route.config().rules, &mut put),
             None => outgoing.put_fields(&self.head, &mut put),
         }
         // After a failure a new connection: the backend may have closed all that are kept.
@@ -452,8 +460,9 @@ impl<'a> Forward<'a> {
             }
             ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimited::Chunked,
         };
+        let scheme = self.scheme(client);
         let of_route = route.and(self.route.as_ref()).zip(self.guard.as_ref());
-        let cookie = of_route.and_then(|(route, guard)| route.set_cookie(&self.head.fields, guard));
+        let cookie = of_route.and_then(|(route, guard)| route.set_cookie(&self.head.fields, guard, scheme));
         let mut out = Vec::with_capacity(4 * 1024);
         let keep_alive = self.head.keep_alive && to != Delimited::UntilClose && !self.gateway.is_draining();
         let added = Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: None };

@@ -22,6 +22,8 @@ pub struct Expectation {
     pub headers: Vec<(String, String)>,
     /// Where the connection comes from; absent: from this machine.
     pub from: Option<IpAddr>,
+    /// The label of the route that it is to find, in [`RouteConfig::label`](super::RouteConfig::label).
+    pub route: Option<String>,
     /// What is to become of it.
     pub expected: Expected,
 }
@@ -29,12 +31,12 @@ pub struct Expectation {
 /// What is to become of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
+    /// The route takes it: passes it on, or answers it itself.
+    Taken,
     /// The proxy itself answers with this status.
     Status(u16),
     /// A backend gets it.
     PassedOn {
-        /// The label of the route, in [`RouteConfig::label`](super::RouteConfig::label).
-        route: Option<String>,
         /// The target that the backend gets.
         backend_target: Option<String>,
         /// Fields that the backend gets, and their values; several lines of a field as one list.
@@ -92,11 +94,11 @@ impl Resolver<'_> {
                 request_header.push((field, value));
             }
         }
-        let is_passed_on = route.is_some() || backend_target.is_some() || !request_header.is_empty();
+        let is_passed_on = backend_target.is_some() || !request_header.is_empty();
         let expected = match raw.status {
             Some(status) if is_passed_on => {
-                let problem = "is that of an answer the proxy itself makes: no route and no backend has the request \
-                               then; leave out this, or the other keys";
+                let problem = "is that of an answer the proxy itself makes: no backend has the request then; leave out \
+                               this, or backend_target and request_header";
                 self.refuse(&status.span(), &name("status"), problem.to_owned());
                 return None;
             }
@@ -105,14 +107,15 @@ impl Resolver<'_> {
                 self.whole(&name("status"), Some(status), 200..=599, &mut expected);
                 Expected::Status(expected)
             }
-            None if is_passed_on => Expected::PassedOn { route, backend_target, request_header },
+            None if is_passed_on => Expected::PassedOn { backend_target, request_header },
+            None if route.is_some() => Expected::Taken,
             None => {
                 let expected = "what becomes of the request: route, backend_target, request_header or status";
                 self.missing(Some(&span), &key, expected);
                 return None;
             }
         };
-        Some(Expectation { request: request?, headers, from, expected, key })
+        Some(Expectation { request: request?, headers, from, route, expected, key })
     }
 
     /// Names of fields and their values.

@@ -46,6 +46,8 @@ pub struct FrontConfig {
     pub max_handshakes: NonZeroUsize,
     /// What clients show.
     pub client_auth: ClientAuth,
+    /// Backends are told who a client is by its certificate, and nothing of that by the client.
+    pub client_cert_headers: bool,
     /// Where the answers to challenges of an ACME server are.
     pub acme_challenge_dir: Option<PathBuf>,
 }
@@ -60,6 +62,7 @@ impl Default for FrontConfig {
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: nonzero(1000),
             client_auth: ClientAuth::None,
+            client_cert_headers: false,
             acme_challenge_dir: None,
         }
     }
@@ -228,6 +231,15 @@ impl Resolver<'_> {
         self.timeout("tls.handshake_timeout_secs", raw.handshake_timeout_secs, &mut front.handshake_timeout);
         self.count("tls.max_handshakes", raw.max_handshakes, 1..=1_000_000, &mut front.max_handshakes);
         front.client_auth = self.client_auth(raw.client_ca, raw.client_auth.as_ref());
+        if let Some(wanted) = raw.client_cert_headers {
+            const KEY: &str = "tls.client_cert_headers";
+            self.note(KEY, &wanted.span());
+            if engine == Engine::TinyHttp && *wanted.get_ref() {
+                let problem = "takes engine = \"native\"; leave it out, or change the engine";
+                self.refuse(&wanted.span(), KEY, problem.to_owned());
+            }
+            front.client_cert_headers = wanted.into_inner();
+        }
         if let Some(text) = raw.acme_challenge_dir {
             const KEY: &str = "tls.acme_challenge_dir";
             self.note(KEY, &text.span());

@@ -10,6 +10,7 @@ use socket2::Socket;
 
 use super::listener::Entrance;
 use crate::error::Cause;
+use crate::http::client_cert::ClientCert;
 use crate::http::head::{HeadError, HeadLimits, RequestHead, Scan, scan};
 use crate::http::headers::forwarded_for;
 use crate::net::proxy_protocol::{self, Ends, Fault, Found};
@@ -25,6 +26,9 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 const LINGER_WHOLE: Duration = Duration::from_secs(30);
 /// …and after so many bytes.
 const LINGER_BYTES: usize = 1024 * 1024 * 1024;
+/// Bytes that are read at once while a head is waited for. What comes with it of a body has to be copied once more than what is
+/// read as a body.
+const HEAD_READ: usize = 8 * 1024;
 /// While draining, an idle connection gets this long since its last answer, because its next request may be on the way;
 /// and so does one that lingers.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
@@ -95,6 +99,8 @@ pub(crate) struct Connection {
     entrance: Entrance,
     /// The name it has asked for in the handshake.
     server_name: Option<Box<str>>,
+    /// Who it is by the certificate it has shown in the handshake.
+    client_cert: Option<Box<ClientCert>>,
     /// Received and not used. Empty while the connection is idle: 10,000 of those cost no buffers.
     pub(crate) input: Vec<u8>,
     /// What the client is owed and has not taken.
@@ -125,6 +131,7 @@ impl Connection {
             destination: None,
             entrance,
             server_name: None,
+            client_cert: None,
             forwarded_for: forwarded_for(peer.ip()),
             input: Vec::new(),
             unsent: Unsent::default(),
@@ -170,6 +177,11 @@ impl Connection {
     /// The name it has asked for in the TLS handshake, if it has asked for one.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
+    }
+
+    /// Who it is by the certificate it has shown in the TLS handshake, if it has shown one.
+    pub(crate) fn client_cert(&self) -> Option<&ClientCert> {
+        self.client_cert.as_deref()
     }
 
     /// TLS is still to be agreed upon.
@@ -222,6 +234,7 @@ impl Connection {
             match self.stream.handshake() {
                 Ok(true) => {
                     self.server_name = self.stream.server_name().map(Box::from);
+                    self.client_cert = self.stream.client_cert().map(Box::new);
                     self.phase = Phase::Idle { since: now };
                 }
                 Ok(false) => return Step::Wait,
@@ -234,6 +247,9 @@ impl Connection {
         {
             return step;
         }
+        let is_thrown_away = matches!(self.phase, Phase::Linger { .. });
+        let most = if is_thrown_away { scratch.len() } else { scratch.len().min(HEAD_READ) };
+        let scratch = scratch.get_mut(..most).unwrap_or_default();
         loop {
             if *budget == 0 {
                 return Step::Again;

@@ -1,10 +1,6 @@
 //! What is answered before any route is asked: challenges of ACME servers, redirects to `https://`, and requests that came
 //! over a connection made for another site.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
@@ -19,11 +15,6 @@ use crate::http::response_out::{write_date, write_field, write_status_line};
 
 /// Where ACME servers ask (RFC 8555 §8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
-/// Longer than any token; that of Let's Encrypt has 43 characters.
-const LONGEST_TOKEN: usize = 256;
-/// The answer is a token and the hash of a key. What is larger is no answer.
-const LARGEST: u64 = 4096;
-
 const ANOTHER_SITE: HeadError =
     HeadError::new(421, "misdirected", "the connection was made for a site with another certificate");
 const NO_HOST: HeadError = HeadError::new(400, "bad_host", "without Host there is nothing to redirect to");
@@ -42,11 +33,11 @@ pub(super) fn answer(
         let is_another = !named.eq_ignore_ascii_case(host) && tls.are_different(named, host);
         return is_another.then_some(Next::Failed(Cause::Head(ANOTHER_SITE)));
     }
-    if let Some(dir) = &front.acme_challenge_dir
+    if let Some(challenges) = &front.challenges
         && is_challenge(head)
     {
         let token = head.target.routing_path().strip_prefix(CHALLENGES).unwrap_or_default();
-        return Some(match challenge(dir, token) {
+        return Some(match challenges.answer(token) {
             Some(content) => Next::Answer(200, with_content(head, id, keep_alive, content.into())),
             None => Next::Failed(Cause::NoRoute),
         });
@@ -74,30 +65,6 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     }
-}
-
-/// What is in the file of `token`. The name is one that cannot lead out of the directory; the file must be a plain one, since
-/// a pipe would hold up everybody on this worker.
-fn challenge(dir: &Path, token: &str) -> Option<Vec<u8>> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if token.is_empty() || token.len() > LONGEST_TOKEN || !token.bytes().all(is_token) {
-        return None;
-    }
-    let file = open(&dir.join(token))?;
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > LARGEST {
-        return None;
-    }
-    let mut content = Vec::new();
-    // It may grow meanwhile.
-    file.take(LARGEST).read_to_end(&mut content).ok()?;
-    Some(content)
-}
-
-fn open(path: &Path) -> Option<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
 }
 
 fn with_content(head: &RequestHead, id: &RequestId, keep_alive: bool, content: Bytes) -> OwnAnswer {
@@ -170,19 +137,5 @@ mod tests {
         assert_eq!(location("/", "shop.example", None, 8443), "https://shop.example/");
         assert_eq!(location("/", "[::1]:80", Some(80), 8443), "https://[::1]:8443/");
         assert_eq!(location("/", "[::1]", Some(80), 443), "https://[::1]/");
-    }
-
-    #[test]
-    fn a_challenge_is_one_plain_small_file() {
-        let dir = std::env::temp_dir().join(format!("reverse-proxy-acme-{}", std::process::id()));
-        std::fs::create_dir_all(dir.join("folder")).unwrap();
-        std::fs::write(dir.join("to-k_en"), "answer").unwrap();
-        std::fs::write(dir.join("large"), vec![b'x'; 5000]).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", dir.join("link")).unwrap();
-        assert_eq!(challenge(&dir, "to-k_en").as_deref(), Some(&b"answer"[..]));
-        for token in ["", "..", ".", "none", "folder", "folder/x", "large", "link", "a%2fb", "to-k_en/"] {
-            assert_eq!(challenge(&dir, token), None, "{token}");
-        }
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

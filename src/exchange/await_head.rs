@@ -165,7 +165,7 @@ impl Exchange {
         if first.is_empty() && !relay.is_received() && !more {
             backend.stream.acknowledge();
         }
-        let cookie = self.sticky_cookie();
+        let cookie = self.sticky_cookie(client);
         let mut out = cx.buffers.take_out();
         let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
         let added = Added {
@@ -196,9 +196,9 @@ impl Exchange {
         }
     }
 
-    fn sticky_cookie(&self) -> Option<http::HeaderValue> {
+    fn sticky_cookie(&self, client: &Connection) -> Option<http::HeaderValue> {
         let route = self.route.as_ref().filter(|_| self.asking.is_none());
         let ((route, _), guard) = (route?, self.guard.as_ref()?);
-        route.set_cookie(&self.head.fields, guard)
+        route.set_cookie(&self.head.fields, guard, self.scheme(client))
     }
 }

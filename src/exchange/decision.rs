@@ -5,20 +5,22 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::HeaderValue;
+use http::header::AUTHORIZATION;
 
 use crate::config::{Engine, IpNetwork, RouteConfig};
 use crate::error::Cause;
+use crate::http::client_cert::{ClientCert, ClientCertFields};
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadError, RequestHead};
 use crate::http::headers::{FORWARDED_PROTO, Rewrite, has_passed, rewrite};
 use crate::http::request_out::write_request_line;
 use crate::http::response_head::ResponseHead;
 use crate::http::response_out::write_field;
-use crate::http::target::MAX_LEN;
+use crate::http::target::{MAX_LEN, loose_reading};
 use crate::routing::{Asked, Found, Methods, RouteTable};
 #[cfg(feature = "classic")]
 use crate::rules::forward_auth::put_fields;
-use crate::rules::{Facts, ForwardAuth, PathRewrite};
+use crate::rules::{Facts, ForwardAuth, PathRewrite, Rules};
 
 const TOO_LONG: HeadError = HeadError::new(
     414,
@@ -26,7 +28,14 @@ const TOO_LONG: HeadError = HeadError::new(
     "request target longer than 65,534 bytes with the prefix of the backend",
 );
 
-/// The route of a request, unless it has passed the proxy called `via` before.
+const AMBIGUOUS: HeadError = HeadError::new(
+    400,
+    "bad_target",
+    "a path that is of one route as it is written, and of another where slashes are decoded or merged",
+);
+
+/// The route of a request, unless it has passed the proxy called `via` before. Backends differ in how they read `//` and
+/// `%2F`: where that would lead past the rules of another route, nobody gets the request.
 pub(crate) fn route_of<'a, T>(
     head: &RequestHead,
     via: &str,
@@ -35,7 +44,13 @@ pub(crate) fn route_of<'a, T>(
     if has_passed(&head.fields, via) {
         return Err(Cause::LoopDetected);
     }
-    routes.find(&Asked::of(head)).ok_or(Cause::NoRoute)
+    let asked = Asked::of(head);
+    let found = routes.find(&asked).ok_or(Cause::NoRoute)?;
+    let Some(path) = loose_reading(head.target.path_and_query().path()) else { return Ok(found) };
+    match routes.find(&Asked { path: &path, ..asked }) {
+        Some(other) if std::ptr::eq(other.route, found.route) => Ok(found),
+        _ => Err(Cause::Head(AMBIGUOUS)),
+    }
 }
 
 /// Whether its route takes a request of this client. Who may not come is told nothing else. `other_methods` are those of
@@ -80,6 +95,10 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) trusted: &'a [IpNetwork],
     /// The client speaks TLS.
     pub(crate) secured: bool,
+    /// Who it is by its certificate, if it has shown one.
+    pub(crate) client_cert: Option<&'a ClientCert>,
+    /// `client_cert_headers`.
+    pub(crate) tells_client_cert: bool,
     /// The port it came in by; `None`: not one of TCP.
     pub(crate) port: Option<u16>,
     /// There is a place for the tunnel that the request asks for.
@@ -111,12 +130,14 @@ impl<'a> Outgoing<'a> {
     pub(crate) fn put_fields(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
         let with = self.rewrite(head);
         let rules = &self.route.rules;
-        let keeps_password = rules.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization);
+        // What the service of `forward_auth` has put there is no password of a client: that was taken away before.
+        let is_copied = rules.forward_auth.as_ref().is_some_and(|rule| rule.is_copied(&AUTHORIZATION));
+        let keeps_password = rules.keep_password() && !is_copied;
         if rules.request_headers.is_none() && !keeps_password {
             return rewrite(head, &with, put);
         }
         rewrite(head, &with, &mut |name, value| {
-            let is_kept = keeps_password && name.eq_ignore_ascii_case(b"authorization");
+            let is_kept = keeps_password && is_password(name);
             if !is_kept && !rules.request_headers.as_ref().is_some_and(|rules| rules.replaces(name)) {
                 put(name, value);
             }
@@ -126,15 +147,20 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The whole head that the service of `forward_auth` gets.
-    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth) {
-        rule.write(out, head, &self.rewrite(head));
+    /// The whole head that the service of `forward_auth` gets, which is the `route` here. `rules`: those of the route that asks it.
+    pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth, rules: &Rules) {
+        rule.write(out, head, &self.rewrite(head), |name| rules.keep_password() && is_password(name));
     }
 
     /// Calls `put` with the name and the value of each field that it gets, in order.
     #[cfg(feature = "classic")]
-    pub(crate) fn put_question(&self, head: &'a RequestHead, put: &mut impl FnMut(&[u8], &[u8])) {
-        put_fields(head, &self.rewrite(head), put);
+    pub(crate) fn put_question(
+        &self,
+        head: &'a RequestHead,
+        rules: &Rules,
+        put: &mut impl FnMut(&[u8], &[u8]),
+    ) {
+        put_fields(head, &self.rewrite(head), |name| rules.keep_password() && is_password(name), put);
     }
 
     /// What placeholders stand for.
@@ -144,6 +170,7 @@ impl<'a> Outgoing<'a> {
             route: self.route,
             client: self.client,
             scheme: scheme(head, self.peer, self.trusted, self.secured),
+            client_cert: self.client_cert,
             request_id: self.request_id,
             user: self.user,
         }
@@ -157,12 +184,17 @@ impl<'a> Outgoing<'a> {
             trusted: is_trusted(self.peer, self.trusted),
             secured: self.secured,
             port: self.port,
+            client_cert: ClientCertFields::new(self.tells_client_cert, self.client_cert),
             prefix: self.route.rules.rewrite.as_ref().map(PathRewrite::outside),
             upgrade: self.upgrade,
             via: self.via,
             request_id: self.request_id,
         }
     }
+}
+
+fn is_password(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(AUTHORIZATION.as_str().as_bytes())
 }
 
 /// The `Host` that the backend gets.

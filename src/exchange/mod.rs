@@ -423,16 +423,21 @@ impl Exchange {
     }
 
     /// What placeholders of rules stand for.
-    fn facts<'a>(&'a self, route: &'a RouteConfig, client: &Connection) -> Facts<'a> {
-        let (peer, secured) = (client.address(), client.entrance().tls);
+    fn facts<'a>(&'a self, route: &'a RouteConfig, client: &'a Connection) -> Facts<'a> {
         Facts {
             head: &self.head,
             route,
             client: self.client,
-            scheme: decision::scheme(&self.head, peer, &self.snapshot.trusted, secured),
+            scheme: self.scheme(client),
+            client_cert: client.client_cert(),
             request_id: self.record.id.as_bytes(),
             user: self.record.user.as_deref(),
         }
+    }
+
+    /// `https` or `http`: how the client speaks.
+    fn scheme(&self, client: &Connection) -> &'static str {
+        decision::scheme(&self.head, client.address(), &self.snapshot.trusted, client.entrance().tls)
     }
 
     /// Takes in the beginning of the body.

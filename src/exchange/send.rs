@@ -114,14 +114,17 @@ impl Exchange {
             forwarded_for: client.forwarded_for(),
             trusted: &self.snapshot.trusted,
             secured: client.entrance().tls,
+            client_cert: client.client_cert(),
+            tells_client_cert: self.snapshot.front.client_cert_headers,
             port: client.entrance().port,
             upgrade: self.permit.is_some(),
             via,
             request_id: self.record.id.as_bytes(),
             user: self.record.user.as_deref(),
         };
-        match &route.config().rules.forward_auth {
-            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule),
+        let rules = &route.config().rules;
+        match &rules.forward_auth {
+            Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule, rules),
             _ => outgoing.write(out, &self.head),
         }
         Some(())

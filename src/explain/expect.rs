@@ -37,60 +37,83 @@ impl Checked<'_, '_> {
             Err((key, problem)) => return self.refuse(key, problem),
         };
         let fate = self.fates.of(&question);
-        match (&self.expectation.expected, &fate.decided) {
-            (Expected::Status(expected), decided) => {
-                let status = match decided {
-                    Decided::Route(..) => None,
-                    Decided::Answered(answer) => Some(answer.status),
-                    Decided::AnsweredBy(_, _, answer) => Some(answer.status()),
-                    Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => Some(cause.status()),
-                };
-                if status != Some(*expected) {
-                    self.refuse("status", format!("{expected} is expected, but {}", said(&question, &fate)));
-                }
-            }
-            (Expected::PassedOn { .. }, Decided::Route(..)) => self.check_passed_on(&question, &fate),
-            (Expected::PassedOn { route, backend_target, .. }, _) => {
-                let (key, expected) = match (route, backend_target) {
-                    (Some(route), _) => ("route", format!("route {route:?} is expected")),
-                    (None, Some(_)) => ("backend_target", "it is expected that a backend gets it".to_owned()),
-                    (None, None) => ("request_header", "it is expected that a backend gets it".to_owned()),
-                };
-                let unknown = route.as_ref().map(|route| self.unless_a_route(route)).unwrap_or_default();
-                self.refuse(key, format!("{expected}, but {}{unknown}", said(&question, &fate)));
+        match &self.expectation.expected {
+            Expected::Taken => self.check_taken(&question, &fate),
+            Expected::Status(expected) => self.check_status(*expected, &question, &fate),
+            Expected::PassedOn { backend_target, request_header } => {
+                self.check_passed_on(backend_target.as_deref(), request_header, &question, &fate);
             }
         }
     }
 
-    /// What becomes of a request that a route takes.
-    fn check_passed_on(&mut self, question: &Question, fate: &Fate<'_>) {
-        let (
-            Expected::PassedOn { route, backend_target, request_header },
-            Decided::Route(_, found),
-            Some(head),
-        ) = (&self.expectation.expected, &fate.decided, &fate.head)
-        else {
-            return;
-        };
-        let line = question.line();
-        if let Some(expected) = route
-            && *expected != found.label()
+    /// Whether the route that is expected, if one is, is the one that was found.
+    fn is_of_its_route(&mut self, question: &Question, fate: &Fate<'_>) -> bool {
+        let Some(expected) = &self.expectation.route else { return true };
+        let found = fate.decided.route().map(|(_, route)| route.label());
+        if found.as_ref() == Some(expected) {
+            return true;
+        }
+        let unknown = self.unless_a_route(expected);
+        self.refuse(
+            "route",
+            format!("route {expected:?} is expected, but {}{unknown}", said(question, fate)),
+        );
+        false
+    }
+
+    /// The route has it, and does not refuse it.
+    fn check_taken(&mut self, question: &Question, fate: &Fate<'_>) {
+        if self.is_of_its_route(question, fate)
+            && let Decided::RefusedBy(_, _, cause) = &fate.decided
         {
-            let unknown = self.unless_a_route(expected);
+            let (said, status) = (said(question, fate), cause.status());
             let problem = format!(
-                "route {expected:?} is expected, but route {:?} takes {line:?}{unknown}",
-                found.label()
+                "it is expected to take the request, but {said}; if that is meant, say so with status = {status}"
             );
             self.refuse("route", problem);
         }
+    }
+
+    /// The proxy itself answers, with this status.
+    fn check_status(&mut self, expected: u16, question: &Question, fate: &Fate<'_>) {
+        let status = match &fate.decided {
+            Decided::Route(..) => None,
+            Decided::Answered(answer) => Some(answer.status),
+            Decided::AnsweredBy(_, _, answer) => Some(answer.status()),
+            Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => Some(cause.status()),
+        };
+        if self.is_of_its_route(question, fate) && status != Some(expected) {
+            self.refuse("status", format!("{expected} is expected, but {}", said(question, fate)));
+        }
+    }
+
+    /// A backend has it, with this target and these fields.
+    fn check_passed_on(
+        &mut self,
+        backend_target: Option<&str>,
+        request_header: &[(HeaderName, String)],
+        question: &Question,
+        fate: &Fate<'_>,
+    ) {
+        if !self.is_of_its_route(question, fate) {
+            return;
+        }
+        let (Decided::Route(_, found), Some(head)) = (&fate.decided, &fate.head) else {
+            let key = if backend_target.is_some() { "backend_target" } else { "request_header" };
+            let problem = format!("it is expected that a backend gets it, but {}", said(question, fate));
+            return self.refuse(key, problem);
+        };
         let so_far = self.errors.len();
         for backend in found.all_backends() {
             let Some(sent) = self.fates.sent(head, found, backend, question) else { continue };
             if let Some(expected) = backend_target
                 && *expected != sent.target
             {
-                let problem =
-                    format!("{expected:?} is expected, but the backend gets {:?} of {line:?}", sent.target);
+                let problem = format!(
+                    "{expected:?} is expected, but the backend gets {:?} of {:?}",
+                    sent.target,
+                    question.line()
+                );
                 self.refuse("backend_target", problem);
             }
             for (name, expected) in request_header {
@@ -147,8 +170,13 @@ fn said(question: &Question, fate: &Fate<'_>) -> String {
         Decided::AnsweredBy(_, route, answer) => {
             format!("route {:?} itself answers {line:?} with {}", route.label(), answer.status())
         }
-        Decided::Refused(cause) | Decided::RefusedBy(_, _, cause) => {
-            format!("{line:?} is refused with {}, {cause}: {}", cause.status(), cause.sentence())
+        Decided::RefusedBy(_, route, cause) => {
+            let (status, why) = (cause.status(), cause.sentence());
+            format!("route {:?} refuses {line:?} with {status}, {cause}: {why}", route.label())
+        }
+        Decided::Refused(cause) => {
+            let advice = question.advice(*cause).map(|advice| format!("; {advice}")).unwrap_or_default();
+            format!("{line:?} is refused with {}, {cause}: {}{advice}", cause.status(), cause.sentence())
         }
     }
 }

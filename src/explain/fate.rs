@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::HeaderValue;
 
-use crate::config::{BackendConfig, Config, Engine, RouteConfig};
+use crate::config::{BackendConfig, ClientAuth, Config, Engine, RouteConfig};
 use crate::error::Cause;
 use crate::exchange::answer_here;
 use crate::exchange::at_the_door::is_challenge;
@@ -12,6 +12,7 @@ use crate::exchange::client_address::client_address;
 use crate::exchange::decision::{Outgoing, admit, is_sent_by, route_of, scheme};
 use crate::exchange::gateway::Places;
 use crate::exchange::last_hop;
+use crate::http::client_cert::ClientCert;
 use crate::http::fields::trim_ows;
 use crate::http::head::{HeadLimits, RequestHead};
 use crate::http::headers::forwarded_for;
@@ -28,6 +29,12 @@ const VIA: &str = "reverse-proxy-ID";
 
 /// Stands for a request id, which is another one for each request.
 const NEW_ID: &str = "ID";
+
+/// Stand for what is in the certificate of a client.
+static CLIENT_CERT: ClientCert = ClientCert {
+    subject: Some(HeaderValue::from_static("SUBJECT")),
+    fingerprint: HeaderValue::from_static("FINGERPRINT"),
+};
 
 /// An answer of the proxy itself to what is asked: its status, and why it is not passed on.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +186,7 @@ impl<'c> Fates<'c> {
             route,
             client: client_address(question.from, &head.fields, trusted),
             scheme: scheme(head, question.from, trusted, self.door(question).secured),
+            client_cert: self.client_cert(question),
             request_id: NEW_ID.as_bytes(),
             user,
         }
@@ -193,6 +201,12 @@ impl<'c> Fates<'c> {
             port: listen.and_then(|listen| listen.addr.tcp()).map(|addr| addr.port()),
             redirects: listen.is_some_and(|listen| listen.https_redirect),
         }
+    }
+
+    /// A client that can show a certificate has shown one.
+    fn client_cert(&self, question: &Question) -> Option<&'static ClientCert> {
+        let is_asked = self.config.front.client_auth != ClientAuth::None;
+        (is_asked && self.door(question).secured).then_some(&CLIENT_CERT)
     }
 
     fn is_challenge(&self, head: &RequestHead) -> bool {
@@ -222,6 +236,8 @@ impl<'c> Fates<'c> {
             forwarded_for: &forwarded_for(peer),
             trusted: &self.config.server.trusted_proxies,
             secured: door.secured,
+            client_cert: self.client_cert(question),
+            tells_client_cert: self.config.front.client_cert_headers,
             // Which one a port of 0 becomes is known only when it listens; tiny_http does not say by which one a client came.
             port: door.port.filter(|port| *port != 0 && engine == Engine::Native),
             upgrade: head.upgrade && engine == Engine::Native && self.tunnels.may_take(),

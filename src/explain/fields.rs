@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::fate::Sent;
 use crate::config::RouteConfig;
+use crate::http::client_cert::is_about_client_cert;
 use crate::http::head::RequestHead;
 use crate::http::headers::{
     FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PREFIX, FORWARDED_PROTO,
@@ -86,6 +87,9 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
             "is about one connection only"
         }
         (Change::Removed, name) if !crosses(name, &head.connection) => "is named in Connection",
+        (Change::Removed, name) if is_about_client_cert(name) => {
+            "only the proxy says what is in the certificate of a client"
+        }
         (Change::Removed, &header::EXPECT) => "the proxy itself answers 100 when the body is wanted",
         (_, &header::HOST) if route.preserve_host => "the host asked for, preserve_host keeps it",
         (_, &header::HOST) if route.all_backends().count() > 1 => {
@@ -109,6 +113,7 @@ fn why(name: &HeaderName, change: Change, head: &RequestHead, route: &RouteConfi
         (_, name) if *name == FORWARDED_HOST => "the host asked for",
         (_, name) if *name == FORWARDED_PORT => "the port it came in by",
         (_, name) if *name == FORWARDED_PROTO => "how the request came in",
+        (_, name) if is_about_client_cert(name) => "of the client's certificate, if it shows one",
         (_, &header::VIA) => "names this proxy; ID is another one for each that runs",
         (_, &header::CONNECTION) => "names what is about this connection only",
         (_, &header::TE) => "trailers are all that is passed on of it",

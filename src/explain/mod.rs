@@ -100,6 +100,9 @@ enum Outcome {
         status: u16,
         cause: &'static str,
         why: &'static str,
+        /// What to do, if the question is at fault.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        advice: Option<String>,
         /// Absent: with a line of text.
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<Content>,
@@ -243,6 +246,7 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
             status: cause.status(),
             cause: cause.word(),
             why: cause.sentence(),
+            advice: question.advice(cause),
             content: content(config, cause.status(), head, fate.decided.route()),
         },
     };

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 
+use crate::error::Cause;
 use crate::http::head::{HeadError, HeadLimits, RequestHead};
 
 /// The request that is asked about. What is in it may be wrong: that is what one wants to know.
@@ -93,6 +94,20 @@ impl Question {
         target.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
     }
 
+    /// What to do about it, where the question and not the file is at fault: it names no host, which the proxy refuses.
+    pub(super) fn advice(&self, cause: Cause) -> Option<String> {
+        let (method, target) = self.line.split_once(' ')?;
+        let target = target.trim_ascii_start();
+        if cause.word() != "bad_host" || self.has_host() || !target.starts_with('/') {
+            return None;
+        }
+        Some(format!("it names no host; write it with one, as in \"{method} http://shop.example{target}\""))
+    }
+
+    fn has_host(&self) -> bool {
+        self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    }
+
     /// Takes apart the bytes that a client would send; over TLS, if it is `secured`.
     pub(super) fn head(&self, limits: &HeadLimits, secured: bool) -> Result<RequestHead, HeadError> {
         RequestHead::parse_whole(&Bytes::from(self.bytes()), limits, secured)
@@ -104,9 +119,8 @@ impl Question {
             _ => (self.line.as_str(), "HTTP/1.1"),
         };
         let mut head = format!("{line} {version}\r\n");
-        let has_host = self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
         // Whoever opens a URL says its host in a field as well.
-        if let Some(host) = authority(line).filter(|_| !has_host) {
+        if let Some(host) = authority(line).filter(|_| !self.has_host()) {
             head.push_str(&format!("Host: {host}\r\n"));
         }
         for (name, value) in &self.fields {

@@ -37,8 +37,11 @@ fn write(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
         Outcome::Answered { status, why } => {
             writeln!(out, "\nAnswered by the proxy itself: {status}, {why}")?;
         }
-        Outcome::Refused { status, cause, why, content } => {
+        Outcome::Refused { status, cause, why, advice, content } => {
             writeln!(out, "\nRefused: {status} {cause}, {why}")?;
+            if let Some(advice) = advice {
+                writeln!(out, "  {advice}")?;
+            }
             match content {
                 None => {}
                 Some(Content::Json) => writeln!(out, "  in JSON, by its Accept")?,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
 
+use super::client_cert::ClientCertFields;
 use super::fields::Fields;
 use super::framing::{BodyFraming, parse_decimal};
 use super::head::{RequestHead, Version};
@@ -46,6 +47,8 @@ pub struct Rewrite<'a> {
     pub secured: bool,
     /// The port it came in by, for `X-Forwarded-Port`, if it is known.
     pub port: Option<u16>,
+    /// What is said of the client's certificate.
+    pub client_cert: ClientCertFields<'a>,
     /// What was taken off the path, for `X-Forwarded-Prefix`; absent: nothing was.
     pub prefix: Option<&'a str>,
     /// Send the fields of an upgrade (RFC 9110 §7.8).
@@ -65,6 +68,7 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
         let is_counted = max_forwards.is_some() && *name == header::MAX_FORWARDS;
         let is_replaced = is_counted
             || is_replaced(name, rewrite.trusted)
+            || rewrite.client_cert.replaces(name)
             || (rewrite.prefix.is_some() && *name == FORWARDED_PREFIX);
         if crosses(name, &head.connection) && !is_replaced && !imitates_ours(name) {
             put(name.as_str().as_bytes(), value.as_bytes());
@@ -103,6 +107,7 @@ pub fn rewrite(head: &RequestHead, rewrite: &Rewrite<'_>, put: &mut impl FnMut(&
     {
         put(FORWARDED_PORT.as_str().as_bytes(), decimal(port.into(), &mut [0; 20]));
     }
+    rewrite.client_cert.put(put);
     if let Some(prefix) = rewrite.prefix {
         // Proxies before this one may have taken off more.
         let none = Fields::new();

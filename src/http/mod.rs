@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod accept_encoding;
 pub mod chunked;
+pub mod client_cert;
 pub mod cookie;
 mod date;
 pub mod fields;

@@ -137,8 +137,8 @@ impl RequestTarget {
 /// - Dot segments are resolved (§5.2.4), after that decoding.
 /// - An encoded slash (`%2F`) is data, not a separator: decoded, it would change what the path means.
 /// - Empty segments stay: `//api` is not `/api`. The target is forwarded byte for byte, so a backend that sees
-///   `//api` decides what that is; were slashes merged here, the backends of `/api` would be asked for something
-///   outside of it.
+///   `//api` decides what that is. Where that would be a matter of another route, the request is refused: see
+///   [`loose_reading`].
 ///
 /// Prefixes of routes compare equal to it when they have gone through it as well.
 pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
@@ -167,6 +167,32 @@ pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
         }
     }
     Some(Cow::Owned(output))
+}
+
+/// How programs read a path that take `%2F` for a slash, several slashes for one, and whatever climbs above the root for the root,
+/// as many do. `None`: there is nothing in it that they read differently.
+pub(crate) fn loose_reading(path: &str) -> Option<String> {
+    let mut before = 0;
+    let is_plain = path.bytes().all(|byte| {
+        let is_second = byte == b'/' && before == b'/';
+        before = byte;
+        byte != b'%' && !is_second
+    });
+    if is_plain {
+        return None;
+    }
+    let decoded = decode_unreserved(path).replace("%2F", "/");
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    let is_folder = ["/", "/.", "/.."].into_iter().any(|end| decoded.ends_with(end));
+    let end = if is_folder && !segments.is_empty() { "/" } else { "" };
+    Some(format!("/{}{end}", segments.join("/")))
 }
 
 /// The path with percent-encoded unreserved characters decoded, and the digits of the rest in upper case.
@@ -261,6 +287,25 @@ mod tests {
     }
 
     const BAD: Option<(u16, &str)> = Some((400, "bad_target"));
+
+    #[test]
+    fn others_merge_and_decode_slashes() {
+        for path in ["/", "/a", "/a/b/", "/a/../b", "*", ""] {
+            assert_eq!(loose_reading(path), None, "{path}");
+        }
+        for (path, read) in [
+            ("//a", "/a"),
+            ("/a///b//", "/a/b/"),
+            ("/%2Fa", "/a"),
+            ("/a%2fb%20%7e", "/a/b%20~"),
+            ("/a/..%2Fb", "/b"),
+            ("/a%2F..%2F..%2Fb/.", "/b/"),
+            ("/a//..//../b", "/b"),
+            ("/%2e%2e//", "/"),
+        ] {
+            assert_eq!(loose_reading(path).as_deref(), Some(read), "{path}");
+        }
+    }
 
     #[test]
     fn origin_form_goes_through_byte_for_byte() {

@@ -3,6 +3,7 @@
 use http::header::HeaderName;
 
 use super::chunked::LAST_CHUNK;
+use super::client_cert::is_about_client_cert;
 use super::fields::Fields;
 use super::hop_by_hop::{ConnectionOptions, crosses, imitates_ours, is_protected};
 use super::response_out::write_field;
@@ -45,7 +46,11 @@ fn may_pass(name: &HeaderName, options: &ConnectionOptions) -> bool {
             | "warning"
             | "www-authenticate"
     );
-    !decides && crosses(name, options) && !is_protected(name) && !imitates_ours(name)
+    !decides
+        && crosses(name, options)
+        && !is_protected(name)
+        && !imitates_ours(name)
+        && !is_about_client_cert(name)
 }
 
 #[cfg(test)]
@@ -65,6 +70,8 @@ mod tests {
             "set-cookie",
             "x-forwarded-for",
             "x_forwarded_for",
+            "x-client-cert-subject",
+            "x_client_cert_fingerprint",
             "server-timing",
         ];
         let trailers: Fields =

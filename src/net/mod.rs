@@ -5,9 +5,13 @@ pub(crate) mod deadlines;
 pub(crate) mod pipe;
 pub(crate) mod poller;
 pub(crate) mod proxy_protocol;
+#[cfg(test)]
+mod proxy_protocol_rules;
 pub(crate) mod shown;
 pub(crate) mod slab;
 pub(crate) mod stream;
+#[cfg(feature = "tls")]
+mod subject;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]

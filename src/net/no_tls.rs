@@ -5,6 +5,7 @@ use std::io;
 
 use crate::config::TlsConfig;
 use crate::error::TlsFault;
+use crate::http::client_cert::ClientCert;
 
 #[derive(Clone, Debug)]
 pub(crate) enum TlsClient {}
@@ -60,6 +61,10 @@ impl Session {
     }
 
     pub(crate) fn server_name(&self) -> Option<&str> {
+        match *self {}
+    }
+
+    pub(crate) fn client_cert(&self) -> Option<ClientCert> {
         match *self {}
     }
 

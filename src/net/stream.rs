@@ -13,6 +13,7 @@ use socket2::Socket;
 use super::pipe::Pipe;
 use super::poller::Event;
 use super::tls::Session;
+use crate::http::client_cert::ClientCert;
 
 /// So many reads in a row may bring bytes of TLS and none for us. Whoever sends records with nothing in them could else keep a
 /// worker for as long as it likes.
@@ -201,6 +202,11 @@ impl Stream {
     /// The name a client has asked for in the handshake.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.session.as_ref()?.server_name()
+    }
+
+    /// Who the client is by the certificate it has shown in the handshake.
+    pub(crate) fn client_cert(&self) -> Option<ClientCert> {
+        self.session.as_ref()?.client_cert()
     }
 
     /// Gives up TLS after a handshake that has failed: says why, as far as that can be said at once. What comes from the

@@ -9,10 +9,12 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConnection};
 
+use super::tls_server::client_cert;
 use super::tls_words::explain;
 use super::verify::{AnyCertificate, Pinned};
 use crate::config::TlsConfig;
 use crate::error::TlsFault;
+use crate::http::client_cert::ClientCert;
 
 /// What sessions with one backend have in common: whom to trust, and what is needed to resume an earlier one.
 #[derive(Clone, Debug)]
@@ -223,6 +225,14 @@ impl Session {
     pub(crate) fn server_name(&self) -> Option<&str> {
         match &self.tls {
             Connection::Server(tls) => tls.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// Who the client is by its certificate, if it has shown one.
+    pub(crate) fn client_cert(&self) -> Option<ClientCert> {
+        match &self.tls {
+            Connection::Server(tls) => client_cert(tls.peer_certificates()?.first()?),
             Connection::Client(_) => None,
         }
     }

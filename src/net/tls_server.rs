@@ -6,14 +6,19 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
+use rustls::SupportedCipherSuite;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use super::shown::ShownCertificate;
+use super::subject::subject;
 use super::tls::{Session, trust};
 use crate::config::{CertificateConfig, ClientAuth, FrontConfig, TlsVersion};
+use crate::http::client_cert::ClientCert;
 
 /// What seals session tickets. It outlives reloads, so that clients can resume what they began before.
 #[derive(Clone)]
@@ -98,6 +103,19 @@ impl TlsServer {
     pub(crate) fn are_different(&self, named: &str, host: &str) -> bool {
         self.shown.certificates.load().are_different(named, host)
     }
+}
+
+/// Who a client is that has shown this certificate, which was found to be good.
+pub(super) fn client_cert(der: &CertificateDer<'_>) -> Option<ClientCert> {
+    // The one SHA-256 that is in the tree.
+    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else { return None };
+    let hash = suite.common.hash_provider.hash(der);
+    let fingerprint: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let subject = webpki::EndEntityCert::try_from(der).ok().and_then(|cert| subject(cert.subject()));
+    Some(ClientCert {
+        subject: subject.and_then(|subject| HeaderValue::try_from(subject).ok()),
+        fingerprint: HeaderValue::try_from(fingerprint).ok()?,
+    })
 }
 
 /// What rustls asks which certificate to show.

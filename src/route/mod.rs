@@ -210,8 +210,9 @@ impl Route {
         self.pools().iter().any(|pool| pool.has_healthy())
     }
 
-    /// The value of `Set-Cookie` for an answer of `backend` to a request with these `fields`, if it needs one.
-    pub(crate) fn set_cookie(&self, fields: &Fields, backend: &Backend) -> Option<HeaderValue> {
+    /// The value of `Set-Cookie` for an answer of `backend` to a request with these `fields`, if it needs one. `scheme`: how the
+    /// client speaks.
+    pub(crate) fn set_cookie(&self, fields: &Fields, backend: &Backend, scheme: &str) -> Option<HeaderValue> {
         self.config.sticky_cookie.as_ref()?;
         let pool = self.split.as_ref().and_then(|split| split.id_of(self.pool_of(backend)));
         let can_be_used = |named: Named| match &self.split {
@@ -220,7 +221,7 @@ impl Route {
                 named.pool.and_then(|id| split.with_id(id)).is_some_and(|pool| pool.can_use(named.backend))
             }
         };
-        set_cookie(&self.config, fields, Named { pool, backend: backend.id() }, &can_be_used)
+        set_cookie(&self.config, fields, Named { pool, backend: backend.id() }, &can_be_used, scheme)
     }
 
     /// An exchange on `backend` went well.

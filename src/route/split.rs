@@ -311,12 +311,12 @@ mod tests {
         for _ in 0..5 {
             let guard = pick_with(&route, &fields).unwrap();
             assert!(Arc::ptr_eq(guard.backend(), &b.backends()[1]));
-            assert_eq!(route.set_cookie(&fields, &guard), None);
+            assert_eq!(route.set_cookie(&fields, &guard, "http"), None);
         }
         b.backends()[1].set_healthy(false);
         let guard = pick_with(&route, &fields).unwrap();
         assert!(Arc::ptr_eq(guard.backend(), &b.backends()[0]), "another one of the same pool");
-        let cookie = route.set_cookie(&fields, &guard).unwrap();
+        let cookie = route.set_cookie(&fields, &guard, "http").unwrap();
         let first = format!("stick={:016x}.{:016x};", pool_id("b"), b.backends()[0].id());
         assert!(cookie.to_str().unwrap().starts_with(&first), "{cookie:?}");
         // One that is not there any more.
@@ -325,7 +325,7 @@ mod tests {
         // From a time when the route had one pool.
         let before = with(format!("{second:016x}"));
         assert_eq!(pool_with(&route, &before).as_deref(), Some("a"), "both have it, and this is the first");
-        assert!(route.set_cookie(&before, &pick_with(&route, &before).unwrap()).is_some());
+        assert!(route.set_cookie(&before, &pick_with(&route, &before).unwrap(), "http").is_some());
         assert_eq!(counts(&route, 10), expected(&[("a", 5), ("b", 5)]), "who stays takes no turns");
     }
 

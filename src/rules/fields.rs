@@ -103,7 +103,8 @@ mod tests {
         let config = Config::for_tests();
         let client = "::1".parse().unwrap();
         let (head, route) = (&request, &config.routes[0]);
-        let facts = Facts { head, route, client, scheme: "http", request_id: b"id", user: None };
+        let facts =
+            Facts { head, route, client, scheme: "http", client_cert: None, request_id: b"id", user: None };
         rules.amend(&mut answer, &facts);
         let crossing = answer.fields.iter().filter(|(name, _)| crosses(name, &answer.options));
         let found: Vec<_> = crossing.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();

@@ -64,12 +64,18 @@ impl ForwardAuth {
         self.service.backends.first().map(|backend| &backend.addr)
     }
 
-    /// The whole head that the service gets. `with`: how fields change on the way to it.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, head: &RequestHead, with: &Rewrite<'_>) {
+    /// The whole head that the service gets. `with`: how fields change on the way to it. `keeps`: what stays here besides.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        head: &RequestHead,
+        with: &Rewrite<'_>,
+        keeps: impl Fn(&[u8]) -> bool,
+    ) {
         out.extend_from_slice(b"GET ");
         out.extend_from_slice(self.path.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        put_fields(head, with, &mut |name, value| write_field(out, name, value));
+        put_fields(head, with, keeps, &mut |name, value| write_field(out, name, value));
         out.extend_from_slice(b"\r\n");
     }
 
@@ -121,9 +127,14 @@ pub(crate) fn cause_of_failure(cause: Cause) -> Cause {
 }
 
 /// Calls `put` with the name and the value of each field that the service gets, in order.
-pub(crate) fn put_fields(head: &RequestHead, with: &Rewrite<'_>, put: &mut impl FnMut(&[u8], &[u8])) {
+pub(crate) fn put_fields(
+    head: &RequestHead,
+    with: &Rewrite<'_>,
+    keeps: impl Fn(&[u8]) -> bool,
+    put: &mut impl FnMut(&[u8], &[u8]),
+) {
     rewrite(head, with, &mut |name, value| {
-        if is_for_service(name) {
+        if is_for_service(name) && !keeps(name) {
             put(name, value);
         }
     });
@@ -163,6 +174,7 @@ mod tests {
 
     use super::super::template::tests::head;
     use super::*;
+    use crate::http::client_cert::ClientCertFields;
 
     fn rule(copied: &[&str]) -> ForwardAuth {
         let server = ServerConfig::default();
@@ -180,13 +192,14 @@ mod tests {
             trusted,
             secured: true,
             port: Some(443),
+            client_cert: ClientCertFields::Untouched,
             prefix: None,
             upgrade: false,
             via: "p",
             request_id: b"id",
         };
         let mut out = Vec::new();
-        rule(&[]).write(&mut out, &head(request).unwrap(), &with);
+        rule(&[]).write(&mut out, &head(request).unwrap(), &with, |_| false);
         String::from_utf8(out).unwrap()
     }
 

@@ -2,11 +2,12 @@
 //! nothing of sockets, so that both engines and [`explain`](crate::explain) ask the same one.
 //!
 //! The order on a request is fixed: who may come (`access.rs`) and with what method (which is a matter of
-//! [`routing`](crate::routing)), how often (`rate_limit.rs`), by what password (`basic_auth.rs`), whether another service lets it in
-//! (`forward_auth.rs`), then what is answered here (`answer.rs`), then another path (`rewrite.rs`), then header fields (`fields.rs`), then the backend, and at last what its answer
-//! becomes (`compress.rs`). Whatever fails on this way, or comes back from a backend as a failure, is shown as `error_pages.rs`
-//! says. A rule that is not written is a `None` on the route, and costs a request that one look. `template.rs` has the placeholders,
-//! `names.rs` the fields that are not for rules.
+//! [`routing`](crate::routing)), how often (`rate_limit.rs`), by what password (`basic_auth.rs`), whether another service
+//! lets it in (`forward_auth.rs`), then what is answered here (`answer.rs`), then another path (`rewrite.rs`), then header
+//! fields (`fields.rs`), then the backend, and at last what its answer becomes (`compress.rs`). Whatever fails on this way,
+//! or comes back from a backend as a failure, is shown as `error_pages.rs` says. A rule that is not written is a `None` on
+//! the route, and costs a request that one look. `template.rs` has the placeholders, `names.rs` the fields that are not for
+//! rules.
 
 mod access;
 pub(crate) mod answer;
@@ -71,6 +72,11 @@ impl Rules {
         let pages = self.error_pages.as_ref().map_or(0, ErrorPages::memory);
         let users = self.basic_auth.as_ref().map_or(0, |auth| auth.users.memory());
         content + pages + users + self.rate_limit.as_ref().map_or(0, Limiter::memory)
+    }
+
+    /// Whether the password of a client stays here: it was for `basic_auth`, and nobody else has to know it.
+    pub(crate) fn keep_password(&self) -> bool {
+        self.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization)
     }
 
     /// Leaves out of the trailers of a request what would not have been passed on before its body.

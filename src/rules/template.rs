@@ -4,7 +4,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use http::HeaderValue;
+
 use crate::config::RouteConfig;
+use crate::http::client_cert::ClientCert;
 use crate::http::head::RequestHead;
 use crate::http::headers::forwarded_for;
 
@@ -27,12 +30,16 @@ pub enum Placeholder {
     RequestId,
     /// What the route is called.
     Route,
+    /// The subject of the certificate that the client has shown; nothing if it has shown none.
+    TlsClientSubject,
+    /// The SHA-256 of that certificate.
+    TlsClientFingerprint,
     /// The name that has come with its password; nothing, where no route has asked for one.
     User,
 }
 
 impl Placeholder {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 11] = [
         ("host", Self::Host),
         ("target", Self::Target),
         ("path", Self::Path),
@@ -41,6 +48,8 @@ impl Placeholder {
         ("client_ip", Self::ClientIp),
         ("request_id", Self::RequestId),
         ("route", Self::Route),
+        ("tls_client_subject", Self::TlsClientSubject),
+        ("tls_client_fingerprint", Self::TlsClientFingerprint),
         ("user", Self::User),
     ];
 
@@ -49,8 +58,16 @@ impl Placeholder {
         [Self::Host, Self::Target, Self::Path, Self::Query, Self::Scheme, Self::ClientIp, Self::RequestId];
 
     /// Those of the values of header fields.
-    pub(crate) const OF_FIELDS: [Self; 6] =
-        [Self::Host, Self::Scheme, Self::ClientIp, Self::RequestId, Self::Route, Self::User];
+    pub(crate) const OF_FIELDS: [Self; 8] = [
+        Self::Host,
+        Self::Scheme,
+        Self::ClientIp,
+        Self::RequestId,
+        Self::Route,
+        Self::TlsClientSubject,
+        Self::TlsClientFingerprint,
+        Self::User,
+    ];
 
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
@@ -102,6 +119,8 @@ pub struct Facts<'a> {
     /// Who the request is from, as far as trusted proxies tell.
     pub(crate) client: IpAddr,
     pub(crate) scheme: &'static str,
+    /// Who it is by the certificate it has shown in the TLS handshake.
+    pub(crate) client_cert: Option<&'a ClientCert>,
     pub(crate) request_id: &'a [u8],
     /// Whom `basic_auth` of the route has let in.
     pub(crate) user: Option<&'a str>,
@@ -214,6 +233,15 @@ fn put(value: Placeholder, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Placeholder::ClientIp => out.extend_from_slice(forwarded_for(facts.client).as_bytes()),
         Placeholder::RequestId => out.extend_from_slice(facts.request_id),
         Placeholder::Route => out.extend_from_slice(facts.route.label().as_bytes()),
+        Placeholder::TlsClientSubject => {
+            let subject = facts.client_cert.and_then(|cert| cert.subject.as_ref());
+            out.extend_from_slice(subject.map(HeaderValue::as_bytes).unwrap_or_default());
+        }
+        Placeholder::TlsClientFingerprint => {
+            out.extend_from_slice(
+                facts.client_cert.map(|cert| cert.fingerprint.as_bytes()).unwrap_or_default(),
+            );
+        }
         Placeholder::User => out.extend_from_slice(facts.user.unwrap_or_default().as_bytes()),
     }
 }
@@ -256,7 +284,8 @@ pub(crate) mod tests {
         let config = Config::for_tests();
         let client = client.parse().unwrap();
         let (route, request_id) = (&config.routes[0], &b"some-id"[..]);
-        let facts = Facts { head, route, client, scheme: "https", request_id, user: Some("anna") };
+        let user = Some("anna");
+        let facts = Facts { head, route, client, scheme: "https", client_cert: None, request_id, user };
         String::from_utf8(Template::parse(template, &EVERY).unwrap().fill(&facts)).unwrap()
     }
 

@@ -150,7 +150,6 @@ impl Porter {
     }
 
     fn change(&mut self, change: Change) {
-        self.door.places().set_max(change.max_connections);
         self.door.change(&change.changed);
         self.leaving.extend(self.door.remove(|addr| change.removed.contains(addr)));
         self.close_leaving();

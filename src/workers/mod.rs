@@ -80,6 +80,7 @@ impl Workers {
 
     /// After a reload: who sleeps lets go of the snapshot before.
     pub(crate) fn change(&self, change: Change) {
+        self.door.places().set_max(change.max_connections);
         if let Some(accept) = &self.accept {
             accept.change(change);
         }

@@ -223,9 +223,11 @@ impl Worker {
     fn read_mail(&mut self, now: Instant) {
         // Before the look at what was dealt out: whoever closes the door has dealt out the last.
         let is_closed = self.door.is_closed();
-        let dealt: Vec<_> = self.inbox.connections.try_iter().take(ADMIT).collect();
-        self.is_last = is_closed && dealt.len() < ADMIT;
-        for accepted in dealt {
+        for _ in 0..ADMIT {
+            let Ok(accepted) = self.inbox.connections.try_recv() else {
+                self.is_last = is_closed;
+                break;
+            };
             self.admit(accepted, now);
         }
         while let Ok(token) = self.inbox.tokens.try_recv() {

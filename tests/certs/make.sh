@@ -19,7 +19,7 @@ leaf() {
 # leaf_of FILE ISSUER CONSTRAINTS SUBJECT_ALT_NAMES FROM UNTIL. Environment: subject, usage, algorithm.
 leaf_of() {
     # shellcheck disable=SC2086 # several words
-    openssl req -new -newkey ${algorithm:-ec -pkeyopt ec_paramgen_curve:P-256} -nodes -subj "/CN=${subject:-test}" \
+    openssl req -new -utf8 -newkey ${algorithm:-ec -pkeyopt ec_paramgen_curve:P-256} -nodes -subj "/CN=${subject:-test}" \
         -keyout "$1.key" -out "$work/csr" 2>/dev/null
     cat > "$work/config" <<END
 [ca]
@@ -34,6 +34,8 @@ x509_extensions = leaf
 unique_subject = no
 [any]
 commonName = supplied
+organizationName = optional
+countryName = optional
 [leaf]
 basicConstraints = $3
 extendedKeyUsage = ${usage:-serverAuth}
@@ -64,6 +66,12 @@ leaf shop "DNS:shop.test,DNS:*.shop.test,DNS:localhost" 20200101000000Z 21200101
 leaf shop-renewed "DNS:shop.test,DNS:*.shop.test" 20200101000000Z 21200101000000Z
 algorithm=rsa:2048 leaf other "DNS:other.test" 20200101000000Z 21200101000000Z
 usage=clientAuth subject=client leaf client "DNS:client.test" 20200101000000Z 21200101000000Z
+# It is its own CA, and has everything in its name that has to be escaped.
+subject='#1 "a,b"/O=M\303\274ller \\+ S\303\266hne; \r\nX-Admin: yes/C=DE'
+subject=$(printf "$subject") usage=clientAuth \
+    leaf_of odd "-utf8 -preserveDN -selfsign -keyfile odd.key" CA:FALSE "DNS:odd.test" 20200101000000Z 21200101000000Z
+usage=clientAuth subject=late \
+    leaf_of client-expired "-selfsign -keyfile client-expired.key" CA:FALSE "DNS:late.test" 20200101000000Z 20210101000000Z
 openssl ec -in shop.key -out shop.sec1.key 2>/dev/null
 openssl rsa -in other.key -traditional -out other.pkcs1.key 2>/dev/null
 openssl pkey -in shop.key -aes256 -passout pass:test -out shop.encrypted.key

@@ -78,7 +78,18 @@ impl Client {
     }
 
     pub fn try_connect(addr: SocketAddr) -> Result<Self, Error> {
-        Ok(Self { wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?) })
+        Self { wire: Wire::new(TcpStream::connect_timeout(&addr, PATIENCE)?) }.secured(addr)
+    }
+
+    /// Speaks TLS, if the proxy at this address does so because of `support/secured.rs`.
+    fn secured(self, _addr: SocketAddr) -> Result<Self, Error> {
+        #[cfg(feature = "tls")]
+        if super::secured::is_spoken_at(_addr) {
+            let mut client = self.with_tls(super::secured::config(), "shop.test");
+            client.wire.shake_hands()?;
+            return Ok(client);
+        }
+        Ok(self)
     }
 
     /// One that has come in by itself.
@@ -119,7 +130,8 @@ impl Client {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
         socket.connect_timeout(&addr.into(), PATIENCE).expect("connect to the proxy");
-        Self { wire: Wire::new(socket) }
+        let client = Self { wire: Wire::new(socket) };
+        client.secured(addr).unwrap_or_else(|error| panic!("no TLS with the proxy at {addr}: {error}"))
     }
 
     /// The socket itself, to write to from another thread.
@@ -127,13 +139,22 @@ impl Client {
         self.wire.stream.try_clone().expect("a second handle of the socket").into()
     }
 
-    /// Says that nothing more will be sent.
-    pub fn finish(&self) {
+    /// Says that nothing more will be sent; over TLS too, if that is spoken.
+    pub fn finish(&mut self) {
+        #[cfg(feature = "tls")]
+        if self.wire.speaks_tls() {
+            self.close_notify();
+        }
+        self.truncate();
+    }
+
+    /// Sends nothing more. Over TLS, nobody knows that this was meant.
+    pub fn truncate(&self) {
         drop(self.wire.stream.shutdown(Shutdown::Write));
     }
 
     /// Whether the other side has closed, as far as is known here without waiting. Bytes that wait are no end.
-    pub fn is_closed(&self) -> bool {
+    pub fn is_closed(&mut self) -> bool {
         match self.peek() {
             Ok(count) => count == 0,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
@@ -141,15 +162,14 @@ impl Client {
     }
 
     /// Whether bytes or the end have arrived and were not read.
-    pub fn has_input(&self) -> bool {
+    pub fn has_input(&mut self) -> bool {
         !matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    fn peek(&self) -> Result<usize, Error> {
-        let stream = &self.wire.stream;
-        stream.set_nonblocking(true).expect("a socket that does not block");
-        let peeked = stream.peek(&mut [std::mem::MaybeUninit::uninit()]);
-        stream.set_nonblocking(false).expect("a socket that blocks");
+    fn peek(&mut self) -> Result<usize, Error> {
+        self.wire.stream.set_nonblocking(true).expect("a socket that does not block");
+        let peeked = self.wire.peek();
+        self.wire.stream.set_nonblocking(false).expect("a socket that blocks");
         peeked
     }
 

@@ -261,6 +261,32 @@ macro_rules! on_native {
 }
 pub(crate) use on_native;
 
+/// What a connection may cost in memory beside what it holds itself: a session, where TLS is spoken.
+pub fn kib_of_tls() -> usize {
+    #[cfg(feature = "tls")]
+    if super::secured::is_wanted() {
+        return 25;
+    }
+    0
+}
+
+/// Makes a test of each function once more, for the native engine with clients that speak TLS (`support/secured.rs`). Those of
+/// files of which the clients are more than bytes, or are not [`Client`](super::Client)s, are left out.
+macro_rules! on_native_over_tls {
+    ($($test:ident),+ $(,)?) => {
+        #[cfg(feature = "tls")]
+        mod over_tls {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::support::secured::run(super::$test);
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_native_over_tls;
+
 /// A name in the list that no longer belongs to a test would go unnoticed otherwise.
 #[test]
 fn every_skipped_test_exists() {

@@ -8,6 +8,8 @@ pub mod hash;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+#[cfg(feature = "tls")]
+pub mod secured;
 pub mod wait;
 pub mod wire;
 

@@ -72,6 +72,8 @@ pub struct ProxyProcess {
     output: Arc<Mutex<String>>,
     readers: Vec<Task<()>>,
     _directory: Option<TempDir>,
+    #[cfg(feature = "tls")]
+    _speaking: Option<super::secured::Speaking>,
 }
 
 /// How a program ended.
@@ -96,6 +98,10 @@ impl ProxyProcess {
         let mut process = Self::spawn(command.arg("--config").arg(path));
         process._directory = Some(directory);
         let addr = process.wait_for_output("the address it listens on", listen_addr);
+        #[cfg(feature = "tls")]
+        {
+            process._speaking = super::secured::Speaking::at(addr);
+        }
         (process, addr)
     }
 
@@ -147,7 +153,14 @@ impl ProxyProcess {
         let stdout = child.stdout.take().expect("a pipe");
         let stderr = child.stderr.take().expect("a pipe");
         let readers = vec![collect("stdout", stdout, &output), collect("stderr", stderr, &output)];
-        Self { child, output, readers, _directory: None }
+        Self {
+            child,
+            output,
+            readers,
+            _directory: None,
+            #[cfg(feature = "tls")]
+            _speaking: None,
+        }
     }
 
     /// What it has printed so far.

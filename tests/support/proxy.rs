@@ -20,6 +20,8 @@ pub struct TestProxy {
     addr: SocketAddr,
     proxy: Option<Proxy>,
     config: String,
+    #[cfg(feature = "tls")]
+    speaking: Option<super::secured::Speaking>,
 }
 
 /// The configuration of a [`TestProxy`].
@@ -143,8 +145,23 @@ impl Builder {
         let proxy = Proxy::start_with_lookup(parsed, lookup)
             .unwrap_or_else(|error| panic!("the proxy does not start: {error}\n{config}"));
         let addr = proxy.local_addrs()[0];
-        TestProxy { addr, proxy: Some(proxy), config }
+        TestProxy {
+            addr,
+            proxy: Some(proxy),
+            config,
+            #[cfg(feature = "tls")]
+            speaking: super::secured::Speaking::at(addr),
+        }
     }
+}
+
+/// A free port, and the tables it takes.
+fn listen() -> (String, String) {
+    #[cfg(feature = "tls")]
+    if let Some(front) = super::secured::front() {
+        return front;
+    }
+    ("\"127.0.0.1:0\"".to_owned(), String::new())
 }
 
 /// The log of a failed test is shown with it: threads inherit the test's captured output.
@@ -155,12 +172,13 @@ fn log_to_test_output() {
 
 impl TestProxy {
     pub fn builder(engine: Engine) -> Builder {
+        let (listen, front) = listen();
         Builder {
             engine,
-            listen: "\"127.0.0.1:0\"".into(),
+            listen,
             drain_delay: "0",
             shutdown_timeout: "1",
-            front: String::new(),
+            front,
             server: String::new(),
             routes: String::new(),
         }
@@ -270,7 +288,14 @@ impl TestProxy {
     /// Begins the drain; the result is how many exchanges were cut off.
     pub fn drain(mut self) -> Task<usize> {
         let proxy = self.proxy.take().expect("a running proxy");
-        spawn("the drain", move || proxy.drain().cut)
+        #[cfg(feature = "tls")]
+        let speaking = self.speaking.take();
+        spawn("the drain", move || {
+            let cut = proxy.drain().cut;
+            #[cfg(feature = "tls")]
+            drop(speaking);
+            cut
+        })
     }
 }
 

@@ -133,6 +133,49 @@ impl Wire {
         self.send(b"")
     }
 
+    #[cfg(feature = "tls")]
+    pub fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Makes the handshake, and takes in what comes with it: from then on nothing comes that was not sent as content.
+    #[cfg(feature = "tls")]
+    pub fn shake_hands(&mut self) -> Result<()> {
+        /// What rustls hands out.
+        const TICKETS: u32 = 2;
+        self.stream.set_read_timeout(Some(self.patience))?;
+        let Self { stream, tls: Some(Tls::Client(tls)), .. } = self else {
+            panic!("no TLS session of a client")
+        };
+        while tls.is_handshaking() {
+            tls.complete_io(stream)?;
+        }
+        let has_tickets = tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+        while has_tickets && tls.tls13_tickets_received() < TICKETS {
+            if tls.read_tls(stream)? == 0 {
+                return Err(Error::new(ErrorKind::UnexpectedEof, "closed in the handshake"));
+            }
+            tls.process_new_packets().map_err(Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// How many bytes there are that were not read, if the socket does not block; 0 = the other side has finished.
+    pub fn peek(&mut self) -> Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(Tls::Client(tls)) = &mut self.tls {
+            loop {
+                match tls.reader().into_first_chunk() {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    known => return known.map(<[u8]>::len),
+                }
+                tls.read_tls(&mut self.stream)?;
+                tls.process_new_packets().map_err(Error::other)?;
+            }
+        }
+        self.stream.peek(&mut [std::mem::MaybeUninit::uninit()])
+    }
+
     fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {

@@ -40,9 +40,11 @@ pub(in crate::config) struct RawExpect {
     pub(in crate::config) headers: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
     /// The address its connection comes from; `unix:` for a Unix-domain socket. Default: 127.0.0.1.
     pub(in crate::config) from: Option<Spanned<String>>,
-    /// The name of the route that takes it; of one without a name, its first host and its prefix.
+    /// The name of the route that takes it, whether it passes it on or answers itself; of one without a name, its first host
+    /// and its prefix. One that refuses it takes it only if `status` says so.
     pub(in crate::config) route: Option<Spanned<String>>,
     /// The status of the proxy's own answer, as far as the head of the request alone decides it; 404: no route.
+    /// Not with `backend_target` or `request_header`.
     pub(in crate::config) status: Option<Spanned<i128>>,
     /// The target the backend gets.
     pub(in crate::config) backend_target: Option<Spanned<String>>,

@@ -89,6 +89,7 @@ pub(in crate::config) static FRONT_TLS: TableKeys = TableKeys {
         "max_handshakes",
         "client_ca",
         "client_auth",
+        "client_cert_headers",
         "acme_challenge_dir",
     ],
     tables: &[],
@@ -99,6 +100,8 @@ pub(in crate::config) static FRONT_TLS: TableKeys = TableKeys {
         ("handshake_timeout", "handshake_timeout_secs"),
         ("ssl_client_certificate", "client_ca"),
         ("ssl_verify_client", "client_auth"),
+        ("client_cert_header", "client_cert_headers"),
+        ("ssl_client_s_dn", "client_cert_headers"),
         ("acme_dir", "acme_challenge_dir"),
         ("webroot", "acme_challenge_dir"),
     ],
@@ -132,6 +135,9 @@ pub(in crate::config) struct RawFrontTls {
     pub(in crate::config) client_ca: Option<Spanned<String>>,
     /// With `client_ca`: `require` or `request`. Default: require.
     pub(in crate::config) client_auth: Option<Spanned<String>>,
+    /// Tell backends the subject and the fingerprint of the certificate that a client has shown, and remove what clients
+    /// themselves say of it. Default: false.
+    pub(in crate::config) client_cert_headers: Option<Spanned<bool>>,
     /// What is served under `/.well-known/acme-challenge/` on plain HTTP. Absent: nothing.
     pub(in crate::config) acme_challenge_dir: Option<Spanned<String>>,
 }

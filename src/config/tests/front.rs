@@ -138,6 +138,11 @@ fn what_is_good_for_little_is_warned_about() {
     );
     let auth = with_pair("shop.pem", "shop.key", "[tls]\nclient_auth = \"request\"");
     assert_eq!(warned(&auth), ["f.toml:6: tls.client_auth: has no use without client_ca; leave it out"]);
+    let fields = with_pair("shop.pem", "shop.key", "[tls]\nclient_cert_headers = true");
+    let problem = "only removes what clients send: without client_ca none is asked for a certificate";
+    assert_eq!(warned(&fields), [format!("f.toml:6: tls.client_cert_headers: {problem}")]);
+    let ca = format!("[tls]\nclient_ca = {:?}\nclient_cert_headers = true", file("ca.pem"));
+    assert_eq!(warned(&with_pair("shop.pem", "shop.key", &ca)), Vec::<String>::new());
     let challenges = with_pair("shop.pem", "shop.key", "[tls]\nacme_challenge_dir = \"/nowhere/at/all\"");
     assert_eq!(
         warned(&challenges),
@@ -191,10 +196,10 @@ fn without_tls_none_is_spoken() {
 fn tls_is_for_the_native_engine() {
     let text = format!(
         "listen_addr = [{{ addr = \"127.0.0.1:0\", tls = true }}, {{ addr = \"127.0.0.1:0\", https_redirect = true }}]\n\
-         [tls]\nacme_challenge_dir = \"/tmp\"\n[server]\nengine = \"tiny_http\"\n{ROUTE}"
+         [tls]\nacme_challenge_dir = \"/tmp\"\nclient_cert_headers = true\n[server]\nengine = \"tiny_http\"\n{ROUTE}"
     );
     let errors = refused(&text);
-    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert_eq!(errors.len(), 4, "{errors:?}");
     assert!(errors.iter().all(|error| error.contains("takes engine = \"native\"")), "{errors:?}");
 }
 

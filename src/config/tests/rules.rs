@@ -67,7 +67,16 @@ fn networks() {
     assert_eq!(expect("10.1.0.1", "status = 403"), Ok(()));
     assert_eq!(expect("192.0.2.1", "status = 403"), Ok(()));
     assert_eq!(expect("unix:", "route = \"/\""), Ok(()));
-    assert!(expect("192.0.2.1", "route = \"/\"").unwrap_err().contains("client_denied"));
+    let wrong = expect("192.0.2.1", "route = \"/\"").unwrap_err();
+    let problem = "expect[0].route: it is expected to take the request, but route \"/\" refuses \"GET http://h/\" with \
+                   403, client_denied: this path is not for clients of your network; if that is meant, say so with \
+                   status = 403";
+    assert!(wrong.contains(problem), "{wrong}");
+    assert_eq!(expect("192.0.2.1", "route = \"/\"\nstatus = 403"), Ok(()));
+    assert!(
+        expect("192.0.2.1", "route = \"/\"\nstatus = 401").unwrap_err().contains("expect[0].status: 401")
+    );
+    assert!(expect("192.0.2.1", "route = \"x\"\nstatus = 403").unwrap_err().contains("expect[0].route: "));
 }
 
 /// A file with one route that has no backends; `key` is on line 3.
@@ -234,8 +243,13 @@ fn answers_are_explained_and_expected() {
     assert_eq!(expect(redirect, "GET http://h/", "status = 307"), Ok(()));
     assert_eq!(expect(redirect, "GET / HTTP/1.0", "status = 400"), Ok(()));
     assert_eq!(expect("respond = { status = 503 }", "GET http://h/", "status = 503"), Ok(()));
-    let wrong = expect(redirect, "GET http://h/", "route = \"/\"").unwrap_err();
-    assert!(wrong.contains("but route \"/\" itself answers \"GET http://h/\" with 307"), "{wrong}");
+    // It is taken by a route that answers it, and no backend gets it.
+    assert_eq!(expect(redirect, "GET http://h/", "route = \"/\""), Ok(()));
+    assert_eq!(expect(redirect, "GET http://h/", "route = \"/\"\nstatus = 307"), Ok(()));
+    for wrong in ["status = 308", "backend_target = \"/\""] {
+        let wrong = expect(redirect, "GET http://h/", &format!("route = \"/\"\n{wrong}")).unwrap_err();
+        assert!(wrong.contains("but route \"/\" itself answers \"GET http://h/\" with 307"), "{wrong}");
+    }
 }
 
 #[test]
@@ -316,7 +330,7 @@ fn header_fields() {
             (
                 "set = { X-A = \"{target}\" }",
                 ".set: \"{target}\" has the placeholder {target}; expected {host}, {scheme}, {client_ip}, {request_id}, \
-                 {route}, {user}, or {{ and }} for braces"
+                 {route}, {tls_client_subject}, {tls_client_fingerprint}, {user}, or {{ and }} for braces"
                     .to_owned(),
             ),
             (

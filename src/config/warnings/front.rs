@@ -37,11 +37,18 @@ impl Warnings<'_> {
                 "max_handshakes",
                 "client_ca",
                 "client_auth",
+                "client_cert_headers",
             ] {
                 self.without_tls(&format!("tls.{name}"));
             }
         } else if !self.places.contains_key("tls.client_ca") {
             self.warn("tls.client_auth", "has no use without client_ca; leave it out");
+            if front.client_cert_headers {
+                self.warn(
+                    "tls.client_cert_headers",
+                    "only removes what clients send: without client_ca none is asked for a certificate",
+                );
+            }
         }
         let now = SystemTime::now();
         for (n, certificate) in front.certificates.iter().enumerate() {

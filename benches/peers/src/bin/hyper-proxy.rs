@@ -1,4 +1,4 @@
-//! The proxy one would write with Tokio and hyper, for comparison: `hyper-proxy LISTEN BACKEND...`.
+//! The proxy one would write with Tokio and hyper, for comparison: `hyper-proxy [--tls CERT KEY] LISTEN BACKEND...`.
 //!
 //! Round robin, keep-alive on both sides, hop-by-hop fields removed, X-Forwarded-For appended, bodies streamed,
 //! upgrades joined. No limits, no deadlines, no retries, no logs: what it does not do makes it faster, not slower.
@@ -17,7 +17,12 @@ use hyper::{Request, Response, StatusCode, Uri, http::uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 type Body = Either<Incoming, Empty<Bytes>>;
 
@@ -31,8 +36,14 @@ struct Proxy {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let listen: SocketAddr = arguments.next().ok_or("usage: hyper-proxy LISTEN BACKEND...")?.parse()?;
+    const USAGE: &str = "usage: hyper-proxy [--tls CERT KEY] LISTEN BACKEND...";
+    let mut arguments = std::env::args().skip(1).peekable();
+    let mut tls = None;
+    if arguments.next_if_eq("--tls").is_some() {
+        let (cert, key) = arguments.next().zip(arguments.next()).ok_or(USAGE)?;
+        tls = Some(acceptor(&cert, &key)?);
+    }
+    let listen: SocketAddr = arguments.next().ok_or(USAGE)?.parse()?;
     let backends = arguments
         .map(|addr| Ok((addr.parse()?, HeaderValue::from_str(&addr)?)))
         .collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
@@ -50,20 +61,50 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let _ = stream.set_nodelay(true);
         let Ok(address) = HeaderValue::from_str(&peer.ip().to_string()) else { continue };
         let proxy = Arc::clone(&proxy);
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let (proxy, address) = (Arc::clone(&proxy), address.clone());
-                async move { Ok::<_, Infallible>(proxy.serve(request, address).await) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades()
-                .await;
+            match tls {
+                None => proxy.serve_client(stream, address).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        proxy.serve_client(stream, address).await;
+                    }
+                }
+            }
         });
     }
 }
 
+/// TLS as the proxy speaks it: tickets, `http/1.1`, records written as they are.
+fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Box<dyn std::error::Error>> {
+    let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config =
+        builder.with_no_client_auth().with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
 impl Proxy {
+    /// Everything that comes on a connection.
+    async fn serve_client(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        address: HeaderValue,
+    ) {
+        let service = service_fn(|request| {
+            let (proxy, address) = (Arc::clone(&self), address.clone());
+            async move { Ok::<_, Infallible>(proxy.serve(request, address).await) }
+        });
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await;
+    }
+
     async fn serve(&self, mut request: Request<Incoming>, client: HeaderValue) -> Response<Body> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let (authority, host) = &self.backends[turn % self.backends.len()];
