@@ -13,6 +13,7 @@ struct Input<'a> {
     add: Vec<(Name<'a>, Value<'a>)>,
     remove: Vec<Name<'a>>,
     client: IpAddr,
+    subject: &'a str,
     request_line: RequestLine,
     /// What follows the request line.
     request: &'a [u8],
@@ -62,7 +63,8 @@ enum Value<'a> {
     Filled(&'a str, u8),
 }
 
-const PLACEHOLDERS: [&str; 6] = ["{host}", "{client_ip}", "{scheme}", "{request_id}", "{route}", "{{}}"];
+const PLACEHOLDERS: [&str; 7] =
+    ["{tls_client_subject}", "{host}", "{client_ip}", "{scheme}", "{request_id}", "{route}", "{{}}"];
 
 impl Value<'_> {
     fn text(&self) -> String {
@@ -99,6 +101,7 @@ fuzz_target!(|input: Input<'_>| {
         remove: &input.remove.iter().map(Name::text).collect::<Vec<_>>(),
         request: &[line.as_bytes(), input.request].concat(),
         client: input.client,
+        subject: input.subject,
         answer: &[status.as_bytes(), input.answer].concat(),
     });
 });

@@ -8,6 +8,7 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::decision::{Outgoing, amend_answer};
 use crate::config::{Config, RouteConfig};
+use crate::http::client_cert::ClientCert;
 use crate::http::framing::BodyFraming;
 use crate::http::head::{HeadLimits, RequestHead, Version};
 use crate::http::headers::forwarded_for;
@@ -34,6 +35,8 @@ pub struct Case<'a> {
     pub request: &'a [u8],
     /// Who is said to have sent it.
     pub client: IpAddr,
+    /// Who it is by its certificate.
+    pub subject: &'a str,
     /// The head of an answer, as it comes.
     pub answer: &'a [u8],
 }
@@ -49,6 +52,10 @@ pub fn check(case: &Case<'_>) -> bool {
     names_are_allowed(rules);
 
     let backend = HeaderValue::from_static("backend:80");
+    let shown = ClientCert {
+        subject: HeaderValue::try_from(case.subject).ok(),
+        fingerprint: HeaderValue::from_static("00"),
+    };
     let outgoing = Outgoing {
         route,
         backend: &backend,
@@ -56,7 +63,9 @@ pub fn check(case: &Case<'_>) -> bool {
         client: case.client,
         forwarded_for: &forwarded_for(case.client),
         trusted: &[],
-        secured: false,
+        secured: true,
+        client_cert: Some(&shown),
+        tells_client_cert: true,
         port: Some(80),
         upgrade: false,
         via: "reverse-proxy-0123456789",
@@ -213,13 +222,13 @@ mod tests {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nX-A: s\r\nServer: s\r\nConnection: x-a\r\n\r\n";
 
     fn case<'a>(set: &'a [(&'a str, &'a str)], request: &'a [u8], answer: &'a [u8]) -> Case<'a> {
-        Case { set, add: &[], remove: &[], request, client: [127, 0, 0, 1].into(), answer }
+        Case { set, add: &[], remove: &[], request, client: [127, 0, 0, 1].into(), subject: "CN=a", answer }
     }
 
     /// The properties below have something to say.
     #[test]
     fn is_about_something() {
-        let all = "{client_ip} {host} {scheme} {request_id} {route}";
+        let all = "{client_ip} {host} {scheme} {request_id} {route} {tls_client_subject}";
         let set = [("x-a", all)];
         assert!(check(&case(&set, REQUEST, ANSWER)));
         assert!(check(&Case { add: &set, remove: &["server"], ..case(&[], REQUEST, ANSWER) }));
@@ -265,7 +274,7 @@ mod tests {
     fn value() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             8 => "[ -z~]{0,6}",
-            8 => prop::sample::select(vec!["{client_ip}", "{host}", "{scheme}", "{request_id}", "{route}", "{{", "}}"])
+            8 => prop::sample::select(vec!["{client_ip}", "{host}", "{scheme}", "{request_id}", "{tls_client_subject}", "{route}", "{{", "}}"])
                 .prop_map(str::to_owned),
             1 => "[\r\n\0\u{7f}é]",
         ];
@@ -295,6 +304,7 @@ mod tests {
             answered in came(),
             status in 200..599_u16,
             client in any::<IpAddr>(),
+            subject in "[ -~\r\n\0é]{0,8}",
         ) {
             let set: Vec<_> = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let add: Vec<_> = add.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -302,7 +312,7 @@ mod tests {
             let request = format!("{line}\r\nHost: {host}\r\n{sent}\r\n");
             let answer = format!("HTTP/1.1 {status} Fine\r\n{answered}\r\n");
             let (request, answer) = (request.as_bytes(), answer.as_bytes());
-            check(&Case { set: &set, add: &add, remove: &remove, request, client, answer });
+            check(&Case { set: &set, add: &add, remove: &remove, request, client, subject: &subject, answer });
         }
     }
 }
