@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::http::head::HeadError;
+use crate::http::response_head::ResponseError;
 use crate::routing::Methods;
 
 /// Who has to look into it.
@@ -98,6 +99,15 @@ pub enum Cause {
     Shutdown,
     /// A defect of the proxy: the exchange panicked.
     Internal,
+}
+
+impl From<ResponseError> for Cause {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::TooLarge => Self::ResponseHeadTooLarge,
+            ResponseError::Malformed(_) => Self::BadResponse,
+        }
+    }
 }
 
 impl Cause {

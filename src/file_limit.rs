@@ -31,8 +31,9 @@ impl Needs {
             if route.health_check.is_some() { route.backends.len() } else { 0 }
         };
         // Routes that ask the same service share its connections.
-        let rules = config.routes.iter().filter_map(|route| route.rules.forward_auth.as_ref());
-        let services: HashMap<_, _> = rules.map(|rule| (rule.addr(), &*rule.service)).collect();
+        let asking = config.routes.iter();
+        let services: HashMap<_, _> =
+            asking.filter_map(|route| Some((route.auth_addr()?, route.auth_service.as_ref()?))).collect();
         Self {
             clients,
             exchanges: carried + 2 * crate::net::pipe::MAX_PIPES.min(carried),

@@ -17,8 +17,8 @@
 //! 6. [`upstream`]: a worker's connections to backends, in use and idle.
 //!
 //! With `engine = "tiny_http"`, the classic engine (`classic/`): a `tiny_http::Server` feeds requests over a bounded channel to
-//! a fixed pool of blocking threads, which forward them with ureq. Routes, balancing, rewriting, retry rules, causes and
-//! health are the same code.
+//! a fixed pool of blocking threads, which forward them with ureq. Routes, balancing, rewriting, tries, refusals, causes, logs
+//! and health are the same code; `exchange/mod.rs` names what of that is in its folder.
 //!
 //! # Threads
 //!
@@ -34,7 +34,7 @@
 //! | `tiny-http` | 1 per listener, with that engine | `classic/server.rs` | when told to stop; `Proxy::drain` |
 //! | `health POOL` | 1 per pool with a health check; a route that has its backends for itself is one | [`health::checker`] | at once when told; `Proxy::drain` |
 //! | `probe ADDR` | 1 per probe, short-lived | `health/target.rs` | within the probe's time-out; its health thread |
-//! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`] |
+//! | `passwords-N` | a quarter of the cores, at least 1, from when a route has `basic_auth` | `passwords/mod.rs` | after the password that it is at; the drop of [`proxy::Proxy`], for 0.3 s at most |
 //! | `upkeep` | 1 | [`upkeep`] | at once when told; `Proxy::drain` |
 //! | `certificates` | 1, with certificates | `renewal.rs` | at once when told; `Proxy::drain` |
 //! | `challenge` | 1 per challenge of an ACME server, 4 at most | `front/challenges.rs` | when its file is read; nobody |
@@ -56,7 +56,7 @@
 //! stage to stage · `passwords` the threads that compare them · [`explain`] what would become of one · `workers` the threads · `classic` the other engine · [`health`]
 //! probes · `access_log` one line about each exchange · `admin` what an operator can ask · [`error`] every way an exchange
 //! can fail, in one list · [`counters`], [`upkeep`], [`signals`], [`stop`],
-//! [`logging`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
+//! [`logging`], [`ip_network`] what the others stand on · `file_limit` and `memory` what is reserved and said at the start ·
 //! `service_manager` what systemd is told · `process_info`, [`build_info`] what the program says of itself · `livez` what
 //! asks it · `demo` a first look.
 
@@ -85,6 +85,7 @@ mod file_limit;
 mod front;
 pub mod health;
 pub mod http;
+pub mod ip_network;
 #[cfg(feature = "admin")]
 pub mod livez;
 pub mod logging;

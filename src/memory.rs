@@ -1,6 +1,6 @@
 //! How much memory the limits of the configuration can add up to: said at the start, so that nobody has to find out.
 
-use crate::config::Config;
+use crate::config::{Config, RouteConfig};
 use crate::downstream::body::COLLECT;
 use crate::exchange::context::{BUFFERS, READ};
 use crate::http::gzip::Gzip;
@@ -42,6 +42,11 @@ impl Memory {
         // The request as it was collected, and once more where the backend takes none of it; the answer's head and one read
         // beyond it, or what the client does not take of both.
         let exchange = EXCHANGE + 2 * (head + COLLECT) + 2 * (MAX_HEAD + READ);
+        // What the service of `forward_auth` has said stays with the request, and goes to the backend too.
+        let copies = |route: &RouteConfig| {
+            route.rules.forward_auth.as_ref().is_some_and(|rule| !rule.copy_headers.is_empty())
+        };
+        let exchange = exchange + if config.routes.iter().any(copies) { 2 * MAX_HEAD } else { 0 };
         let pages = config.error_pages.as_ref().map_or(0, ErrorPages::memory);
         let rules: usize = pages + config.routes.iter().map(|route| route.rules.memory()).sum::<usize>();
         let compresses = config.routes.iter().any(|route| route.rules.compress.is_some());
@@ -71,5 +76,25 @@ impl Memory {
             mib(self.compressing),
             mib(self.fixed)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_from_another_answer_is_held_too() {
+        let of = |more: &str| {
+            let route = format!("prefix = \"/\"\nbackend_addrs = [\"127.0.0.1:1\"]\n{more}");
+            let text =
+                format!("listen_addr = \"127.0.0.1:0\"\n[server]\nmax_exchanges = 10\n[[routes]]\n{route}");
+            Memory::of(&Config::parse(&text, "f.toml").unwrap())
+        };
+        let asks = |more: &str| format!("forward_auth = {{ addr = \"127.0.0.1:2\", path = \"/\"{more} }}");
+        let (none, asks_only) = (of(""), of(&asks("")));
+        assert_eq!(none, asks_only);
+        let copies = of(&asks(", copy_headers = [\"Remote-User\"]"));
+        assert_eq!(copies, Memory { exchanges: none.exchanges + 10 * 2 * MAX_HEAD, ..none });
     }
 }

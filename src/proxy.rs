@@ -468,8 +468,7 @@ pub(crate) fn auth_of(
     pools: &mut Vec<Arc<Pool>>,
     before: &[Arc<Pool>],
 ) -> io::Result<Option<Arc<Pool>>> {
-    let rule = config.rules.forward_auth.as_ref();
-    rule.map(|rule| pool_of(&rule.service, pools, before)).transpose()
+    config.auth_service.as_ref().map(|service| pool_of(service, pools, before)).transpose()
 }
 
 fn log_route(route: &RouteConfig) {

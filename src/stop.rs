@@ -1,7 +1,11 @@
 //! A stop token that threads can wait on: an interruptible sleep with a deadline.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// How often it is looked whether a thread has ended: nothing tells.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Tells threads to end. Clones share one flag, which goes from "run" to "stop" once and stays there.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,24 @@ impl StopToken {
     }
 }
 
+/// Waits for threads that were told to end, and whatever they are at will end some time: no longer than `patience` for all of
+/// them. `whose`: what the log calls one.
+pub(crate) fn join_within(
+    threads: impl IntoIterator<Item = JoinHandle<()>>,
+    patience: Duration,
+    whose: &str,
+) {
+    let deadline = Instant::now() + patience;
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
+        if thread.is_finished() && thread.join().is_err() {
+            log::error!("{whose} had panicked");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,8 +84,7 @@ mod tests {
     fn sleep_ends_early_when_told_to_stop() {
         let token = StopToken::new();
         let other = token.clone();
-        let sleeper =
-            std::thread::Builder::new().spawn(move || other.sleep(Duration::from_secs(600))).unwrap();
+        let sleeper = thread::Builder::new().spawn(move || other.sleep(Duration::from_secs(600))).unwrap();
         token.stop();
         assert!(sleeper.join().unwrap());
         assert!(token.is_stopped());

@@ -8,23 +8,23 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reverse_proxy::error::Cause;
 
-use crate::forward_auth::answering;
+use crate::forward_auth::{answering, asks, service};
 use crate::support::engines::on_both_engines;
 use crate::support::process::TempDir;
 use crate::support::{Client, Echo, Engine, Origin, TestProxy, get, send_once, wait_for};
 
 /// Files of users, for the time of a test.
-struct Users(TempDir);
+pub(crate) struct Users(TempDir);
 
 impl Users {
     /// Each with a password, as cheap as can be.
-    fn new(users: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(users: &[(&str, &str)]) -> Self {
         let all = Self(TempDir::new());
         all.set(users, 4);
         all
     }
 
-    fn set(&self, users: &[(&str, &str)], cost: u32) {
+    pub(crate) fn set(&self, users: &[(&str, &str)], cost: u32) {
         let line = |(name, password): &(&str, &str)| {
             format!("{name}:{}\n", bcrypt::hash(password, cost).expect("a hash"))
         };
@@ -32,17 +32,17 @@ impl Users {
     }
 
     /// `basic_auth` with it and these further keys.
-    fn key(&self, more: &str) -> String {
+    pub(crate) fn key(&self, more: &str) -> String {
         format!("basic_auth = {{ users_file = {:?}, realm = \"Staff\"{more} }}", self.0.path().join("users"))
     }
 }
 
 /// A request with an `Authorization`.
-fn request(method: &str, target: &str, authorization: &str) -> String {
+pub(crate) fn request(method: &str, target: &str, authorization: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: proxy.test\r\nAuthorization: {authorization}\r\n\r\n")
 }
 
-fn basic(user_and_password: &str) -> String {
+pub(crate) fn basic(user_and_password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(user_and_password))
 }
 
@@ -140,6 +140,35 @@ fn with_bodies(engine: Engine) {
     let post = "POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 5\r\n\r\nhello";
     send_once(proxy.addr(), post).expect_failure(401, "unauthorized");
     assert_eq!(origin.requests(), 2);
+}
+
+/// The password is for the proxy. What the service says under the same name is something else.
+fn beside_forward_auth(engine: Engine) {
+    let (origin, users) = (Origin::echo(), Users::new(&[("anna", "secret")]));
+    let (auth, asked) = service(|conn, _| {
+        conn.send(b"HTTP/1.1 200 OK\r\nAuthorization: Bearer own\r\nContent-Length: 0\r\n\r\n")
+    });
+    let asks = asks(&auth.addr(), "");
+    let copies = asks.replace("[\"Remote-User\"]", "[\"Authorization\"]");
+    let proxy = TestProxy::builder(engine)
+        .route("/", &[origin.addr()], &format!("{}\n{asks}", users.key("")))
+        .route("/copied", &[origin.addr()], &format!("{}\n{copies}", users.key("")))
+        .route("/kept", &[origin.addr()], &format!("{}\n{asks}", users.key(", forward_authorization = true")))
+        .start();
+    let right = basic("anna:secret");
+    let mut client = Client::connect(proxy.addr());
+    for (target, told, sent) in
+        [("/", &[][..], &[][..]), ("/copied", &[], &["Bearer own"]), ("/kept", &[&*right], &[&*right])]
+    {
+        client.send(request("GET", target, &right));
+        let echo = Echo::parse(&client.response().expect(200).body);
+        assert_eq!(echo.fields.all("authorization"), sent, "{target}");
+        let asked = asked.lock().unwrap().pop().expect("a question");
+        assert_eq!(asked.fields.all("authorization"), told, "{target}");
+    }
+    client.send(request("GET", "/", &basic("anna:other")));
+    client.response().expect_failure(401, "unauthorized");
+    assert!(asked.lock().unwrap().is_empty(), "who is nobody is not asked about");
 }
 
 fn names_are_logged(engine: Engine) {
@@ -282,6 +311,7 @@ on_both_engines!(
     who_is_let_in,
     the_service_of_forward_auth_gets_no_password,
     with_bodies,
+    beside_forward_auth,
     names_are_logged,
     a_reload_reads_the_file,
     a_flood_of_guesses,

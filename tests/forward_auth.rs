@@ -1,6 +1,7 @@
 //! Another service decides who may come: `forward_auth`, on both engines.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use reverse_proxy::error::Cause;
 
@@ -130,6 +131,30 @@ fn who_is_kept_out_gets_the_answer_of_the_service(engine: Engine) {
     }
     assert_eq!(origin.requests(), 0);
     proxy.expect_idle();
+}
+
+/// The time it takes is not taken from that in which backends are tried.
+fn a_slow_service_leaves_time_for_another_try(engine: Engine) {
+    // Each connection is good for one request.
+    let backend = ScriptedBackend::per_connection(|mut conn| {
+        conn.request()?;
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        conn.request().map(drop)
+    });
+    let (auth, _) = service(|conn, request| {
+        if request.fields.has("x-slow") {
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
+        conn.send(YES.as_bytes())
+    });
+    let keys = format!("{}\nresponse_timeout_secs = 1", asks(&auth.addr(), ""));
+    let proxy = TestProxy::builder(engine).route("/", &[backend.addr()], &keys).start();
+    let mut client = Client::connect(proxy.addr());
+    for slow in ["", "X-Slow: 1\r\n"] {
+        client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{slow}\r\n"));
+        client.response().expect(200);
+    }
+    assert_eq!(backend.connections(), 2);
 }
 
 /// What it was is said before the service is asked, and what else there is behind it.
@@ -462,6 +487,7 @@ fn requests_that_are_asked_about_count_for_the_route(engine: Engine) {
 on_both_engines!(
     who_is_let_in_brings_what_the_service_says,
     who_is_kept_out_gets_the_answer_of_the_service,
+    a_slow_service_leaves_time_for_another_try,
     its_place_among_the_rules,
     a_body_waits_for_the_service,
     an_upload_that_is_kept_out,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use crate::forward_auth::{answering, asks};
 use crate::support::engines::on_both_engines;
 use crate::support::origin::HEALTH;
 use crate::support::process::TempDir;
@@ -260,24 +261,28 @@ fn a_reload_changes_shares_and_keeps_the_pools(engine: Engine) {
 
 fn the_access_log_names_the_pool(engine: Engine) {
     let [stable, canary] = ["stable", "canary"].map(Origin::named);
+    let (auth, _) = answering("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
     let directory = TempDir::new();
     let path = directory.path().join("access.log");
     let builder = sharing(engine, &[stable.addr()], &[canary.addr()], "{ stable = 1, canary = 1 }", "")
         .route_to_pool("/alone", "canary", "")
+        .route_to_shares("/asked", "{ stable = 1, canary = 1 }", &asks(&auth.addr(), ""))
         .server(&format!("\n[access_log]\npath = {path:?}\nformat = \"json\""));
     let proxy = builder.start();
     counts(&proxy, 2);
     get(proxy.addr(), "/alone").expect(200);
+    get(proxy.addr(), "/asked").expect(401);
     let lines = wait_for("the lines of the log", || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
-        if lines.len() == 3 { Ok(lines) } else { Err(text) }
+        if lines.len() == 4 { Ok(lines) } else { Err(text) }
     });
     for line in lines {
         let (pool, backend) = (line["pool"].as_str(), line["backend"].as_str().unwrap());
         let expected = match line["target"].as_str() {
-            Some("/alone") => None,
+            // The service of `forward_auth` is in neither of them.
+            Some("/alone" | "/asked") => None,
             _ if backend == stable.addr() => Some("stable"),
             _ => Some("canary"),
         };

@@ -1,13 +1,17 @@
 //! Clients that are slow, on purpose or not, cost a buffer and not a worker, and are gone when their time is over.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reverse_proxy::error::Cause;
 
+use crate::basic_auth::{Users, basic, request};
 use crate::support::engines::{kib_of_tls, on_native, on_native_over_tls};
 use crate::support::wire::chunk;
-use crate::support::{Client, Echo, Engine, Origin, PATIENCE, ScriptedBackend, TestProxy, get, wait_for};
+use crate::support::{
+    Client, Echo, Engine, Origin, PATIENCE, ScriptedBackend, TestProxy, get, send_once, wait_for,
+};
 
 /// The limit in these tests, and what is far beyond it.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -341,6 +345,39 @@ fn who_does_not_take_such_an_answer_is_cut(engine: Engine) {
     assert!((1..8).contains(&whole), "{whole} were whole");
 }
 
+/// A client that waits to be told to go on with its body is not slow meanwhile.
+fn a_body_that_waits_for_a_password_is_not_slow(engine: Engine) {
+    let (origin, users) = (Origin::echo(), Users::new(&[]));
+    users.set(&[("anna", "secret")], 10);
+    let proxy = TestProxy::builder(engine)
+        .server("read_timeout_secs = 1")
+        .route("/", &[origin.addr()], &users.key(""))
+        .start();
+    // Others come first, so many that it takes longer than that.
+    let guess = |n: usize| request("GET", "/", &basic(&format!("anna:{n}")));
+    let began = Instant::now();
+    send_once(proxy.addr(), guess(0)).expect(401);
+    let each = began.elapsed();
+    let guesses = (1_500 / each.as_millis().max(1)).clamp(1, 60) as usize;
+    let _others: Vec<_> = (1..=guesses)
+        .map(|n| {
+            let mut client = Client::connect(proxy.addr());
+            client.send(guess(n));
+            client
+        })
+        .collect();
+    wait_for("the others to be in line", || match proxy.counters().in_flight.load(Ordering::Relaxed) {
+        0 => Err(0),
+        count => Ok(count),
+    });
+    let mut client = Client::connect(proxy.addr());
+    let fields = format!("Authorization: {}\r\nContent-Length: 5", basic("anna:secret"));
+    client.send(format!("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{fields}\r\n\r\n"));
+    client.any_head("POST").expect("a head");
+    client.send("hello");
+    assert_eq!(Echo::parse(&client.response().expect(200).body).framing, "length 5");
+}
+
 on_native!(
     a_lone_line_end_is_no_request,
     a_dribbled_head_is_408,
@@ -354,6 +391,7 @@ on_native!(
     clients_that_were_told_to_continue_hold_no_worker,
     answers_that_nobody_takes_are_not_kept,
     who_does_not_take_such_an_answer_is_cut,
+    a_body_that_waits_for_a_password_is_not_slow,
 );
 
 on_native_over_tls!(

@@ -784,6 +784,33 @@ fn what_a_backend_says_of_hsts_stays(_: Engine) {
     assert_eq!(answer.fields().one("strict-transport-security").as_deref(), Some("max-age=5"));
 }
 
+fn answers_of_the_proxy_itself_have_hsts_too(_: Engine) {
+    let backend = ScriptedBackend::answering("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    let respond = "respond = { headers = { Strict-Transport-Security = \"max-age=5\" } }\nhsts_secs = 300";
+    let proxy = front(&shop())
+        .listen(&format!("[{LISTEN}, \"127.0.0.1:0\"]"))
+        .answering_route("/moved", "redirect = { to = \"https://shop.test/\" }\nhsts_secs = 300")
+        .answering_route("/own", respond)
+        .answering_route("/denied", "respond = {}\ndeny = [\"127.0.0.1\"]\nhsts_secs = 300")
+        .answering_route("/none", "respond = {}")
+        .route("/failing", &[backend.addr()], "intercept_errors = [\"5xx\"]\nhsts_secs = 300")
+        .start();
+    let mut client = connect(proxy.addr(), "shop.test");
+    for (target, status, expected) in [
+        ("/moved", 308, &["max-age=300"][..]),
+        ("/own", 200, &["max-age=5"]),
+        ("/denied", 403, &["max-age=300"]),
+        ("/none", 200, &[]),
+        ("/failing", 500, &["max-age=300"]),
+    ] {
+        let answer = client.get(target).expect(status);
+        assert_eq!(answer.fields().all("strict-transport-security"), expected, "{target}");
+        let plain = crate::support::get(proxy.addrs()[1], target);
+        let own: &[&str] = if target == "/own" { expected } else { &[] };
+        assert_eq!(plain.fields().all("strict-transport-security"), own, "{target}");
+    }
+}
+
 fn clients_can_be_asked_for_certificates(_: Engine) {
     let origin = Origin::echo();
     let tables =
@@ -1099,6 +1126,7 @@ on_native!(
     new_files_are_seen_and_bad_ones_are_not_taken,
     plain_listeners_redirect_and_serve_challenges,
     what_a_backend_says_of_hsts_stays,
+    answers_of_the_proxy_itself_have_hsts_too,
     clients_can_be_asked_for_certificates,
     backends_are_told_whose_certificate_it_is,
     sticky_cookies_stay_with_tls,

@@ -21,6 +21,7 @@ use crate::http::head::{HeadLimits, RequestHead, Scan, scan};
 use crate::http::response_out::{write_date, write_decimal, write_field, write_status_line};
 use crate::logging::panics::panic_message;
 use crate::logging::sparingly::log_sparingly;
+use crate::stop::join_within;
 
 /// Threads that answer, and so connections that are looked at. Others wait in the backlog.
 const THREADS: usize = 4;
@@ -77,15 +78,7 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.is_stopped.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + STOP_GRACE;
-        for thread in self.threads.drain(..) {
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if thread.is_finished() && thread.join().is_err() {
-                log::error!("an admin thread had panicked");
-            }
-        }
+        join_within(self.threads.drain(..), STOP_GRACE, "an admin thread");
         if let ListenAddr::Unix(path) = &self.addr {
             let _ = std::fs::remove_file(path);
         }

@@ -7,7 +7,6 @@ use http::HeaderValue;
 use tiny_http::Request;
 
 use crate::error::Cause;
-use crate::exchange::refusal::OwnAnswer;
 use crate::http::framing::BodyFraming;
 use crate::http::headers::forwarded_for;
 
@@ -23,7 +22,10 @@ const DROPPABLE: u64 = 16 * 1024 * 1024;
 
 /// The client of one request.
 pub(super) struct Client {
-    state: State,
+    /// Until its answer begins.
+    request: Option<Request>,
+    /// From then on.
+    writer: Option<Box<dyn Write + Send>>,
     address: IpAddr,
     forwarded_for: HeaderValue,
     framing: BodyFraming,
@@ -35,23 +37,15 @@ pub(super) struct Client {
     kept: Vec<u8>,
     replayed: usize,
     sent: u64,
+    /// The most that the route takes of the body.
+    max: Option<u64>,
     /// Why the body could not be read to its end.
     fault: Option<Cause>,
 }
 
-enum State {
-    Request(Request),
-    Writer(Box<dyn Write + Send>),
-    Gone,
-}
-
 impl Drop for Client {
     fn drop(&mut self) {
-        if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone)
-            && self.is_dangerous()
-        {
-            std::mem::forget(request);
-        }
+        drop(self.take_request());
     }
 }
 
@@ -60,7 +54,8 @@ impl Client {
         let address = request.remote_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
         let address = address.to_canonical();
         Self {
-            state: State::Request(request),
+            request: Some(request),
+            writer: None,
             address,
             forwarded_for: forwarded_for(address),
             framing,
@@ -69,12 +64,18 @@ impl Client {
             kept: Vec::new(),
             replayed: 0,
             sent: 0,
+            max: None,
             fault: None,
         }
     }
 
     pub(super) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Whose connection it is, for the log.
+    pub(super) fn who(&self) -> &str {
+        self.forwarded_for.to_str().unwrap_or_default()
     }
 
     pub(super) fn forwarded_for(&self) -> &HeaderValue {
@@ -108,13 +109,13 @@ impl Client {
         self.read == self.kept.len() as u64
     }
 
-    /// Goes back to the beginning.
-    pub(super) fn rewind(&mut self) {
-        self.replayed = 0;
+    /// Goes back to the beginning of a body of which no more than `max` bytes are taken.
+    pub(super) fn rewind(&mut self, max: Option<u64>) {
+        (self.replayed, self.max) = (0, max);
     }
 
     fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let State::Request(request) = &mut self.state else { return Ok(0) };
+        let Some(request) = &mut self.request else { return Ok(0) };
         let n = request.as_reader().read(buf).inspect_err(|error| {
             let is_malformed =
                 matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
@@ -141,18 +142,10 @@ impl Client {
         }
     }
 
-    /// Sends `bytes`, if anybody is still there. Whether that worked.
-    pub(super) fn answer(&mut self, bytes: &[u8]) -> bool {
-        self.send([bytes, b""])
-    }
-
-    /// The same with an answer of ours.
-    pub(super) fn answer_whole(&mut self, answer: &OwnAnswer) -> bool {
-        self.send([&answer.head, &answer.content])
-    }
-
-    fn send(&mut self, [first, second]: [&[u8]; 2]) -> bool {
-        let is_sent = self.writer().is_some_and(|writer| {
+    /// Sends a head, or a part of a body, and what follows it, if anybody is still there. Whether that worked.
+    pub(super) fn answer(&mut self, first: &[u8], second: &[u8]) -> bool {
+        self.begin_answer();
+        let is_sent = self.writer.as_mut().is_some_and(|writer| {
             let written = writer.write_all(first).and_then(|()| writer.write_all(second));
             // tiny_http would keep up to 1 KiB to itself.
             written.and_then(|()| writer.flush()).is_ok()
@@ -168,47 +161,37 @@ impl Client {
         self.sent
     }
 
-    /// What tiny_http would allocate for the missing rest of a body when the request is dropped may be more than there is. The
-    /// connection is given up then, and never closed.
-    fn is_dangerous(&self) -> bool {
-        self.missing() > DROPPABLE
-    }
-
-    /// The way to answer. tiny_http lets go of it when the body was read to its end.
-    fn writer(&mut self) -> Option<&mut (dyn Write + Send)> {
-        if let State::Request(_) = self.state {
+    /// tiny_http lets go of the way to answer when the body was read to its end.
+    fn begin_answer(&mut self) {
+        if self.request.is_some() {
             let mut buf = [0; 16 * 1024];
             while !self.ended && self.receive(&mut buf).is_ok_and(|n| n > 0) {}
-            if let State::Request(request) = std::mem::replace(&mut self.state, State::Gone) {
-                if self.is_dangerous() {
-                    std::mem::forget(request);
-                } else {
-                    self.state = State::Writer(request.into_writer());
-                }
-            }
+            self.writer = self.take_request().map(Request::into_writer);
         }
-        match &mut self.state {
-            State::Writer(writer) => Some(writer),
-            State::Request(_) | State::Gone => None,
+    }
+
+    /// What tiny_http would allocate for the missing rest of a body when the request is dropped may be more than there is. The
+    /// connection is given up then, and never closed.
+    fn take_request(&mut self) -> Option<Request> {
+        let request = self.request.take()?;
+        if self.missing() > DROPPABLE {
+            std::mem::forget(request);
+            return None;
         }
+        Some(request)
     }
 }
 
 /// The body, from where it was rewound to.
 impl Read for Client {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let kept = self.kept.get(self.replayed..).unwrap_or_default();
-        let n = kept.len().min(buf.len());
-        if n > 0 {
-            if let (Some(kept), Some(buf)) = (kept.get(..n), buf.get_mut(..n)) {
-                buf.copy_from_slice(kept);
-            }
-            self.replayed += n;
-            return Ok(n);
+        let mut kept = self.kept.get(self.replayed..).unwrap_or_default();
+        let n = if kept.is_empty() && !self.ended { self.receive(buf)? } else { kept.read(buf)? };
+        self.replayed = self.kept.len().min(self.replayed + n);
+        if self.max.is_some_and(|max| self.read > max) {
+            self.fault = Some(Cause::BodyTooLarge);
+            return Err(io::Error::other("the body is larger than the route accepts"));
         }
-        if self.ended {
-            return Ok(0);
-        }
-        self.receive(buf)
+        Ok(n)
     }
 }

@@ -1,14 +1,18 @@
 //! The classic engine, `engine = "tiny_http"`: the plan this project began with, in its plainest form.
 //!
 //! A `tiny_http::Server` for each listener feeds requests over a bounded channel (`server.rs`) to a fixed pool of blocking
-//! threads (`worker.rs`). Each routes a request, picks a backend through [`LoadBalancer`](crate::balance::LoadBalancer)
-//! with a [`BackendGuard`](crate::balance::BackendGuard), and forwards it with a stock `ureq::Agent` (`forward.rs`). What
-//! decides about a request is shared with the native engine: routes, balancing, rewriting, retry rules, causes, health.
+//! threads (`worker.rs`). Each takes one request (`client.rs`) to its end (`exchange.rs`): routes it, picks a backend through
+//! [`LoadBalancer`](crate::balance::LoadBalancer) with a [`BackendGuard`](crate::balance::BackendGuard), forwards it
+//! (`forward.rs`) with a stock `ureq::Agent` (`agents.rs`, `fault.rs`), and passes the answer on (`answer.rs`). What decides
+//! about a request is shared with the native engine: routes, balancing, rewriting, tries, refusals, causes, health.
 //!
 //! For trusted networks only; README lists what the two crates do not allow.
 
 mod agents;
+mod answer;
 mod client;
+mod exchange;
+mod fault;
 mod forward;
 mod server;
 mod worker;
@@ -26,8 +30,8 @@ use tiny_http::Request;
 use crate::config::ServerConfig;
 use crate::downstream::listener::{Change, Listener};
 use crate::exchange::gateway::Gateway;
+use agents::Agents;
 use server::Server;
-use worker::Worker;
 
 /// The running engine.
 #[derive(Debug)]
@@ -52,13 +56,12 @@ impl Classic {
     ) -> io::Result<Self> {
         let (queue, requests) = bounded(config.queue_size.get());
         let (alive, workers) = bounded(0);
-        let agents = Arc::default();
+        let agents = Arc::new(Agents::default());
         for number in 0..config.workers.get() {
-            let worker = Worker::new(Arc::clone(gateway), Arc::clone(&agents));
-            let (requests, alive): (_, Sender<Infallible>) =
-                (Receiver::clone(&requests), Sender::clone(&alive));
+            let (requests, alive) = (Receiver::clone(&requests), Sender::clone(&alive));
+            let (gateway, agents) = (Arc::clone(gateway), Arc::clone(&agents));
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                worker.run(&requests);
+                worker::run(&requests, &gateway, &agents);
                 drop(alive);
             })?;
         }

@@ -9,13 +9,12 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, TrySendError};
 use tiny_http::Request;
 
-use super::client::{Client, MAX_LENGTH};
+use super::client::MAX_LENGTH;
 use super::worker;
 use crate::config::ListenAddr;
 use crate::downstream::listener::Listener;
 use crate::error::Cause;
 use crate::exchange::gateway::Gateway;
-use crate::http::framing::BodyFraming;
 
 /// The thread looks after this long whether it was told to stop, should the wake-up get lost.
 const LOOK_UP: Duration = Duration::from_millis(500);
@@ -99,7 +98,7 @@ fn admit(request: Request, queue: &Sender<Request>, gateway: &Gateway, is_stoppe
         Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => request,
     };
     if !has_body(&waiting) {
-        return refuse(waiting, gateway);
+        return worker::refuse(waiting, Cause::Overloaded, gateway);
     }
     while !is_stopped.load(Ordering::SeqCst) {
         match queue.send_timeout(waiting, LOOK_UP) {
@@ -114,11 +113,4 @@ fn admit(request: Request, queue: &Sender<Request>, gateway: &Gateway, is_stoppe
 fn has_body(request: &Request) -> bool {
     let is_coded = request.headers().iter().any(|field| field.field.equiv("Transfer-Encoding"));
     is_coded || request.body_length().is_some_and(|length| length > 0)
-}
-
-/// The queue is full.
-fn refuse(request: Request, gateway: &Gateway) {
-    let is_head = *request.method() == tiny_http::Method::Head;
-    let mut client = Client::new(request, BodyFraming::None);
-    worker::refuse(&mut client, Cause::Overloaded, is_head, gateway);
 }

@@ -18,7 +18,6 @@ mod expect;
 mod forms;
 mod front;
 mod listen;
-mod network;
 mod pool;
 mod raw;
 mod resolve;
@@ -39,8 +38,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::ip_network::{IpNetwork, IpNetworkError};
 use crate::routing::{Conditions, Prefix, RouteKey};
-use crate::rules::{ErrorPages, Rules};
+use crate::rules::{ErrorPages, Labelled, Rules};
 
 pub use access_log::{AccessLogConfig, AccessLogFormat, AccessLogTo};
 pub use addr::BackendAddrError;
@@ -52,7 +52,6 @@ pub use error::{ConfigError, ConfigErrors};
 pub use expect::{Expectation, Expected, client_from};
 pub use front::{ClientAuth, FrontConfig, ListenConfig, TlsVersion};
 pub use listen::{ListenAddr, ListenAddrError};
-pub use network::IpNetworkError;
 pub(crate) use warnings::about_validity;
 pub use written::Written;
 
@@ -277,15 +276,6 @@ impl Default for ServerConfig {
     }
 }
 
-/// An address range in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpNetwork {
-    /// The network's address, host bits zero.
-    pub addr: std::net::IpAddr,
-    /// Length of the network part, in bits.
-    pub prefix_len: u8,
-}
-
 /// One `[[routes]]` table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
@@ -351,6 +341,9 @@ pub struct RouteConfig {
     /// Connections to its backends begin with a PROXY header that says whose they are; so none carries the exchanges of more
     /// than one client.
     pub send_proxy: bool,
+    /// The service of [`forward_auth`](Rules::forward_auth) as a route of its own, which no request is for: its connections are
+    /// made, kept and counted as those of backends are, and its name is looked up as theirs.
+    pub auth_service: Option<Box<RouteConfig>>,
 }
 
 impl RouteConfig {
@@ -395,7 +388,30 @@ impl RouteConfig {
             tls: TlsConfig::default(),
             hsts: None,
             send_proxy: false,
+            auth_service: None,
         }
+    }
+
+    /// The service of a `forward_auth` at `addr`, which has this long for the head of its answer, connecting included.
+    pub(crate) fn of_auth_service(addr: BackendAddr, timeout: Duration, server: &ServerConfig) -> Self {
+        // No pool of the file can have such a name. Routes that ask the same service share its connections.
+        let name = Some(format!("forward_auth:{addr}"));
+        let backend = BackendConfig { addr, weight: NonZeroU32::MIN, backup: false };
+        Self {
+            name: name.clone(),
+            pool: name,
+            // If one of its addresses does not answer, there is time for another.
+            connect_timeout: (timeout / 2).max(Duration::from_millis(1)),
+            response_timeout: timeout,
+            idle_timeout: timeout,
+            queue_timeout: timeout,
+            ..Self::new(Prefix::root(), vec![backend], server)
+        }
+    }
+
+    /// Where the service of its `forward_auth` is, as in the file.
+    pub(crate) fn auth_addr(&self) -> Option<&BackendAddr> {
+        self.auth_service.as_ref()?.backends.first().map(|backend| &backend.addr)
     }
 
     /// What is said of its backends: by itself, or of each of its pools by a table that has nothing else.
@@ -436,6 +452,12 @@ impl RouteConfig {
             (None, None) => prefix.to_string(),
             (None, Some(host)) => format!("{host}{prefix}"),
         }
+    }
+}
+
+impl Labelled for RouteConfig {
+    fn label(&self) -> String {
+        Self::label(self)
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
     RouteConfig, ServerConfig, Written, warnings,
 };
 use crate::routing::{Conditions, HostPattern, Prefix};
-use crate::rules::ForwardAuth;
 
 /// Checks everything, and adds what it finds to `errors`.
 pub(super) fn resolve(
@@ -218,9 +217,13 @@ impl Resolver<'_> {
             route.rules.access = self.access(&key, raw.allow, raw.deny);
             route.rules.rate_limit =
                 raw.rate_limit.and_then(|raw| self.rate_limit(&format!("{key}.rate_limit"), raw));
-            route.rules.forward_auth = raw
+            let asked = raw
                 .forward_auth
                 .and_then(|raw| self.forward_auth(&format!("{key}.forward_auth"), raw, server));
+            if let Some((rule, service)) = asked {
+                route.rules.forward_auth = Some(rule);
+                route.auth_service = Some(Box::new(service));
+            }
             let asks = raw.basic_auth.is_some();
             route.rules.basic_auth =
                 raw.basic_auth.and_then(|raw| self.basic_auth(&format!("{key}.basic_auth"), raw));
@@ -347,8 +350,7 @@ impl Resolver<'_> {
             own.iter().any(|own| own.addr.is_reached_by(addr) && (own.tls || !is_https))
         };
         for (n, route) in routes.iter().enumerate() {
-            let service = route.rules.forward_auth.as_ref().and_then(ForwardAuth::addr);
-            if let Some(addr) = service.filter(|addr| is_reached(addr)) {
+            if let Some(addr) = route.auth_addr().filter(|addr| is_reached(addr)) {
                 let key = format!("routes[{n}].forward_auth.addr");
                 let problem = format!(
                     "\"{addr}\" is where the proxy itself listens: requests would go in circles; name the service itself"

@@ -18,7 +18,7 @@ use super::raw::{
 };
 use super::resolve::probe_path;
 use super::values::Resolver;
-use super::{BackendAddr, ConfigError, Engine, IpNetwork, ServerConfig};
+use super::{BackendAddr, ConfigError, Engine, IpNetwork, RouteConfig, ServerConfig};
 use crate::http::gzip::Gzip;
 use crate::routing::{HeaderCondition, Methods, Prefix, Wanted};
 use crate::rules::answer::has_no_content;
@@ -198,13 +198,13 @@ impl Resolver<'_> {
         name.map(Per::Header)
     }
 
-    /// `forward_auth` of a route.
+    /// `forward_auth` of a route, and the service as a route of its own.
     pub(super) fn forward_auth(
         &mut self,
         key: &str,
         raw: Spanned<RawForwardAuth>,
         server: &ServerConfig,
-    ) -> Option<ForwardAuth> {
+    ) -> Option<(ForwardAuth, RouteConfig)> {
         let span = raw.span();
         self.note(key, &span);
         let raw = raw.into_inner();
@@ -245,8 +245,8 @@ impl Resolver<'_> {
             }
             copied.push(field);
         }
-        let rule = ForwardAuth::new(addr?, raw.path?.into_inner(), timeout, server);
-        Some(ForwardAuth { copy_headers: copied, ..rule })
+        let rule = ForwardAuth { path: raw.path?.into_inner(), copy_headers: copied };
+        Some((rule, RouteConfig::of_auth_service(addr?, timeout, server)))
     }
 
     /// Where a service is that this engine can ask.

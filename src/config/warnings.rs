@@ -16,7 +16,6 @@ use super::document::Document;
 use super::{Algorithm, BackendAddr, Config, ConfigError, Engine, ListenAddr, RouteConfig};
 use crate::http::target::normalize_path;
 use crate::routing::Wanted;
-use crate::rules::ForwardAuth;
 
 pub(crate) use front::about_validity;
 
@@ -238,7 +237,8 @@ impl Warnings<'_> {
                 );
                 self.warn(&written.key("deadline_secs"), problem);
             }
-            let asked = route.rules.forward_auth.as_ref().map_or(Duration::ZERO, ForwardAuth::timeout);
+            let asked =
+                route.auth_service.as_ref().map_or(Duration::ZERO, |service| service.response_timeout);
             for (name, value) in [
                 ("connect_timeout_secs", route.connect_timeout),
                 ("idle_timeout_secs", route.idle_timeout),

@@ -67,6 +67,12 @@ impl RequestBody {
         }
     }
 
+    /// It is waited for from now on: the time before was spent on others.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.began = now;
+        self.pace.resume(now);
+    }
+
     /// Bytes that have come so far.
     pub(crate) fn received(&self) -> u64 {
         self.received

@@ -17,7 +17,8 @@ use super::context::{Buffers, Context};
 use super::queued::Queued;
 use super::relay::Relay;
 use super::send::Upload;
-use super::{Due, Exchange, Failed, Next, Stage};
+use super::tries::{Failed, Tries};
+use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::fields::Fields;
@@ -81,7 +82,7 @@ impl Exchange {
     /// The service has to be asked: how that begins. `None`: the route has no such service.
     pub(super) fn begin_to_ask(&mut self, client: &Connection, cx: &Context<'_>) -> Option<Next> {
         let (route, guard) = self.route.as_mut()?;
-        let timeout = route.config().rules.forward_auth.as_ref()?.timeout();
+        let timeout = route.auth()?.config().response_timeout;
         // So many requests of a route as it may carry wait for the service at once, and no more.
         match route.enter() {
             Some(entered) => *guard = Some(entered),
@@ -89,6 +90,7 @@ impl Exchange {
         }
         self.half_closed = client.stream.has_hung_up();
         self.asking = Some(cx.now + timeout);
+        self.tries_from = cx.now;
         Some(Next::Stage(Stage::Queued(Queued::new(cx.now))))
     }
 
@@ -148,9 +150,8 @@ impl Exchange {
         *place = None;
         self.asking = None;
         self.upload = Upload::new(cx.now);
-        self.tried.clear();
-        (self.last, self.held_until, self.failed_on, self.interim) = (None, None, None, 0);
-        self.body.pace.resume(cx.now);
+        self.tries = Tries::default();
+        (self.failed_on, self.interim) = (None, 0);
         self.go_on(client, cx)
     }
 

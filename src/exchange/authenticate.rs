@@ -4,17 +4,40 @@ use std::time::Instant;
 
 use super::context::Context;
 use super::queued::Waiting;
+use super::record::Record;
 use super::{Due, Exchange, Next, Stage};
+use crate::balance::line::Wake;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
-use crate::passwords::{PATIENCE, Said, Ticket};
-use crate::rules::Credentials;
+use crate::http::fields::Fields;
+use crate::passwords::{PATIENCE, Passwords, Said, Ticket};
+use crate::rules::{BasicAuth, Credentials};
 
 /// Waiting for that.
 #[derive(Debug)]
 pub(super) struct Authenticate {
     ticket: Ticket,
     until: Instant,
+}
+
+/// Compares the name and the password that came with a request, for both engines. What is waited for, if it takes a while;
+/// the error: it is not the password, or not now. See [`Passwords::ask`](crate::passwords::Passwords::ask).
+pub(crate) fn ask(
+    auth: &BasicAuth,
+    fields: &Fields,
+    record: &mut Record,
+    passwords: &Passwords,
+    now: Instant,
+    wake: Option<Box<dyn Wake + Sync>>,
+) -> Result<Option<Ticket>, Cause> {
+    let credentials = Credentials::of(fields).ok_or(Cause::Unauthorized)?;
+    record.user = Some(credentials.user.as_str().into());
+    match passwords.ask(&auth.users, credentials, now, wake) {
+        Said::Known(true) => Ok(None),
+        Said::Known(false) => Err(Cause::Unauthorized),
+        Said::Wait(ticket) => Ok(Some(ticket)),
+        Said::Busy => Err(Cause::AuthBusy),
+    }
 }
 
 impl Exchange {
@@ -24,20 +47,16 @@ impl Exchange {
         let Some(auth) = rules.and_then(|rules| rules.basic_auth.as_ref()) else {
             return Next::Failed(Cause::Internal);
         };
-        let Some(credentials) = Credentials::of(&self.head.fields) else {
-            return Next::Failed(Cause::Unauthorized);
-        };
-        self.record.user = Some(credentials.user.as_str().into());
         let wake = Some(Box::new(Waiting::new(cx)) as _);
-        match cx.gateway.passwords.ask(&auth.users, credentials, cx.now, wake) {
-            Said::Known(true) => self.authenticated(client, cx),
-            Said::Known(false) => Next::Failed(Cause::Unauthorized),
-            Said::Wait(ticket) => {
+        let passwords = &cx.gateway.passwords;
+        match ask(auth, &self.head.fields, &mut self.record, passwords, cx.now, wake) {
+            Ok(None) => self.authenticated(client, cx),
+            Ok(Some(ticket)) => {
                 // A client may end its side with its request, and waits for the answer all the same.
                 self.half_closed = client.stream.has_hung_up();
                 Next::Stage(Stage::Authenticate(Authenticate { ticket, until: cx.now + PATIENCE }))
             }
-            Said::Busy => Next::Failed(Cause::AuthBusy),
+            Err(cause) => Next::Failed(cause),
         }
     }
 

@@ -7,9 +7,9 @@ use http::StatusCode;
 
 use super::coding::code;
 use super::context::Context;
-use super::decision::amend_answer;
 use super::relay::Relay;
-use super::{Due, Exchange, Failed, Next, Stage};
+use super::tries::Failed;
+use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::Version;
@@ -99,14 +99,11 @@ impl Exchange {
             }
             if !head.status.is_informational() {
                 self.permit = None;
-                if let Some(next) = self.intercept(&head, cx) {
+                if let Some(next) = self.intercept(&head, client, cx) {
                     return Some(next);
                 }
-                if let (Some((route, _)), Some(guard)) = (&self.route, &self.guard) {
-                    let host = guard.upstream().host();
-                    amend_answer(&mut head, &self.head, route.config(), host, || {
-                        self.facts(route.config(), client)
-                    });
+                if let Some(guard) = &self.guard {
+                    self.view(client).amend(&mut head, guard);
                 }
                 return Some(self.begin_relay(head, client, cx));
             }
@@ -133,10 +130,7 @@ impl Exchange {
     }
 
     fn bad_response(&self, error: ResponseError) -> Next {
-        let cause = match error {
-            ResponseError::TooLarge => Cause::ResponseHeadTooLarge,
-            ResponseError::Malformed(_) => Cause::BadResponse,
-        };
+        let cause = Cause::from(error);
         if let Some(guard) = &self.guard {
             log::debug!("try failed backend={} cause={cause} reason=\"{error}\"", guard.label());
         }
@@ -157,7 +151,7 @@ impl Exchange {
         let mut relay = Relay::new(&head, self.head.version, keep_alive, coder, cx.now);
         if let Some(rules) = rules.and_then(|rules| rules.response_headers.as_ref()) {
             // Nor do they come behind the body.
-            rules.replaced().for_each(|name| relay.options.hide(name));
+            rules.replaced().for_each(|name| relay.body.options.hide(name));
         }
         // The rest of it waits for another turn.
         backend.input = first.split_off(relay.fits(first.len(), cx.budget));
@@ -165,14 +159,11 @@ impl Exchange {
         if first.is_empty() && !relay.is_received() && !more {
             backend.stream.acknowledge();
         }
-        let cookie = self.sticky_cookie(client);
+        let guard = self.guard.as_ref().filter(|_| self.asking.is_none());
+        let cookie = guard.and_then(|guard| self.view(client).sticky_cookie(guard));
         let mut out = cx.buffers.take_out();
-        let hsts = self.route.as_ref().and_then(|(route, _)| route.config().hsts);
-        let added = Added {
-            request_id: self.record.id.as_bytes(),
-            cookie: cookie.as_ref(),
-            hsts: hsts.filter(|_| client.entrance().tls),
-        };
+        let added =
+            Added { request_id: self.record.id.as_bytes(), cookie: cookie.as_ref(), hsts: self.hsts(client) };
         relay.write_head(&head, self.head.version, &added, &mut out);
         let head_len = out.len();
         let received = relay.receive(&first, &mut cx.buffers.decoded, &mut out, cx.now);
@@ -194,11 +185,5 @@ impl Exchange {
             Ok(_) => Next::Stage(Stage::Relay(Box::new(relay))),
             Err(_) => Next::Failed(Cause::ClientLeft),
         }
-    }
-
-    fn sticky_cookie(&self, client: &Connection) -> Option<http::HeaderValue> {
-        let route = self.route.as_ref().filter(|_| self.asking.is_none());
-        let ((route, _), guard) = (route?, self.guard.as_ref()?);
-        route.set_cookie(&self.head.fields, guard, self.scheme(client))
     }
 }

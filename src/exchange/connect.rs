@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::auth::other_side;
 use super::context::Context;
-use super::{Due, Exchange, Failed, Next, Stage};
+use super::tries::Failed;
+use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::net::proxy_protocol;
@@ -42,7 +43,7 @@ impl Exchange {
         let due = Due::fails(until, Cause::ConnectTimeout);
         if self.backend.is_none() {
             // A second try takes a new connection: the backend may have closed all idle ones.
-            if self.tried.is_empty() {
+            if self.tries.tried().is_empty() {
                 let look = !super::retry::is_idempotent(&self.head.method);
                 if let Some(idle) = cx.upstreams.take_idle(upstream, cx.client, look, cx.now) {
                     self.backend = Some(idle);

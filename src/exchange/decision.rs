@@ -132,7 +132,7 @@ impl<'a> Outgoing<'a> {
         let rules = &self.route.rules;
         // What the service of `forward_auth` has put there is no password of a client: that was taken away before.
         let is_copied = rules.forward_auth.as_ref().is_some_and(|rule| rule.is_copied(&AUTHORIZATION));
-        let keeps_password = rules.keep_password() && !is_copied;
+        let keeps_password = rules.keeps_password() && !is_copied;
         if rules.request_headers.is_none() && !keeps_password {
             return rewrite(head, &with, put);
         }
@@ -149,7 +149,7 @@ impl<'a> Outgoing<'a> {
 
     /// The whole head that the service of `forward_auth` gets, which is the `route` here. `rules`: those of the route that asks it.
     pub(crate) fn ask(&self, out: &mut Vec<u8>, head: &'a RequestHead, rule: &ForwardAuth, rules: &Rules) {
-        rule.write(out, head, &self.rewrite(head), |name| rules.keep_password() && is_password(name));
+        rule.write(out, head, &self.rewrite(head), |name| rules.keeps_password() && is_password(name));
     }
 
     /// Calls `put` with the name and the value of each field that it gets, in order.
@@ -160,7 +160,7 @@ impl<'a> Outgoing<'a> {
         rules: &Rules,
         put: &mut impl FnMut(&[u8], &[u8]),
     ) {
-        put_fields(head, &self.rewrite(head), |name| rules.keep_password() && is_password(name), put);
+        put_fields(head, &self.rewrite(head), |name| rules.keeps_password() && is_password(name), put);
     }
 
     /// What placeholders stand for.

@@ -1,19 +1,10 @@
 //! How an exchange ends: with a whole answer, with a refusal, or broken off. And what is said and counted then.
 
-use std::time::Duration;
-
-use http::{HeaderValue, header};
-
 use super::context::Context;
-use super::record::Record;
+use super::ending::Ending;
 use super::refusal::{OwnAnswer, Pages, Refused};
 use super::tell::Tell;
 use super::{End, Exchange, Progress, Stage};
-use crate::access_log::{Entry, Lines, RequestLine};
-use crate::balance::Backend;
-use crate::config::RouteConfig;
-use crate::counters::Counters;
-use crate::counters::tally::Ended;
 use crate::downstream::connection::Connection;
 use crate::error::{Blame, Cause};
 use crate::rules::forward_auth::cause_of_failure;
@@ -62,29 +53,30 @@ impl Exchange {
         }
         // Whoever sent something wrong or too slowly has left it unclear where the next request begins.
         let keep_alive = self.may_keep_alive(cx) && cause.blame() != Blame::Downstream;
-        let answer = self.refused(keep_alive).answer(cause);
-        self.answer(&answer, keep_alive, cause.status(), Some(cause), client, cx)
+        let answer = self.view(client).refused(keep_alive).answer(cause);
+        self.answer(answer, keep_alive, cause.status(), Some(cause), client, cx)
     }
 
-    /// What an answer of ours depends on, in place of that of a backend.
-    pub(super) fn refused(&self, keep_alive: bool) -> Refused<'_> {
-        let of_route = self.route.as_ref().and_then(|(route, _)| route.config().rules.error_pages.as_ref());
-        let pages = Pages { of_route, of_all: self.snapshot.error_pages.as_ref() };
-        let route = self.route.as_ref().map(|(route, _)| route.config());
-        let challenge = route.and_then(RouteConfig::challenge);
-        Refused { challenge, ..Refused::new(&self.head, &self.record.id, keep_alive, pages) }
+    /// For how long its answer tells browsers to come by TLS alone.
+    pub(super) fn hsts(&self, client: &Connection) -> Option<u64> {
+        let (route, _) = self.route.as_ref().filter(|_| client.entrance().tls)?;
+        route.config().hsts
     }
 
     /// Answers with what the proxy has made itself.
     pub(super) fn answer(
         &mut self,
-        answer: &OwnAnswer,
+        answer: OwnAnswer,
         keep_alive: bool,
         status: u16,
         cause: Option<Cause>,
         client: &mut Connection,
         cx: &mut Context<'_>,
     ) -> Progress {
+        let answer = match self.hsts(client) {
+            Some(seconds) => answer.with_hsts(seconds),
+            None => answer,
+        };
         self.answered = Some(status);
         self.record.head_sent(answer.head.len());
         let end = match client.unsent.send_shared(&mut client.stream, &answer.head, &answer.content) {
@@ -123,20 +115,11 @@ impl Exchange {
         if let Some(cause) = cause {
             cx.gateway.counters.count(cause);
         }
-        let whole = self.record.started.elapsed();
+        let ending = self.ending(cause, client);
         if log::log_enabled!(log::Level::Debug) {
-            log::debug!(
-                "exchange client={} method={} target={:?} status={} cause={} backend={} ms={}",
-                client.who(),
-                self.head.method,
-                self.head.target.as_str(),
-                self.answered.unwrap_or(0),
-                cause.map_or("-", Cause::word),
-                self.last_backend().map_or("-", Backend::label),
-                whole.as_millis(),
-            );
+            ending.log(client.who());
         }
-        self.note_end(whole, cause, client, &cx.gateway.counters, cx.lines);
+        ending.note(&cx.gateway.counters, cx.lines);
         self.drop_backend(cx);
         Progress::Ended { end, body_is_read: self.body.is_all_received() }
     }
@@ -149,56 +132,18 @@ impl Exchange {
     }
 
     /// Whoever ends it: the last that is said of the exchange.
-    pub(crate) fn note_end(
-        &self,
-        whole: Duration,
-        cause: Option<Cause>,
-        client: &Connection,
-        counters: &Counters,
-        lines: &mut Lines,
-    ) {
+    pub(crate) fn ending<'a>(&'a self, cause: Option<Cause>, client: &'a Connection) -> Ending<'a> {
         let (received, sent) = self.bytes(client);
-        let status = self.answered.unwrap_or(0);
-        let Record { first_byte, retries, queued, connecting, .. } = self.record;
-        match &self.route {
-            Some((route, _)) => {
-                let ended = Ended { status, cause, first_byte, whole, received, sent, retries };
-                // What the service of `forward_auth` answers is no answer of a backend.
-                let backend = self.last_backend().filter(|_| self.asking.is_none());
-                route.count(&ended, backend);
-            }
-            None => counters.unrouted.count(status),
-        }
-        let Some(log) = &self.snapshot.access_log else { return };
-        let field = |name| self.head.fields.get(&name).map_or(&b""[..], HeaderValue::as_bytes);
-        let entry = Entry {
-            request_id: self.record.id.as_str(),
-            client: self.client,
-            user: self.record.user.as_deref(),
-            request: Some(RequestLine {
-                method: self.head.method.as_str(),
-                target: self.head.target.as_str(),
-                version: self.head.version,
-            }),
-            tls: client.stream.tls_version(),
-            host: self.head.host.as_bytes(),
-            referer: field(header::REFERER),
-            user_agent: field(header::USER_AGENT),
-            route: self.route.as_ref().map(|(route, _)| route.label()),
-            pool: self.route.as_ref().and_then(|(route, _)| route.share_of(self.last_backend()?)),
-            backend: self.last_backend().map(Backend::label),
-            status,
+        Ending {
+            view: self.view(client),
+            backend: self.last_backend(),
+            asking: self.asking.is_some(),
+            status: self.answered.unwrap_or(0),
             cause,
-            stage: self.record.phase.word(),
-            bytes_received: received,
-            bytes_sent: sent,
-            retries,
-            asked: self.record.asked(self.record.started + whole),
-            queued,
-            connecting,
-            first_byte,
-            whole,
-        };
-        lines.add(log, &entry);
+            received,
+            sent,
+            whole: self.age(),
+            tls: client.stream.tls_version(),
+        }
     }
 }

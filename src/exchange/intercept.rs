@@ -4,6 +4,7 @@ use super::context::Context;
 use super::relay::Relay;
 use super::send::State;
 use super::{Exchange, Next};
+use crate::downstream::connection::Connection;
 use crate::http::head::Version;
 use crate::http::response_head::ResponseHead;
 
@@ -12,7 +13,12 @@ const DISCARDED: usize = 64 * 1024;
 
 impl Exchange {
     /// Answers in place of the backend, if its route says so for this status.
-    pub(super) fn intercept(&mut self, head: &ResponseHead, cx: &mut Context<'_>) -> Option<Next> {
+    pub(super) fn intercept(
+        &mut self,
+        head: &ResponseHead,
+        client: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Option<Next> {
         let (route, _) = self.route.as_ref()?;
         let status = head.status.as_u16();
         if !route.config().rules.intercept.as_ref()?.has(status) {
@@ -25,7 +31,7 @@ impl Exchange {
         self.record.answer_begins(cx.now);
         self.note_answer(status, cx);
         self.discard(head, cx);
-        let answer = self.refused(self.may_keep_alive(cx)).intercepted(head);
+        let answer = self.view(client).refused(self.may_keep_alive(cx)).intercepted(head);
         Some(Next::Answer(status, answer))
     }
 

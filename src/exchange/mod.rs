@@ -12,20 +12,27 @@
 //! | tunnel | `tunnel.rs` | either side, after a 101 |
 //! | tell | `tell.rs` | room to send the rest of an answer of ours in |
 //!
+//! What does not depend on how an engine waits is for both, and in files of its own: what a request's head decides
+//! (`decision.rs`, `authenticate.rs`), which tries there are (`tries.rs`, `retry.rs`), what the client gets of a body
+//! (`framed.rs`, `coding.rs`) or in place of it (`refusal.rs`, `answer_here.rs`, `last_hop.rs`), and what is said at the end
+//! (`record.rs`, `ending.rs`). `view.rs` is what these are lent of an exchange.
+//!
 //! [`Exchange::advance`] does everything that can be done without waiting, and says until when it can wait. Nobody else
 //! touches an exchange meanwhile: it belongs to the worker that has its client's connection.
 
 pub(crate) mod answer_here;
 pub(crate) mod at_the_door;
 mod auth;
-mod authenticate;
+pub(crate) mod authenticate;
 mod await_head;
 pub(crate) mod client_address;
 pub(crate) mod coding;
 mod connect;
 pub(crate) mod context;
 pub(crate) mod decision;
+pub(crate) mod ending;
 mod finish;
+pub(crate) mod framed;
 pub(crate) mod gateway;
 #[cfg(any(test, fuzzing))]
 pub mod header_checks;
@@ -39,21 +46,21 @@ pub(crate) mod retry;
 mod send;
 pub(crate) mod sight;
 mod tell;
+pub(crate) mod tries;
 mod tunnel;
+pub(crate) mod view;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Backend, BackendGuard};
-use crate::config::RouteConfig;
 use crate::counters::InFlight;
 use crate::downstream::body::RequestBody;
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
-use crate::rules::Facts;
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
 use auth::LetIn;
@@ -68,7 +75,9 @@ use refusal::OwnAnswer;
 use relay::Relay;
 use send::Upload;
 use tell::Tell;
+use tries::{Again, Failed, Tries};
 use tunnel::Tunnel;
+use view::View;
 
 /// What a client waits for that sent `Expect: 100-continue`.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -152,14 +161,6 @@ impl Due {
     }
 }
 
-/// Why a try failed.
-#[derive(Clone, Copy, Debug)]
-struct Failed {
-    cause: Cause,
-    /// Ours, not the backend's: it is not held against it.
-    is_ours: bool,
-}
-
 /// What becomes of the client's connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -201,14 +202,9 @@ pub(crate) struct Exchange {
     asking: Option<Instant>,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
-    tried: Vec<Arc<Backend>>,
-    /// Those of them that took the request on a new connection and closed it without a word. If another one answers, it was
-    /// not for what was asked.
-    suspects: Vec<Arc<Backend>>,
-    /// Why the last try failed.
-    last: Option<Cause>,
-    /// Until when the route's `hold_secs` let it wait for a backend, once it has found none.
-    held_until: Option<Instant>,
+    /// Tries count from here on: what came before was spent on whether it may come.
+    tries_from: Instant,
+    tries: Tries,
     /// Who it is from, for the balancer.
     client: IpAddr,
     /// Its turn, where several pools take turns.
@@ -243,10 +239,8 @@ impl Exchange {
             route: None,
             asking: None,
             deadline: None,
-            tried: Vec::new(),
-            suspects: Vec::new(),
-            last: None,
-            held_until: None,
+            tries_from: now,
+            tries: Tries::default(),
             client: client_address(client.address(), &head.fields, &snapshot.trusted),
             turn: None,
             guard: None,
@@ -292,7 +286,7 @@ impl Exchange {
                 Next::Failed(cause) => return self.fail(cause, client, cx),
                 Next::Answer(status, answer) => {
                     let keep_alive = self.may_keep_alive(cx);
-                    return self.answer(&answer, keep_alive, status, None, client, cx);
+                    return self.answer(answer, keep_alive, status, None, client, cx);
                 }
                 Next::Whole => return self.finish(client, cx),
                 Next::TunnelEnded => return self.ended(End::Broken, None, client, cx),
@@ -393,9 +387,14 @@ impl Exchange {
 
     /// The request is let in.
     fn go_on(&mut self, client: &mut Connection, cx: &Context<'_>) -> Next {
-        if let Some(next) = self.answer_here(client, self.may_keep_alive(cx)) {
-            return next;
+        match self.view(client).answer_here(self.may_keep_alive(cx)) {
+            Some(Ok((status, answer))) => return Next::Answer(status, answer),
+            Some(Err(cause)) => return Next::Failed(cause),
+            None => {}
         }
+        // Whether it may come at all has taken a while, maybe.
+        self.body.resume(cx.now);
+        self.tries_from = cx.now;
         // A client that asks is told to go on only if somebody is there to take it.
         let may_continue = self.route.as_ref().is_some_and(|(route, _)| route.has_healthy());
         if self.owes_continue && may_continue && self.body.is_untouched() && client.input.is_empty() {
@@ -408,36 +407,21 @@ impl Exchange {
         Next::Stage(Stage::Collect)
     }
 
-    /// What a route answers that asks no backend.
-    fn answer_here(&self, client: &Connection, keep_alive: bool) -> Option<Next> {
-        let (route, _) = self.route.as_ref()?;
-        let rule = route.config().rules.answer.as_ref()?;
-        let facts = self.facts(route.config(), client);
-        Some(match answer_here::check(rule, &facts) {
-            Ok(()) => {
-                let answer = answer_here::answer(rule, &facts, &self.record.id, keep_alive);
-                Next::Answer(rule.status(), answer)
-            }
-            Err(cause) => Next::Failed(cause),
-        })
-    }
-
-    /// What placeholders of rules stand for.
-    fn facts<'a>(&'a self, route: &'a RouteConfig, client: &'a Connection) -> Facts<'a> {
-        Facts {
+    /// What both engines have of it.
+    fn view<'a>(&'a self, client: &'a Connection) -> View<'a> {
+        let entrance = client.entrance();
+        View {
             head: &self.head,
-            route,
+            record: &self.record,
+            snapshot: &self.snapshot,
+            route: self.route.as_ref().map(|(route, _)| route),
             client: self.client,
-            scheme: self.scheme(client),
+            peer: client.address(),
+            forwarded_for: client.forwarded_for(),
+            secured: entrance.tls,
             client_cert: client.client_cert(),
-            request_id: self.record.id.as_bytes(),
-            user: self.record.user.as_deref(),
+            port: entrance.port,
         }
-    }
-
-    /// `https` or `http`: how the client speaks.
-    fn scheme(&self, client: &Connection) -> &'static str {
-        decision::scheme(&self.head, client.address(), &self.snapshot.trusted, client.entrance().tls)
     }
 
     /// Takes in the beginning of the body.
@@ -517,19 +501,11 @@ impl Exchange {
         self.head.keep_alive && !cx.gateway.is_draining() && self.body.is_all_received()
     }
 
-    fn note_failure(&self, cause: Cause) {
-        if let (Some(route), Some(guard)) = (self.other_side(), &self.guard) {
-            route.note_failure(guard, cause);
-        }
-    }
-
     /// A backend has answered.
     fn accuse_suspects(&mut self) {
         let route = auth::other_side(self.route.as_ref(), self.asking);
         if let (Some(route), Some(guard)) = (route, &self.guard) {
-            for suspect in self.suspects.drain(..).filter(|suspect| suspect.id() != guard.backend().id()) {
-                route.note_failure(&suspect, Cause::BackendClosed);
-            }
+            self.tries.answered(route, guard);
         }
     }
 
@@ -548,54 +524,42 @@ impl Exchange {
 
     /// Lets go of the backend that failed, and says with what the next try begins, if there may be one.
     fn after_failed_try(&mut self, failed: Failed, cx: &mut Context<'_>) -> Result<Stage, Cause> {
-        let Failed { cause, is_ours } = failed;
-        let (sent, received) =
-            self.backend.as_ref().map_or((0, 0), |backend| (backend.sent, backend.received));
-        if cause == Cause::BackendClosed {
-            // That a kept connection has ended says nothing.
-            let is_new = self.backend.as_ref().is_some_and(|backend| !backend.is_reused);
-            if let (true, 0, Some(guard)) = (is_new, received, &self.guard) {
-                self.suspects.push(Arc::clone(guard.backend()));
-            }
-        } else if !is_ours {
-            self.note_failure(cause);
-        }
+        let cause = failed.cause;
+        let (sent, received, is_new) =
+            self.backend.as_ref().map_or((0, 0, false), |one| (one.sent, one.received, !one.is_reused));
         self.drop_backend(cx);
-        let Some(route) = self.other_side().map(Arc::clone) else { return Err(cause) };
-        let config = route.config();
-        let tries_left = (config.retries as usize).saturating_sub(self.tried.len());
-        // However long it was held, no backend had it meanwhile.
-        let in_time = cx.now.duration_since(self.record.started) < config.response_timeout
-            || cx.now < self.held_until(cx);
-        let progress =
-            retry::Progress { sent, received, replayable: self.asking.is_some() || self.body.rewind() };
-        if !in_time || !retry::may_retry(self.sent_method(), cause, progress) {
-            self.give_up_backend();
+        let (Some(route), Some(guard)) = (self.other_side().map(Arc::clone), self.guard.take()) else {
             return Err(cause);
+        };
+        let backend = guard.backend();
+        self.tries.blame(&route, backend, failed, is_new && received == 0);
+        let replayable = self.asking.is_some() || self.body.rewind();
+        let method = self.sent_method().clone();
+        let what = (&method, cause, retry::Progress { sent, received, replayable });
+        let again = self.tries.again(route.config(), backend, what, (self.tries_from, cx.now));
+        if again != Some(Again::AtOnce) {
+            self.failed_on = Some(Arc::clone(backend));
         }
-        self.last = Some(cause);
+        let again = again.ok_or(cause)?;
         self.upload = Upload::new(cx.now);
-        if tries_left == 0 {
-            self.give_up_backend();
-            self.tried.clear();
-            let may_wait = cx.now < self.held_until(cx);
-            return if may_wait { Ok(Stage::Queued(Queued::after_pause(cx.now))) } else { Err(cause) };
+        match again {
+            Again::AfterPause => Ok(Stage::Queued(Queued::after_pause(cx.now))),
+            Again::AtOnce => {
+                // That the service is asked again is no other try of the request.
+                if self.asking.is_none() {
+                    cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.record.retries += 1;
+                }
+                Ok(Stage::Queued(Queued::new(cx.now)))
+            }
         }
-        // That the service is asked again is no other try of the request.
-        if self.asking.is_none() {
-            cx.gateway.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.record.retries += 1;
-        }
-        if let Some(guard) = self.guard.take() {
-            log::debug!("trying again backend={} cause={cause} sent={sent}", guard.label());
-            self.tried.push(Arc::clone(guard.backend()));
-        }
-        Ok(Stage::Queued(Queued::new(cx.now)))
     }
 
     /// No other try follows on it.
     fn give_up_backend(&mut self) {
-        self.failed_on = self.guard.take().map(|guard| Arc::clone(guard.backend()));
+        if let Some(guard) = self.guard.take() {
+            self.failed_on = Some(Arc::clone(guard.backend()));
+        }
     }
 
     /// The backend that has it, or had it last.

@@ -1,23 +1,20 @@
 //! Stage: a backend is looked for. While all are full, or none is there and the route lets its requests wait for one, the
 //! exchange waits in the line of its pool, or of each of its pools.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::auth::other_side;
 use super::connect::Connect;
 use super::context::Context;
+use super::tries::PAUSE;
 use super::{Due, Exchange, Next, Stage};
 use crate::balance::PickRequest;
 use crate::balance::line::{InLines, Wake};
 use crate::error::Cause;
 use crate::net::poller::{Token, Waker};
 use crate::route::Pick;
-
-/// After all tries have failed, a held request tries again this much later: nobody says when a backend that refuses
-/// connections has begun to take them.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes a worker look at one of its connections again. From any thread.
 #[derive(Clone, Debug)]
@@ -80,7 +77,7 @@ impl Exchange {
         }
         let was_called = queued.lines.as_mut().is_some_and(InLines::take_calls);
         let request = PickRequest { client: self.client, fields: &self.head.fields, turn: self.turn };
-        let (cause, until) = match route.choose(&request, &self.tried) {
+        let (cause, until) = match route.choose(&request, self.tries.tried()) {
             Pick::Backend(guard) => {
                 if let Some(lines) = &queued.lines {
                     lines.pass_on_but(Some(guard.line()));
@@ -89,12 +86,9 @@ impl Exchange {
                 return Next::Stage(Stage::Connect(Connect::new()));
             }
             Pick::Busy => (Cause::BackendsBusy, queued.since + route.config().queue_timeout),
-            Pick::None => {
-                let hold = route.config().hold;
-                (route.nobody(), *self.held_until.get_or_insert(cx.now + hold))
-            }
+            Pick::None => (route.nobody(), self.tries.held_until(route.config(), cx.now)),
         };
-        let cause = self.last.unwrap_or(cause);
+        let cause = self.tries.why(cause);
         if until <= cx.now {
             return Next::Failed(cause);
         }
@@ -110,11 +104,5 @@ impl Exchange {
         }
         let trial = route.next_trial().map(|trial| Due::look(cx.now + trial));
         Next::Wait(Due::fails(until, cause).or(trial))
-    }
-
-    /// How long the exchange may wait while its route has no backend for it. It begins to when it finds none.
-    pub(super) fn held_until(&mut self, cx: &Context<'_>) -> Instant {
-        let hold = self.other_side().map_or(Duration::ZERO, |route| route.config().hold);
-        *self.held_until.get_or_insert(cx.now + hold)
     }
 }

@@ -13,7 +13,7 @@ use crate::http::head::{RequestHead, Version};
 use crate::http::hop_by_hop::crosses;
 use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::response_head::ResponseHead;
-use crate::http::response_out::{write_connection, write_date, write_field, write_status_line};
+use crate::http::response_out::{write_connection, write_date, write_field, write_hsts, write_status_line};
 use crate::rules::{ErrorPages, Page};
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -45,6 +45,18 @@ impl OwnAnswer {
         write_connection(&mut head, version, keep_alive);
         head.extend_from_slice(b"\r\n");
         Self { head, content }
+    }
+
+    /// With one field more, unless the route sets it itself.
+    pub(super) fn with_hsts(mut self, seconds: u64) -> Self {
+        const BEGINS: &[u8] = b"\r\nstrict-transport-security:";
+        if !self.head.windows(BEGINS.len()).any(|line| line == BEGINS) {
+            // The empty line comes last again.
+            self.head.truncate(self.head.len().saturating_sub(2));
+            write_hsts(&mut self.head, seconds);
+            self.head.extend_from_slice(b"\r\n");
+        }
+        self
     }
 }
 

@@ -5,20 +5,18 @@ use std::time::Instant;
 
 use super::coding::Coder;
 use super::context::{Buffers, Context};
+use super::framed::Framed;
 use super::send::WaitsFor;
 use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::{Connection, Limits};
 use crate::downstream::pace::Pace;
 use crate::error::Cause;
-use crate::http::chunked::{Decoder, write_chunk};
+use crate::http::chunked::Decoder;
 use crate::http::fields::Fields;
 use crate::http::head::Version;
-use crate::http::hop_by_hop::ConnectionOptions;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::response_out::{Added, Delimited, write_response_head};
-use crate::http::trailers::write_last_chunk;
 use crate::net::pipe::Pipe;
-use crate::rules::compress;
 
 /// One read: what the client does not take of it stays in memory.
 const PIECE: usize = 16 * 1024;
@@ -39,15 +37,12 @@ enum From {
 #[derive(Debug)]
 pub(super) struct Relay {
     from: From,
-    to: Delimited,
+    /// What becomes of it for the client.
+    pub(super) body: Framed,
     /// The client's connection can carry another request.
     pub(super) keep_alive: bool,
     /// The backend keeps its connection, and has sent nothing beyond its answer.
     pub(super) backend_stays: bool,
-    /// Decides about trailers.
-    pub(super) options: ConnectionOptions,
-    /// Compresses what is passed on.
-    coder: Option<Coder>,
     /// What the rest of a large body passes through.
     pipe: Option<Pipe>,
     /// When the backend last sent something.
@@ -65,28 +60,19 @@ impl Relay {
         coder: Option<Coder>,
         now: Instant,
     ) -> Self {
-        let (from, mut to) = match head.framing {
-            ResponseFraming::None => (From::Nothing, Delimited::NoBody),
-            ResponseFraming::Length(length) => {
-                let from = if length == 0 { From::Nothing } else { From::Length(length) };
-                (from, Delimited::Length(length))
-            }
-            ResponseFraming::Chunked => (From::Chunked(Box::default()), unknown(version)),
-            ResponseFraming::UntilClose => (From::UntilClose, unknown(version)),
+        let from = match head.framing {
+            ResponseFraming::None | ResponseFraming::Length(0) => From::Nothing,
+            ResponseFraming::Length(length) => From::Length(length),
+            ResponseFraming::Chunked => From::Chunked(Box::default()),
+            ResponseFraming::UntilClose => From::UntilClose,
         };
-        let mut options = head.options.clone();
-        if coder.is_some() {
-            to = unknown(version);
-            compress::not_behind_it().for_each(|name| options.hide(&name));
-        }
-        let keep_alive = keep_alive && to != Delimited::UntilClose;
+        let body = Framed::new(head, version, coder);
+        let keep_alive = keep_alive && body.to != Delimited::UntilClose;
         Self {
             from,
-            to,
+            body,
             keep_alive,
             backend_stays: head.keep_alive && head.framing != ResponseFraming::UntilClose,
-            options,
-            coder,
             pipe: None,
             received: now,
             taken: None,
@@ -100,7 +86,7 @@ impl Relay {
 
     /// The end of the connection tells the client where the answer ends: only a reset can tell it that it broke off.
     pub(super) fn ends_with_connection(&self) -> bool {
-        self.to == Delimited::UntilClose
+        self.body.to == Delimited::UntilClose
     }
 
     pub(super) fn write_head(
@@ -110,7 +96,7 @@ impl Relay {
         added: &Added<'_>,
         out: &mut Vec<u8>,
     ) {
-        write_response_head(out, head, self.to, version, self.keep_alive, added);
+        write_response_head(out, head, self.body.to, version, self.keep_alive, added);
     }
 
     /// Takes in what the backend has sent, and puts into `out` what the client gets of it.
@@ -122,16 +108,15 @@ impl Relay {
         now: Instant,
     ) -> Result<(), Cause> {
         self.received = now;
-        let (coder, to) = (&mut self.coder, self.to);
         let excess = match &mut self.from {
             From::Nothing => bytes.len(),
             From::UntilClose => {
-                write_piece(coder, to, bytes, out)?;
+                self.body.push(bytes, out)?;
                 0
             }
             From::Length(left) => {
                 let n = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                write_piece(coder, to, bytes.get(..n).unwrap_or_default(), out)?;
+                self.body.push(bytes.get(..n).unwrap_or_default(), out)?;
                 *left -= n as u64;
                 if *left == 0 {
                     self.end(None, out)?;
@@ -142,7 +127,7 @@ impl Relay {
                 let mut rest = bytes;
                 while !decoder.is_done() {
                     let step = decoder.decode(rest, decoded).map_err(|_| Cause::BadResponse)?;
-                    write_piece(coder, to, decoded.get(..step.produced).unwrap_or_default(), out)?;
+                    self.body.push(decoded.get(..step.produced).unwrap_or_default(), out)?;
                     rest = rest.get(step.consumed..).unwrap_or_default();
                     if step.consumed == 0 {
                         break;
@@ -165,13 +150,7 @@ impl Relay {
     /// The body is whole.
     fn end(&mut self, trailers: Option<&Fields>, out: &mut Vec<u8>) -> Result<(), Cause> {
         self.from = From::Nothing;
-        if let Some(coder) = self.coder.take() {
-            coder.finish(&mut |piece| frame(self.to, piece, out))?;
-        }
-        if self.to == Delimited::Chunked {
-            write_last_chunk(out, trailers, &self.options);
-        }
-        Ok(())
+        self.body.end(trailers, out)
     }
 
     /// The backend has closed its side.
@@ -184,20 +163,17 @@ impl Relay {
 
     /// Puts into `out` what the coder has kept back so far.
     pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
-        match &mut self.coder {
-            Some(coder) => coder.flush(&mut |piece| frame(self.to, piece, out)),
-            None => Ok(()),
-        }
+        self.body.flush(out)
     }
 
     /// What `n` bytes of the body take of a worker's turn.
     pub(super) fn cost(&self, n: usize) -> usize {
-        self.coder.as_ref().map_or(n, |coder| coder.cost(n))
+        self.body.coder.as_ref().map_or(n, |coder| coder.cost(n))
     }
 
     /// Of `n` bytes, how many are passed on in what is left of a turn.
     pub(super) fn fits(&self, n: usize, budget: usize) -> usize {
-        self.coder.as_ref().map_or(n, |coder| coder.fits(n, budget))
+        self.body.coder.as_ref().map_or(n, |coder| coder.fits(n, budget))
     }
 
     /// The client has not taken all it was sent.
@@ -209,40 +185,6 @@ impl Relay {
     pub(super) fn client_is_too_slow(&mut self, limits: &Limits, now: Instant) -> bool {
         let (silence, rate) = (limits.write_timeout, limits.min_answer_rate);
         self.taken.as_mut().is_some_and(|pace| pace.is_too_slow(now, silence, rate))
-    }
-}
-
-/// How a body of unknown length is told from what follows it (RFC 9112 §6).
-fn unknown(version: Version) -> Delimited {
-    match version {
-        Version::Http11 => Delimited::Chunked,
-        Version::Http10 => Delimited::UntilClose,
-    }
-}
-
-fn write_piece(
-    coder: &mut Option<Coder>,
-    to: Delimited,
-    data: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), Cause> {
-    match coder {
-        Some(coder) => coder.push(data, &mut |piece| frame(to, piece, out)),
-        None => {
-            frame(to, data, out);
-            Ok(())
-        }
-    }
-}
-
-fn frame(to: Delimited, data: &[u8], out: &mut Vec<u8>) {
-    if data.is_empty() {
-        return;
-    }
-    if to == Delimited::Chunked {
-        write_chunk(data, out);
-    } else {
-        out.extend_from_slice(data);
     }
 }
 
@@ -336,7 +278,7 @@ impl Exchange {
                 return Ok(Waits::ForTurn);
             }
             let Some(backend) = &mut self.backend else { return Err(Cause::Internal) };
-            let passes = relay.coder.is_none() && client.stream.is_plain() && backend.stream.is_plain();
+            let passes = relay.body.coder.is_none() && client.stream.is_plain() && backend.stream.is_plain();
             if let From::Length(left) = &mut relay.from
                 && passes
                 && (*left >= Pipe::WORTH_IT || relay.pipe.is_some())
@@ -371,7 +313,7 @@ impl Exchange {
             let read = match backend.read_on(room) {
                 Ok(n) => n,
                 // Nothing stays behind while the backend is waited for, nor when it is given up.
-                Err(error) if relay.coder.as_ref().is_some_and(Coder::keeps_back) => {
+                Err(error) if relay.body.coder.as_ref().is_some_and(Coder::keeps_back) => {
                     send_kept_back(relay, client, buffers)?;
                     if error.kind() == io::ErrorKind::WouldBlock {
                         continue;

@@ -23,13 +23,21 @@ pub(crate) fn may_retry(method: &Method, cause: Cause, progress: Progress) -> bo
         return false;
     }
     match cause {
-        Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectFailed | Cause::NameNotResolved => true,
+        _ if is_unconnected(cause) => true,
         // TLS fails before the request is sent; but a certificate of ours is found missing only after it.
         Cause::BackendClosed | Cause::TlsFailed(_) => {
             progress.received == 0 && (progress.sent == 0 || is_idempotent(method))
         }
         _ => false,
     }
+}
+
+/// Whether there was no connection that anything could have been sent on.
+pub(crate) fn is_unconnected(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::ConnectRefused | Cause::ConnectTimeout | Cause::ConnectFailed | Cause::NameNotResolved
+    )
 }
 
 /// RFC 9110 §9.2.2. Methods we do not know are not.

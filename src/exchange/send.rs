@@ -5,7 +5,6 @@ use std::io;
 use std::time::Instant;
 
 use super::context::{Buffers, Context};
-use super::decision::Outgoing;
 use super::{CONTINUE, Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
@@ -106,22 +105,8 @@ impl Exchange {
     fn write_head(&self, out: &mut Vec<u8>, client: &Connection, via: &str) -> Option<()> {
         let (route, _) = self.route.as_ref()?;
         let guard = self.guard.as_ref()?;
-        let outgoing = Outgoing {
-            route: self.other_side()?.config(),
-            backend: guard.upstream().host(),
-            peer: client.address(),
-            client: self.client,
-            forwarded_for: client.forwarded_for(),
-            trusted: &self.snapshot.trusted,
-            secured: client.entrance().tls,
-            client_cert: client.client_cert(),
-            tells_client_cert: self.snapshot.front.client_cert_headers,
-            port: client.entrance().port,
-            upgrade: self.permit.is_some(),
-            via,
-            request_id: self.record.id.as_bytes(),
-            user: self.record.user.as_deref(),
-        };
+        let other_side = self.other_side()?.config();
+        let outgoing = self.view(client).outgoing(other_side, guard, self.permit.is_some(), via);
         let rules = &route.config().rules;
         match &rules.forward_auth {
             Some(rule) if self.asking.is_some() => outgoing.ask(out, &self.head, rule, rules),

@@ -1,5 +1,7 @@
 //! The rules of a route in words, in the order in which they are applied.
 
+use std::time::Duration;
+
 use http::HeaderName;
 use serde::Serialize;
 
@@ -63,7 +65,7 @@ pub(super) fn of(config: &Config, n: usize, route: &RouteConfig, facts: &Facts<'
         add("basic auth", "basic_auth", says);
     }
     if let Some(rule) = &route.rules.forward_auth {
-        add("forward auth", "forward_auth", asked(rule));
+        add("forward auth", "forward_auth", asked(rule, route));
     }
     if let Some(answer) = &route.rules.answer {
         let what = match answer {
@@ -112,14 +114,15 @@ fn pages(pages: &ErrorPages) -> String {
 }
 
 /// Who is asked for what, and what is made of the answer. What it will be, nobody knows.
-fn asked(rule: &ForwardAuth) -> String {
-    let addr = rule.addr().map(ToString::to_string).unwrap_or_default();
+fn asked(rule: &ForwardAuth, route: &RouteConfig) -> String {
+    let addr = route.auth_addr().map(ToString::to_string).unwrap_or_default();
+    let timeout = route.auth_service.as_ref().map_or(Duration::ZERO, |service| service.response_timeout);
     let copied: Vec<_> = rule.copy_headers.iter().map(HeaderName::as_str).collect();
     let copied = if copied.is_empty() { String::new() } else { format!(", with its {}", copied.join(", ")) };
     format!(
         "only what {addr} lets in with a 2xx{copied}; GET {} within {} s",
         rule.path,
-        rule.timeout().as_secs_f64()
+        timeout.as_secs_f64()
     )
 }
 

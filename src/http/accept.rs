@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use http::header::{ACCEPT, HeaderValue};
 
 use super::fields::{Fields, list_elements, trim_ows};
+use super::weight::weight;
 
 /// What the client says of a representation. More is better, in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,11 +38,7 @@ impl<'a> Range<'a> {
         let slash = name.iter().position(|byte| *byte == b'/')?;
         let (kind, subtype) = (name.get(..slash)?, name.get(slash + 1..)?);
         // Other parameters ask for a variant of the type; there is one of each.
-        let given = parts.find_map(|part| match part {
-            [b'q' | b'Q', b'=', weight @ ..] => Some(weight),
-            _ => None,
-        });
-        let weight = given.map_or(Some(1000), thousandths)?;
+        let weight = weight(parts)?;
         Some(Self { kind, subtype, weight })
     }
 
@@ -55,23 +52,6 @@ impl<'a> Range<'a> {
             _ => None,
         }
     }
-}
-
-/// `0.8` (RFC 9110 §12.4.2).
-fn thousandths(weight: &[u8]) -> Option<u16> {
-    let (whole, digits) = match weight {
-        [b'0'] => (0, &b""[..]),
-        [b'1'] => (1, &b""[..]),
-        [b'0', b'.', digits @ ..] => (0, digits),
-        [b'1', b'.', digits @ ..] => (1, digits),
-        _ => return None,
-    };
-    if digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let place = |n: usize| digits.get(n).map_or(0, |digit| u16::from(digit - b'0'));
-    let weight = whole * 1000 + place(0) * 100 + place(1) * 10 + place(2);
-    (weight <= 1000).then_some(weight)
 }
 
 /// What the client says of a content of any of these types: the range that names it most closely decides.
@@ -152,27 +132,6 @@ mod tests {
         }
         assert!(!prefers(&["application/xml, application/json"], "application/xml"));
         assert!(prefers(&["application/json"], ""));
-    }
-
-    #[test]
-    fn weights() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("1", Some(1000)),
-            ("0.", Some(0)),
-            ("0.5", Some(500)),
-            ("0.05", Some(50)),
-            ("0.005", Some(5)),
-            ("1.000", Some(1000)),
-            ("1.001", None),
-            ("0.0001", None),
-            (".5", None),
-            ("", None),
-            ("0,5", None),
-            ("-1", None),
-        ] {
-            assert_eq!(thousandths(text.as_bytes()), expected, "{text:?}");
-        }
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use http::header::ACCEPT_ENCODING;
 
 use super::fields::{Fields, list_elements, trim_ows};
-
-/// The weight of what is not given one, in thousandths.
-const FULL: u16 = 1000;
+use super::weight::weight;
 
 /// Whether gzip is taken, and not less gladly than an answer without a coding. A client that says nothing could get any
 /// coding; no server gives it one, and neither do we.
@@ -26,32 +24,13 @@ pub fn prefers_gzip(fields: &Fields) -> bool {
         } else {
             continue;
         };
-        let weight = weight(parts);
+        // What is not understood is not taken for a wish.
+        let weight = weight(parts).unwrap_or(0);
         // Of what is said twice, the less that is wanted.
         *found = Some(found.map_or(weight, |before: u16| before.min(weight)));
     }
     let gzip = gzip.or(other).unwrap_or(0);
     gzip > 0 && gzip >= identity.unwrap_or(0)
-}
-
-/// The weight among the parameters (§12.4.2). One that is none is 0: what is not understood is not taken for a wish.
-fn weight<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
-    let q = |parameter: &'a [u8]| parameter.strip_prefix(b"q=").or(parameter.strip_prefix(b"Q="));
-    parameters.filter_map(q).next().map_or(FULL, |value| thousandths(value).unwrap_or(0))
-}
-
-fn thousandths(value: &[u8]) -> Option<u16> {
-    let (whole, digits) = match value {
-        [whole] => (whole, &[][..]),
-        [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
-        _ => return None,
-    };
-    let mut number = u16::from(char::from(*whole).to_digit(2)? == 1);
-    for n in 0..3 {
-        let digit = char::from(digits.get(n).copied().unwrap_or(b'0')).to_digit(10)?;
-        number = number * 10 + u16::try_from(digit).ok()?;
-    }
-    Some(number).filter(|number| *number <= FULL)
 }
 
 #[cfg(test)]

@@ -18,3 +18,4 @@ pub mod response_head;
 pub mod response_out;
 pub mod target;
 pub mod trailers;
+mod weight;

@@ -7,7 +7,7 @@ use super::date;
 use super::head::Version;
 use super::hop_by_hop::crosses;
 use super::request_id::REQUEST_ID;
-use super::response_head::ResponseHead;
+use super::response_head::{ResponseFraming, ResponseHead};
 
 /// How the client learns where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,27 @@ pub enum Delimited {
     Chunked,
     /// By the end of the connection.
     UntilClose,
+}
+
+impl Delimited {
+    /// What becomes of a body that came so, for a client that speaks `version`.
+    #[must_use]
+    pub fn of(framing: ResponseFraming, version: Version) -> Self {
+        match framing {
+            ResponseFraming::None => Self::NoBody,
+            ResponseFraming::Length(length) => Self::Length(length),
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => Self::unknown(version),
+        }
+    }
+
+    /// How a body of unknown length is told from what follows it (RFC 9112 §6).
+    #[must_use]
+    pub fn unknown(version: Version) -> Self {
+        match version {
+            Version::Http11 => Self::Chunked,
+            Version::Http10 => Self::UntilClose,
+        }
+    }
 }
 
 /// `name: value` and the end of the line.
@@ -37,6 +58,11 @@ pub fn write_status_line(out: &mut Vec<u8>, status: StatusCode, reason: &[u8]) {
     out.push(b' ');
     out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Browsers are to come by TLS alone for so long (RFC 6797 §6.1).
+pub(crate) fn write_hsts(out: &mut Vec<u8>, seconds: u64) {
+    write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
 }
 
 /// What the `Date` of an answer of our own is (RFC 9110 §6.6.1).
@@ -102,7 +128,7 @@ pub fn write_response_head(
     if let Some(seconds) = added.hsts
         && !head.fields.contains(&header::STRICT_TRANSPORT_SECURITY)
     {
-        write_field(out, b"strict-transport-security", format!("max-age={seconds}").as_bytes());
+        write_hsts(out, seconds);
     }
     if head.status == StatusCode::UPGRADE_REQUIRED && head.fields.contains(&header::UPGRADE) {
         // It must say to what (RFC 9110 §15.5.22), and that this is about the connection (§7.8).

@@ -17,12 +17,15 @@ use std::time::{Duration, Instant};
 use crate::balance::line::Wake;
 use crate::logging::sparingly::log_sparingly;
 use crate::rules::{Credentials, Users};
+use crate::stop::join_within;
 use known::{Digest, Digester, Known};
 
 /// Attempts that may wait for a thread.
 const ROOM: usize = 64;
 /// How long one waits for its result. Nobody who meant it is there any more after that, as a rule.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// What threads that are at a password get to finish when the proxy ends.
+const STOP_GRACE: Duration = Duration::from_millis(300);
 /// How much less of a core the threads get than others do that want it.
 const NICENESS: i32 = 5;
 
@@ -155,14 +158,10 @@ impl Passwords {
         if self.queue.add(attempt) { Said::Wait(Ticket(outcome)) } else { Said::Busy }
     }
 
-    /// Ends the threads, each after the password that it is at.
+    /// Ends the threads, each after the password that it is at, for which nobody waits long.
     pub(crate) fn stop(&self) {
         self.queue.close();
-        for thread in lock(&self.threads).drain(..) {
-            if thread.join().is_err() {
-                log::error!("a thread for passwords had panicked");
-            }
-        }
+        join_within(lock(&self.threads).drain(..), STOP_GRACE, "a thread for passwords");
     }
 }
 
@@ -232,6 +231,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::rules::basic_auth::tests::{basic, line};
 
@@ -290,5 +291,35 @@ mod tests {
         }
         assert_eq!((made, last.result()), (1, Some(true)));
         assert!(matches!(ask(&passwords, &users, "anna:1"), Said::Wait(_)), "it was not made");
+    }
+
+    /// A process that ends does not wait for the password that somebody has guessed.
+    #[test]
+    fn a_thread_that_takes_long_is_not_waited_for() {
+        #[derive(Debug)]
+        struct Blocks(Mutex<mpsc::Receiver<()>>);
+        impl Wake for Blocks {
+            fn wake(&self) {
+                let _ = lock(&self.0).recv();
+            }
+        }
+        let (passwords, users) = (Passwords::default(), users());
+        passwords.start().unwrap();
+        let (ends, blocked) = mpsc::channel();
+        let wake = Some(Box::new(Blocks(Mutex::new(blocked))) as _);
+        let Said::Wait(ticket) = passwords.ask(&users, basic("anna:a").unwrap(), Instant::now(), wake) else {
+            panic!("it is known")
+        };
+        assert_eq!(ticket.wait(PATIENCE), Some(true));
+        let (says, stopped) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                passwords.stop();
+                let _ = says.send(());
+            });
+            let is_stopped = stopped.recv_timeout(Duration::from_secs(20));
+            drop(ends);
+            assert_eq!(is_stopped, Ok(()));
+        });
     }
 }

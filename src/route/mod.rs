@@ -66,8 +66,8 @@ impl Route {
     /// # Errors
     /// None, since there is a pool.
     pub(crate) fn with_auth(mut self, pool: Option<Arc<Pool>>) -> io::Result<Self> {
-        let rule = self.config.rules.forward_auth.as_ref();
-        let service = rule.zip(pool).map(|(rule, pool)| Self::new((*rule.service).clone(), vec![pool]));
+        let service = self.config.auth_service.as_ref().zip(pool);
+        let service = service.map(|(config, pool)| Self::new((**config).clone(), vec![pool]));
         self.auth = service.transpose()?.map(Arc::new);
         Ok(self)
     }
@@ -188,14 +188,12 @@ impl Route {
     /// The pool of one of its backends. A pool and its backends have the same line, whatever else a reload or a resolver
     /// has changed.
     pub(crate) fn pool_of(&self, backend: &Backend) -> &Arc<Pool> {
-        let is_it = |pool: &&Arc<Pool>| Arc::ptr_eq(&pool.line, backend.line());
-        self.split.as_ref().and_then(|split| split.pools.iter().find(is_it)).unwrap_or(&self.pool)
+        self.split.as_ref().and_then(|split| split.pool_of(backend)).unwrap_or(&self.pool)
     }
 
-    /// Which of several pools it is that has this backend.
+    /// Which of several pools it is that has this backend. None has the service of `forward_auth`.
     pub(crate) fn share_of(&self, backend: &Backend) -> Option<&str> {
-        self.split.as_ref()?;
-        self.pool_of(backend).name()
+        self.split.as_ref()?.pool_of(backend)?.name()
     }
 
     /// Its backends now, in the order of the configuration.

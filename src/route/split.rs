@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::pool::Pool;
+use crate::balance::Backend;
 use crate::balance::sticky_cookie::{Named, named, pool_id};
 use crate::balance::weighted_round_robin::smooth;
 use crate::config::{RouteConfig, Share};
@@ -109,6 +110,11 @@ impl Split {
             asked.push(*place);
         }
         None
+    }
+
+    /// The pool of one of their backends.
+    pub(super) fn pool_of(&self, backend: &Backend) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| Arc::ptr_eq(&pool.line, backend.line()))
     }
 
     /// What a cookie says of a backend of `pool`.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::IpNetwork;
+use crate::ip_network::IpNetwork;
 
 /// Networks whose clients are let in, and those whose are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,13 +5,10 @@
 //! asked for. A 2xx lets the request in, and the fields in `copy_headers` of that answer take the place of those that came.
 //! Every other answer is the client's.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use http::header::{self, HeaderName};
 
 use super::fields::is_same;
-use crate::config::{BackendAddr, BackendConfig, RouteConfig, ServerConfig};
 use crate::error::Cause;
 use crate::http::fields::Fields;
 use crate::http::head::RequestHead;
@@ -19,7 +16,6 @@ use crate::http::headers::{
     FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO, Rewrite, rewrite,
 };
 use crate::http::response_out::write_field;
-use crate::routing::Prefix;
 
 /// Who is asked, for what, and what is kept of the answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,42 +24,9 @@ pub struct ForwardAuth {
     pub path: String,
     /// Fields of the answer that backends get, and of which they get no others.
     pub copy_headers: Vec<HeaderName>,
-    /// The service as a route of its own, which no request is for: its connections are made, kept and counted as those of
-    /// backends are, and its name is looked up as theirs.
-    pub(crate) service: Box<RouteConfig>,
 }
 
 impl ForwardAuth {
-    /// Asks the service at `addr`, which has this long for the head of its answer, connecting included.
-    #[must_use]
-    pub fn new(addr: BackendAddr, path: String, timeout: Duration, server: &ServerConfig) -> Self {
-        // No pool of the file can have such a name. Routes that ask the same service share its connections.
-        let name = Some(format!("forward_auth:{addr}"));
-        let backend = BackendConfig { addr, weight: std::num::NonZeroU32::MIN, backup: false };
-        let service = RouteConfig {
-            name: name.clone(),
-            pool: name,
-            // If one of its addresses does not answer, there is time for another.
-            connect_timeout: (timeout / 2).max(Duration::from_millis(1)),
-            response_timeout: timeout,
-            idle_timeout: timeout,
-            queue_timeout: timeout,
-            ..RouteConfig::new(Prefix::root(), vec![backend], server)
-        };
-        Self { path, copy_headers: Vec::new(), service: Box::new(service) }
-    }
-
-    /// How long the service has for the head of its answer.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.service.response_timeout
-    }
-
-    /// Where it is, as in the file.
-    pub(crate) fn addr(&self) -> Option<&BackendAddr> {
-        self.service.backends.first().map(|backend| &backend.addr)
-    }
-
     /// The whole head that the service gets. `with`: how fields change on the way to it. `keeps`: what stays here besides.
     pub(crate) fn write(
         &self,
@@ -177,10 +140,8 @@ mod tests {
     use crate::http::client_cert::ClientCertFields;
 
     fn rule(copied: &[&str]) -> ForwardAuth {
-        let server = ServerConfig::default();
-        let addr = "auth.test:9091".parse().unwrap();
-        let rule = ForwardAuth::new(addr, "/verify?a=b".to_owned(), Duration::from_secs(5), &server);
-        ForwardAuth { copy_headers: copied.iter().map(|name| name.parse().unwrap()).collect(), ..rule }
+        let copy_headers = copied.iter().map(|name| name.parse().unwrap()).collect();
+        ForwardAuth { path: "/verify?a=b".to_owned(), copy_headers }
     }
 
     fn asked(request: &str, trusted: bool) -> String {

@@ -33,7 +33,7 @@ pub use forward_auth::ForwardAuth;
 pub(crate) use rate_limit::counted_as;
 pub use rate_limit::{Limiter, Per, RateLimit};
 pub use rewrite::PathRewrite;
-pub use template::{Facts, Placeholder, Template, TemplateError};
+pub use template::{Facts, Labelled, Placeholder, Template, TemplateError};
 
 /// The rules of a route.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +75,7 @@ impl Rules {
     }
 
     /// Whether the password of a client stays here: it was for `basic_auth`, and nobody else has to know it.
-    pub(crate) fn keep_password(&self) -> bool {
+    pub(crate) fn keeps_password(&self) -> bool {
         self.basic_auth.as_ref().is_some_and(|auth| !auth.forward_authorization)
     }
 

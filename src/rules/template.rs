@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use http::HeaderValue;
 
-use crate::config::RouteConfig;
 use crate::http::client_cert::ClientCert;
 use crate::http::head::RequestHead;
 use crate::http::headers::forwarded_for;
@@ -111,11 +110,17 @@ impl fmt::Display for TemplateError {
     }
 }
 
+/// What has a label by which people know it: a route.
+pub trait Labelled: fmt::Debug {
+    /// The label.
+    fn label(&self) -> String;
+}
+
 /// What a request fills in.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     pub(crate) head: &'a RequestHead,
-    pub(crate) route: &'a RouteConfig,
+    pub(crate) route: &'a dyn Labelled,
     /// Who the request is from, as far as trusted proxies tell.
     pub(crate) client: IpAddr,
     pub(crate) scheme: &'static str,

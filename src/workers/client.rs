@@ -7,15 +7,14 @@ use super::mailbox::Load;
 use super::places::ConnectionPlace;
 use super::report::WorkerLoad;
 use super::turn_away::{place_of, turn_away};
-use crate::access_log::{Entry, Lines};
+use crate::access_log::Lines;
 use crate::counters::Counters;
 use crate::downstream::connection::{Connection, Step};
 use crate::error::Cause;
 use crate::exchange::context::Context;
+use crate::exchange::ending::Stray;
 use crate::exchange::gateway::Place;
-use crate::exchange::refusal::{Pages, Refused};
 use crate::exchange::{End, Exchange, Progress};
-use crate::http::request_id::RequestId;
 
 /// What a worker has of one client.
 #[derive(Debug)]
@@ -71,14 +70,14 @@ impl Client {
             self.connection.send_owed(Instant::now());
         }
         counters.count(Cause::Internal);
-        exchange.note_end(exchange.age(), Some(Cause::Internal), &self.connection, counters, lines);
+        exchange.ending(Some(Cause::Internal), &self.connection).note(counters, lines);
     }
 
     /// The deadline of a drain is over, and its exchange not.
     pub(super) fn note_cut(&self, counters: &Counters, lines: &mut Lines) {
         if let Some(exchange) = &self.exchange {
             counters.count(Cause::Shutdown);
-            exchange.note_end(exchange.age(), Some(Cause::Shutdown), &self.connection, counters, lines);
+            exchange.ending(Some(Cause::Shutdown), &self.connection).note(counters, lines);
         }
     }
 
@@ -178,18 +177,11 @@ impl Client {
 
     /// Answers what is no request, and closes.
     fn refuse(&mut self, cause: Cause, cx: &mut Context<'_>) {
-        cx.gateway.counters.count(cause);
-        cx.gateway.counters.unrouted.count(cause.status());
-        log::debug!("refused client={} cause={cause}", self.connection.who());
-        let id = RequestId::random();
-        let pages = Pages { of_route: None, of_all: cx.snapshot.error_pages.as_ref() };
-        let answer = Refused::unknown(&id, false, false, pages).answer(cause);
-        self.connection.unsent.push(&answer.head, &answer.content);
-        if let Some(log) = &cx.snapshot.access_log {
-            let entry = Entry::refused(id.as_str(), self.connection.address(), cause);
-            let bytes_sent = answer.content.len() as u64;
-            cx.lines.add(log, &Entry { bytes_sent, ..entry });
-        }
-        self.connection.begin_linger(cx.now);
+        let connection = &mut self.connection;
+        let (client, who) = (connection.address(), connection.who());
+        let stray = Stray { cause, client, who, is_head: false, keep_alive: false };
+        let answer = stray.refuse(cx.snapshot, &cx.gateway.counters, cx.lines);
+        connection.unsent.push(&answer.head, &answer.content);
+        connection.begin_linger(cx.now);
     }
 }

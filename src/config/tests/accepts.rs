@@ -166,9 +166,9 @@ health_check = { path = "/", interval_secs = 0.5 }
     let weights = [("a.example:1", 1), ("[::1]:2", 3), ("b:4", 1)];
     let mut methods = Methods::default();
     assert!(methods.add("GET") && methods.add("PURGE"));
-    let mut forward_auth =
-        ForwardAuth::new("unix:/auth".parse().unwrap(), "/verify?a".to_owned(), secs(16), &server);
-    forward_auth.copy_headers.push("remote-user".parse().unwrap());
+    let forward_auth =
+        ForwardAuth { path: "/verify?a".to_owned(), copy_headers: vec!["remote-user".parse().unwrap()] };
+    let service = RouteConfig::of_auth_service("unix:/auth".parse().unwrap(), secs(16), &server);
     let route = RouteConfig {
         key: RouteKey {
             hosts: vec![
@@ -261,6 +261,7 @@ health_check = { path = "/", interval_secs = 0.5 }
         },
         hsts: Some(300),
         send_proxy: true,
+        auth_service: Some(Box::new(service)),
         tls: TlsConfig::default(),
     };
     assert_eq!(config.routes[0], route);

@@ -139,7 +139,7 @@ fn what_is_compressed_gets_chunks_and_an_end() {
         let out = out.unwrap();
         assert_eq!(unzipped(&out), (b"hello".to_vec(), true));
         assert_eq!(out.ends_with(b"\r\n0\r\nx-sum: 7\r\n\r\n"), trailer);
-        assert!(relay.is_received() && relay.backend_stays && relay.keep_alive && relay.coder.is_none());
+        assert!(relay.is_received() && relay.backend_stays && relay.keep_alive && relay.body.coder.is_none());
     }
     let (out, mut relay) = relayed_with(Version::Http11, Some(coder()), &[UNTIL_CLOSE, b"hello"]);
     let mut out = out.unwrap();

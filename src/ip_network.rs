@@ -4,7 +4,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::IpNetwork;
+/// An address range in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpNetwork {
+    /// The network's address, host bits zero.
+    pub addr: IpAddr,
+    /// Length of the network part, in bits.
+    pub prefix_len: u8,
+}
 
 impl IpNetwork {
     /// Stands for whoever comes in through a Unix-domain socket: nobody has this address, and those have no other.
