@@ -95,7 +95,7 @@ doc:
 ci:
     .ci/run
 
-# Fuzz TARGET (head, response, chunked or proxy_header) until stopped, or: just fuzz head -max_total_time=60
+# Fuzz TARGET (head, response, chunked, proxy_header or rules) until stopped, or: just fuzz head -max_total_time=60
 fuzz TARGET *OPTIONS:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -131,6 +131,10 @@ kill-loop *ARGUMENTS:
 # Bursts of clients that wait: what they took is given back (benches/bursts)
 bursts *ARGUMENTS:
     benches/bursts {{ ARGUMENTS }}
+
+# A flood of wrong passwords on one route: others do not feel it (benches/password-flood)
+password-flood *ARGUMENTS:
+    benches/password-flood {{ ARGUMENTS }}
 
 # 100,000 requests, one in ten of which meets a fault: memory and descriptors stay flat (benches/soak)
 soak *ARGUMENTS:

@@ -107,3 +107,7 @@ pub mod stop;
 pub mod upkeep;
 pub mod upstream;
 mod workers;
+
+/// For `fuzz/` and the tests.
+#[cfg(any(test, fuzzing))]
+pub use exchange::header_checks;

@@ -161,7 +161,7 @@ fn another_path(engine: Engine) {
 fn what_the_backend_says_of_paths(engine: Engine) {
     let backend = ScriptedBackend::answering(
         "HTTP/1.1 302 Found\r\nLocation: /v2/there?x#y\r\nContent-Location: /elsewhere\r\n\
-         Set-Cookie: a=b; Path=/v2/x; HttpOnly\r\nSet-Cookie: c=d; path=/v2\r\nContent-Length: 0\r\n\r\n",
+         Refresh: 5; url=/v2/there\r\nSet-Cookie: a=b; Path=/v2/x; HttpOnly\r\nSet-Cookie: c=d; path=/v2\r\nContent-Length: 0\r\n\r\n",
     );
     let own = backend.addr();
     let absolute = ScriptedBackend::per_request(move |conn, request| {
@@ -178,6 +178,7 @@ fn what_the_backend_says_of_paths(engine: Engine) {
     let of = |name: &str| response.fields().all(name);
     assert_eq!(of("location"), ["/api/there?x#y"]);
     assert_eq!(of("content-location"), ["/elsewhere"]);
+    assert_eq!(of("refresh"), ["5; url=/api/there"]);
     assert_eq!(of("set-cookie"), ["a=b; Path=/api/x; HttpOnly", "c=d; Path=/api"]);
     let location = |target: &str| get(proxy.addr(), target).expect(201).fields().one("location");
     assert_eq!(location("/own/y").as_deref(), Some("/own/x"));

@@ -1,13 +1,14 @@
 """The three backends, the same for every proxy."""
 
 import os
+import random
 from pathlib import Path
 
 from . import processes
 from .processes import Process, folder, free_port
 
 SMALL = b"reverse-proxy benchmark: a small answer of seventy-two bytes, as it is.\n"
-FILES = {"/10k": 10 * 1024, "/1m": 1024 * 1024, "/100m": 100 * 1024 * 1024}
+FILES = {"/10k": 10 * 1024, "/picture.png": 10 * 1024, "/1m": 1024 * 1024, "/100m": 100 * 1024 * 1024}
 
 
 def start_nginx(count=3):
@@ -20,6 +21,7 @@ def start_nginx(count=3):
             block = os.urandom(64 * 1024)
             for written in range(0, size, len(block)):
                 file.write(block[: size - written])
+    (root / "text.txt").write_text(_words(10 * 1024))
     ports = [free_port() for _ in range(count)]
     listen = "\n".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)
     small = SMALL.decode().replace("\n", "\\n")
@@ -30,6 +32,7 @@ http {{
     {nginx_temporary(f"origin-{count}")}
     access_log off;
     default_type text/plain;
+    types {{ image/png png; }}
     sendfile on;
     tcp_nodelay on;
     keepalive_timeout 120s;
@@ -46,6 +49,17 @@ http {{
     for port in ports:
         process.wait_for_port(port)
     return ports
+
+
+def _words(size):
+    """So much text, which becomes smaller as texts do: words in an order that does not repeat."""
+    source = (Path(__file__).parent / "processes.py").read_text()
+    words = source.split()
+    order = random.Random(1)
+    text = ""
+    while len(text) < size:
+        text += order.choice(words) + order.choice("  \n")
+    return text[:size]
 
 
 def start_helper(binary, kind="origin"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .origins import nginx_command, nginx_preamble, nginx_temporary
 from .processes import folder, free_port
+from .rules import NONE, write_files
 
 
 @dataclass
@@ -61,16 +62,18 @@ def certificate():
     return cert, key
 
 
-def ours(name, binary, engine, routes=1, most_backends=None, observed=False, only=()):
+def ours(name, binary, engine, routes=1, most_backends=None, observed=False, only=(), rule=NONE):
     """reverse-proxy with one of its ways in; the first of its routes takes everything that is asked for here. `observed`: with
-    the access log as JSON in a file, and the admin listener."""
+    the access log as JSON in a file, and the admin listener. `rule`: what its first route does beside."""
 
     def command(port, backends, certificate=None):
         config = folder() / f"{name}.toml"
+        write_files()
         addresses = ", ".join(f'"127.0.0.1:{backend}"' for backend in backends[:most_backends])
-        prefixes = ["/", *(f"/service-{number}/v1" for number in range(1, routes))]
+        prefixes = [rule.prefix, *(f"/service-{number}/v1" for number in range(1, routes))]
         # As many idle connections as the other proxies are told to keep.
-        keys = f"backend_addrs = [{addresses}]\nkeepalive_connections = 1024"
+        keys = "" if rule.pools else f"backend_addrs = [{addresses}]\nkeepalive_connections = 1024"
+        keys += "\n" + rule.filled(rule.keys, backends)
         tables = (f'[[routes]]\nprefix = "{prefix}"\n{keys}' for prefix in prefixes)
         # As many connections as any scenario has; upgraded ones are counted by the native engine alone.
         tunnels = "max_tunnels = 4000" if engine == "native" else ""
@@ -93,6 +96,7 @@ max_connections = 12000
 {tunnels}
 
 {chr(10).join(tables)}
+{rule.filled(rule.tables, backends)}
 """)
         return [binary, "--config", config]
 
@@ -111,7 +115,9 @@ def peer(name, binary, **options):
     return Proxy(name, command, lambda: _locked_version("hyper"), str(binary), **options)
 
 
-def nginx():
+def nginx(name="nginx", directives=""):
+    """`directives`: more of them, of the server."""
+
     def command(port, backends, certificate=None):
         secured = f" ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}" if certificate else ""
         config = folder() / "nginx.conf"
@@ -132,6 +138,7 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=4096{secured};
         client_max_body_size 0;
+        {directives}
         location / {{
             proxy_pass http://backends;
             proxy_http_version 1.1;
@@ -147,7 +154,7 @@ http {{
 """)
         return nginx_command(config)
 
-    return Proxy("nginx", command, _first_line("nginx", "-v", pattern=r"nginx/(\S+)"), "nginx", speaks_tls=True)
+    return Proxy(name, command, _first_line("nginx", "-v", pattern=r"nginx/(\S+)"), "nginx", speaks_tls=True)
 
 
 def haproxy():

@@ -40,7 +40,8 @@ def table(scenario, runs):
     """The lines of a scenario's table."""
     runs = Runs(runs)
     columns = _columns(scenario)
-    rows = [["" if scenario.variants else "proxy", *(title for title, *_ in columns)]]
+    first = "" if scenario.variants else "rule" if scenario.rules else "proxy"
+    rows = [[first, *(title for title, *_ in columns)]]
     notes = []
     for proxy, its in runs.runs.items():
         failed = [run["failed"] for run in its if "failed" in run]
@@ -91,7 +92,11 @@ def _columns(scenario):
             ("beside", _plain("threads", "{:.0f}")),
             ("failed", _sum("failures")),
         ]
-    references = [variant_name(scenario, scenario.variants[0])] if scenario.variants else REFERENCES
+    references = REFERENCES
+    if scenario.variants:
+        references = [variant_name(scenario, scenario.variants[0])]
+    elif scenario.rules:
+        references = [scenario.rules[0].name]
     unit = "MiB" if scenario.per_mib else "message" if scenario.kind == "websockets" else "req"
     return [
         (f"{unit}/s", _spread("rate", "{:,.0f}")),
@@ -285,7 +290,9 @@ def document(results, machine):
         "Where clients wait beside busy ones, rate, p99 and CPU per request are those of the busy ones, and what the",
         "others cost is in that CPU; *for each* is what RSS has grown by, divided by how many wait; *failed* counts those",
         "that wait, over all rounds. Proxies, origin and clients share the machine: compare numbers of one table with",
-        "each other only. How the others are configured is in `benches/harness/proxies.py`.",
+        "each other only. How the others are configured is in `benches/harness/proxies.py`. What a rule of a route costs is",
+        "measured with the native engine and one rule each (`benches/harness/rules.py`): × none is the ratio to no rule at",
+        "all, for the same request.",
         "",
         *(f"- {name}: {value}" for name, value in machine.items()),
         "",

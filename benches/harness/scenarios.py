@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from . import rules
+
 KIB = 1024
 MIB = 1024 * KIB
 CLOSE = {"Connection": "close"}
@@ -37,6 +39,10 @@ class Scenario:
     """The proxies that take no part."""
     variants: tuple = ()
     """Instead of several proxies: the native engine alone, with more and more of something. The counts."""
+    rules: tuple = ()
+    """Instead of several proxies: the native engine with each of these rules, the first being none."""
+    group: str = ""
+    """Measured only if it, or its group, is asked for."""
 
 
 # What takes a thread for each exchange, or much memory, cannot have thousands of them.
@@ -144,6 +150,22 @@ SCENARIOS = [
         "connections",
         "More and more connections (the native engine alone, small answer)",
         variants=(8, 32, 128, 512, 2000),
+    ),
+    Scenario(
+        "rules-small",
+        "A rule of a route: small answer (72 bytes), 64 connections",
+        headers=rules.REQUEST,
+        headline=True,
+        rules=rules.OF_SMALL,
+        group="rules",
+    ),
+    Scenario(
+        "rules-text",
+        "Compression: answers of 10 KiB, 64 connections",
+        "/text.txt",
+        headers=rules.REQUEST,
+        rules=rules.OF_TEXT,
+        group="rules",
     ),
     Scenario("rest", "At rest: after the start and one request", kind="rest", quick=True),
 ]

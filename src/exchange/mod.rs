@@ -34,6 +34,8 @@ pub(crate) mod ending;
 mod finish;
 pub(crate) mod framed;
 pub(crate) mod gateway;
+#[cfg(any(test, fuzzing))]
+pub mod header_checks;
 mod intercept;
 pub(crate) mod last_hop;
 pub(crate) mod queued;

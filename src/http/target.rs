@@ -138,7 +138,7 @@ impl RequestTarget {
 /// - An encoded slash (`%2F`) is data, not a separator: decoded, it would change what the path means.
 /// - Empty segments stay: `//api` is not `/api`. The target is forwarded byte for byte, so a backend that sees
 ///   `//api` decides what that is. Where that would be a matter of another route, the request is refused: see
-///   [`loose_reading`].
+///   `loose_reading`.
 ///
 /// Prefixes of routes compare equal to it when they have gone through it as well.
 pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {

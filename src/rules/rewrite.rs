@@ -113,6 +113,11 @@ impl PathRewrite {
                     .ok()
                     .and_then(|text| self.reference(text, host.as_bytes(), is_known))
                     .map(Vec::from),
+                header::REFRESH => value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| self.refresh(text, host.as_bytes(), is_known))
+                    .map(Vec::from),
                 header::SET_COOKIE => self.cookie(value.as_bytes()),
                 _ => None,
             };
@@ -140,6 +145,13 @@ impl PathRewrite {
         let path = self.to_client(&path)?;
         // Of a backend's own address clients know nothing.
         Some(if is_known { format!("{scheme}://{authority}{path}") } else { path })
+    }
+
+    /// A `Refresh` to another URL.
+    fn refresh(&self, text: &str, host: &[u8], is_known: bool) -> Option<String> {
+        let (before, url, after) = refresh_url(text)?;
+        let url = self.reference(url, host, is_known)?;
+        Some([before, &url, after].concat())
     }
 
     /// A `Set-Cookie` with another `Path`.
@@ -175,6 +187,33 @@ impl PathRewrite {
         let path = [self.outside.as_str(), if rest == "/" { "" } else { rest }].concat();
         Some(if path.is_empty() { "/".to_owned() } else { path })
     }
+}
+
+/// What comes before the URL in a `Refresh`, the URL, and what follows it. No RFC has this field; browsers read it as HTML
+/// says ("shared declarative refresh steps"): seconds, a semicolon, a comma or a space, then the URL, which `url=` may come
+/// before and quotes may be around.
+fn refresh_url(text: &str) -> Option<(&str, &str, &str)> {
+    let rest = text.trim_start().trim_start_matches(|char: char| char.is_ascii_digit() || char == '.');
+    if !rest.starts_with([';', ',', ' ', '\t']) {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix([';', ',']).unwrap_or(rest).trim_start();
+    let named = rest
+        .get(..3)
+        .filter(|word| word.eq_ignore_ascii_case("url"))
+        .and_then(|word| rest.strip_prefix(word)?.trim_start().strip_prefix('='));
+    let rest = named.unwrap_or(rest).trim_start();
+    let (url, after) = match rest.chars().next().filter(|char| ['"', '\''].contains(char)) {
+        Some(quote) => {
+            let quoted = rest.strip_prefix(quote)?;
+            quoted.split_at(quoted.find(quote).unwrap_or(quoted.len()))
+        }
+        None => (rest, ""),
+    };
+    // The two that follow are ends of the text.
+    let before = text.get(..text.len() - after.len() - url.len())?;
+    Some((before, url, after))
 }
 
 #[cfg(test)]
@@ -267,6 +306,32 @@ mod tests {
     }
 
     #[test]
+    fn where_a_refresh_leads() {
+        let strip = rewrite("/api", "/");
+        for (refresh, expected) in [
+            ("5; url=/x?y#z", "5; url=/api/x?y#z"),
+            ("5;URL = /x", "5;URL = /api/x"),
+            ("0.5 , url='/x' y", "0.5 , url='/api/x' y"),
+            ("5; url=\"/x", "5; url=\"/api/x"),
+            ("5 /x", "5 /api/x"),
+            ("5; '/x'", "5; '/api/x'"),
+            ("5; url=http://Backend:1/x", "5; url=/api/x"),
+            ("5; url=http://backend:2/x", "5; url=http://backend:2/x"),
+            ("5; url=x", "5; url=x"),
+            ("5; url/x", "5; url/x"),
+            ("5; url=", "5; url="),
+            ("5;", "5;"),
+            ("5", "5"),
+            ("/x", "/x"),
+            ("5/x", "5/x"),
+            ("", ""),
+        ] {
+            assert_eq!(amended(&strip, "refresh", refresh, "backend:1", false), expected);
+        }
+        assert_eq!(refresh_url(" 5; '/x'"), Some((" 5; '", "/x", "'")));
+    }
+
+    #[test]
     fn paths_of_cookies() {
         let (strip, replace, below) = (rewrite("/api", "/"), rewrite("/api", "/v2"), rewrite("/", "/v2"));
         for (rewrite, cookie, expected) in [
@@ -305,14 +370,36 @@ mod tests {
             prop_assume!(normalize_path(&format!("/{rest}")).is_some());
             prop_assume!(rewrite.end_of_prefix(&path) == Some(bare.len()));
             let target = format!("{path}{query}");
-            let back = rewrite.to_client(&rewrite.to_backend(&target));
+            let sent = rewrite.to_backend(&target).into_owned();
+            let back = rewrite.to_client(&sent);
             // The one thing that is not the same: a backend without a prefix has no name for the prefix without its slash.
             let expected = match (inside.as_str(), rest.as_str()) {
                 ("/", "") => format!("{bare}/{query}"),
                 _ if target.starts_with("//") => format!("/.{target}"),
                 _ => target,
             };
-            prop_assert_eq!(back, Some(expected));
+            prop_assert_eq!(back.as_deref(), Some(expected.as_str()));
+
+            // And so in every field of an answer that has it as a path or in a URL.
+            let answered = |name, value: &str| amended(&rewrite, name, value, "backend:1", false);
+            for name in ["location", "content-location"] {
+                prop_assert_eq!(&answered(name, &format!("http://backend:1{sent}")), &expected);
+            }
+            let refresh = answered("refresh", &format!("5; url=\"http://backend:1{sent}\""));
+            prop_assert_eq!(refresh, format!("5; url=\"{expected}\""));
+            // With two slashes at its beginning it would name a host.
+            if !sent.starts_with("//") {
+                for name in ["location", "content-location"] {
+                    prop_assert_eq!(&answered(name, &sent), &expected);
+                }
+                prop_assert_eq!(answered("refresh", &format!("5; url={sent}")), format!("5; url={expected}"));
+            }
+            // The path of a cookie has no query, and no slash where it is all of the route.
+            let sent = sent.split('?').next().unwrap_or_default();
+            let all = if bare.is_empty() { "/" } else { bare };
+            let expected = if rest.is_empty() || rest == "/" { all } else { path.as_str() };
+            let cookie = answered("set-cookie", &format!("a=b; Path={sent}; Secure"));
+            prop_assert_eq!(cookie, format!("a=b; Path={expected}; Secure"));
         }
 
         /// Whatever is sent: the backend resolves it to what routing has seen.
