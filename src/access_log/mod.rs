@@ -72,7 +72,7 @@ const LINE: usize = 768;
 /// Bytes of lines that are handed over at once, at least.
 const TOGETHER: usize = 64 * 1024;
 
-/// Lines of one turn of a worker, handed over together.
+/// Lines of a worker that are handed over together.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     lines: Vec<u8>,
@@ -102,6 +102,11 @@ impl Lines {
             log.flush(patience);
         }
         self.hand_over();
+    }
+
+    /// All that were added have been handed over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of.is_none()
     }
 
     /// Hands over what there is.

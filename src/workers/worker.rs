@@ -39,6 +39,10 @@ const LINES_AT_ONCE: usize = 200;
 /// …for so long.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
+/// Lines of the access log are handed over together with those that follow within this time: one by one they would cost as much
+/// again. Whoever reads the log does not notice.
+const LINES_WAIT: Duration = Duration::from_millis(10);
+
 /// What a worker's thread owns.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -56,8 +60,10 @@ pub(super) struct Worker {
     clients: Slab<Box<Client>>,
     upstreams: Upstreams,
     buffers: Buffers,
-    /// Of the access log, handed over at the end of each turn.
+    /// Of the access log.
     lines: Lines,
+    /// When they are handed over, if there are any.
+    lines_due: Option<Instant>,
     deadlines: Deadlines<Token>,
     /// Who gets a turn, in this order.
     turns: VecDeque<Token>,
@@ -95,6 +101,7 @@ impl Worker {
             clients: Slab::new(0),
             buffers: Buffers::new(),
             lines: Lines::default(),
+            lines_due: None,
             deadlines: Deadlines::new(),
             turns: VecDeque::new(),
             handshake_steps: HANDSHAKE_STEPS,
@@ -138,7 +145,7 @@ impl Worker {
             }
         }
         self.expire(now);
-        self.lines.hand_over();
+        self.hand_over_lines(now);
         if let Some(end_at) = self.end_at
             && (now >= end_at || (self.is_last && self.clients.len() == 0))
         {
@@ -158,6 +165,15 @@ impl Worker {
     fn give_all_a_turn(&mut self) {
         for token in self.clients.tokens() {
             self.give_turn(token);
+        }
+    }
+
+    fn hand_over_lines(&mut self, now: Instant) {
+        if self.lines.is_empty() {
+            self.lines_due = None;
+        } else if *self.lines_due.get_or_insert(now + LINES_WAIT) <= now {
+            self.lines.hand_over();
+            self.lines_due = None;
         }
     }
 
@@ -187,7 +203,7 @@ impl Worker {
                 return Some(Duration::ZERO);
             }
         }
-        let next = [self.deadlines.next(), swept, self.end_at].into_iter().flatten().min();
+        let next = [self.deadlines.next(), swept, self.end_at, self.lines_due].into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(now))
     }
 
