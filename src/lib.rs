@@ -43,8 +43,9 @@
 //! # Locks
 //!
 //! Never two at a time on the request path, and none across I/O that could wait. A connection and its exchange have one owner, so
-//! they have none. The listeners have one that workers share while they accept, and that a reload takes for itself. Picking a backend takes none; waiting for one takes that of the line of its route ([`balance::line`]); a `rate_limit` takes that of a
-//! few of its buckets, and `basic_auth` that of the results it knows.
+//! they have none. The listeners have one that workers share while they accept, and that a reload takes for itself; who comes with
+//! `max_connections_per_client` is counted under one. Picking a backend takes none; waiting for one takes that of the line of its
+//! route ([`balance::line`]); a `rate_limit` takes that of a few of its buckets, and `basic_auth` that of the results it knows.
 //!
 //! # Modules, in reading order
 //!

@@ -1,17 +1,23 @@
 //! What is answered before any route is asked: challenges of ACME servers, redirects to `https://`, and requests that came
 //! over a connection made for another site.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, TryRecvError};
 use http::{Method, StatusCode};
 
-use super::Next;
+use super::context::Context;
+use super::queued::Waiting;
 use super::refusal::OwnAnswer;
+use super::{Due, Exchange, Next, Stage};
 use crate::downstream::connection::Connection;
 use crate::error::Cause;
 use crate::front::Front;
 use crate::http::head::{HeadError, RequestHead};
 use crate::http::request_id::RequestId;
 use crate::http::response_out::{write_date, write_field, write_status_line};
+use crate::logging::sparingly::log_sparingly;
 
 /// Where ACME servers ask (RFC 8555 §8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -19,13 +25,24 @@ const ANOTHER_SITE: HeadError =
     HeadError::new(421, "misdirected", "the connection was made for a site with another certificate");
 const NO_HOST: HeadError = HeadError::new(400, "bad_host", "without Host there is nothing to redirect to");
 
-/// The answer, if it does not take a route to find one.
+/// So long the file that answers a challenge is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Waiting for that file.
+#[derive(Debug)]
+pub(super) struct Challenge {
+    content: Receiver<Option<Vec<u8>>>,
+    until: Instant,
+}
+
+/// The answer, or how it is waited for, if it does not take a route to find one.
 pub(super) fn answer(
     head: &RequestHead,
     id: &RequestId,
     client: &Connection,
     front: &Front,
     keep_alive: bool,
+    cx: &Context<'_>,
 ) -> Option<Next> {
     let entrance = client.entrance();
     if entrance.tls {
@@ -37,8 +54,8 @@ pub(super) fn answer(
         && is_challenge(head)
     {
         let token = head.target.routing_path().strip_prefix(CHALLENGES).unwrap_or_default();
-        return Some(match challenges.answer(token) {
-            Some(content) => Next::Answer(200, with_content(head, id, keep_alive, content.into())),
+        return Some(match challenges.begin(token, Box::new(Waiting::new(cx))) {
+            Some(content) => Next::Stage(Stage::Challenge(Challenge { content, until: cx.now + PATIENCE })),
             None => Next::Failed(Cause::NoRoute),
         });
     }
@@ -46,6 +63,31 @@ pub(super) fn answer(
         Some(answer) => Next::Answer(308, answer),
         None => Next::Failed(Cause::Head(NO_HOST)),
     })
+}
+
+impl Exchange {
+    /// Answers a challenge as soon as its file is read.
+    pub(super) fn await_challenge(&mut self, cx: &Context<'_>) -> Next {
+        let Stage::Challenge(Challenge { content, until }) = &self.stage else {
+            return Next::Failed(Cause::Internal);
+        };
+        match content.try_recv() {
+            Ok(Some(content)) => {
+                let keep_alive = self.may_keep_alive(cx);
+                let answer = with_content(&self.head, &self.record.id, keep_alive, content.into());
+                Next::Answer(200, answer)
+            }
+            Ok(None) | Err(TryRecvError::Disconnected) => Next::Failed(Cause::NoRoute),
+            Err(TryRecvError::Empty) if cx.now < *until => Next::Wait(Due::look(*until)),
+            Err(TryRecvError::Empty) => {
+                log_sparingly!(
+                    warn,
+                    "a challenge was not read in time: the acme_challenge_dir does not answer"
+                );
+                Next::Failed(Cause::NoRoute)
+            }
+        }
+    }
 }
 
 /// Whether the request is one of an ACME server.

@@ -2,6 +2,7 @@
 //!
 //! | stage | file | waits for |
 //! |---|---|---|
+//! | challenge | `at_the_door.rs` | the file that answers the challenge of an ACME server |
 //! | authenticate | `authenticate.rs` | whether it is the password of who says that he is it |
 //! | auth | `auth.rs` | the service of `forward_auth`, if the route has one: the next three stages, with it in place of a backend |
 //! | collect | `downstream/body.rs` | the beginning of the request body, so that a slow sender holds no backend |
@@ -63,6 +64,7 @@ use crate::http::head::RequestHead;
 use crate::route::{Route, RouteGuard};
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::UpstreamConnection;
+use at_the_door::Challenge;
 use auth::LetIn;
 use authenticate::Authenticate;
 use client_address::client_address;
@@ -86,6 +88,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 enum Stage {
     Begin,
+    Challenge(Challenge),
     Authenticate(Authenticate),
     Collect,
     Queued(Queued),
@@ -100,7 +103,7 @@ enum Stage {
 impl Stage {
     fn phase(&self) -> Phase {
         match self {
-            Self::Begin | Self::Collect => Phase::Receive,
+            Self::Begin | Self::Challenge(_) | Self::Collect => Phase::Receive,
             Self::Authenticate(_) => Phase::Admit,
             Self::Queued(_) => Phase::Queue,
             Self::Connect(_) => Phase::Connect,
@@ -324,6 +327,7 @@ impl Exchange {
     fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Next {
         match &self.stage {
             Stage::Begin => self.begin(client, cx),
+            Stage::Challenge(_) => self.await_challenge(cx),
             Stage::Authenticate(_) => self.await_password(client, cx),
             Stage::Collect => self.collect(client, cx),
             Stage::Queued(_) => self.queue(cx),
@@ -355,7 +359,9 @@ impl Exchange {
         }
         let keep_alive = self.may_keep_alive(cx);
         let front = &self.snapshot.front;
-        if let Some(next) = at_the_door::answer(&self.head, &self.record.id, client, front, keep_alive) {
+        if let Some(next) = at_the_door::answer(&self.head, &self.record.id, client, front, keep_alive, cx) {
+            // A client may end its side with its request, and waits for the answer all the same.
+            self.half_closed = client.stream.has_hung_up();
             return next;
         }
         if last_hop::ends_here(&self.head) {

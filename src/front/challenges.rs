@@ -1,5 +1,5 @@
 //! [`Challenges`]: the files that answer challenges of ACME servers. They may be on a file server that does not answer, so a
-//! thread of its own reads each, and a worker waits for it for a moment only.
+//! thread of its own reads each, and wakes who waits for it. Nobody else waits.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
-use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 
+use crate::balance::line::Wake;
 use crate::logging::sparingly::log_sparingly;
 
-/// So long a worker waits for a file. One that is on this machine is read long before.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// So many files are waited for, those that nobody expects any more included. Beyond it there is no answer, and no worker
-/// waits: a file server that hangs costs all of them together no more than so many times `PATIENCE`.
+/// So many files are read at a time, those that nobody expects any more included. Beyond it there is no answer: a file server
+/// that hangs costs no more threads than that.
 const READERS: usize = 4;
 /// Longer than any token; that of Let's Encrypt has 43 characters.
 const LONGEST_TOKEN: usize = 256;
@@ -56,17 +54,21 @@ impl Challenges {
         Self { dir: dir.into(), readers }
     }
 
-    /// What is in the file of `token`. `None`: there is none, or it could not be read in time.
-    pub(crate) fn answer(&self, token: &str) -> Option<Vec<u8>> {
+    /// Has the file of `token` read: its content comes, or that there is none, and then `wake` is called. `None`: it is not read.
+    pub(crate) fn begin(&self, token: &str, wake: Box<dyn Wake>) -> Option<Receiver<Option<Vec<u8>>>> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if token.is_empty() || token.len() > LONGEST_TOKEN || !token.bytes().all(is_token) {
             return None;
         }
         let path = self.dir.join(token);
-        self.in_time(move || read(&path))
+        self.start(move || read(&path), wake)
     }
 
-    fn in_time(&self, read: impl FnOnce() -> Option<Vec<u8>> + Send + 'static) -> Option<Vec<u8>> {
+    fn start(
+        &self,
+        read: impl FnOnce() -> Option<Vec<u8>> + Send + 'static,
+        wake: Box<dyn Wake>,
+    ) -> Option<Receiver<Option<Vec<u8>>>> {
         let Some(reader) = Reader::new(&self.readers) else {
             log_sparingly!(warn, "no challenge is read: its directory does not answer dir={:?}", self.dir);
             return None;
@@ -76,15 +78,13 @@ impl Challenges {
             let _reader = reader;
             // Nobody may be there any more who wants to know.
             let _ = done.send(read());
+            wake.wake();
         };
         if let Err(error) = Builder::new().name("challenge".to_owned()).spawn(work) {
             log_sparingly!(warn, "no challenge is read: {error}");
             return None;
         }
-        result.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            log_sparingly!(warn, "a challenge was not read in time dir={:?}", self.dir);
-            None
-        })
+        Some(result)
     }
 }
 
@@ -109,9 +109,26 @@ fn open(path: &Path) -> Option<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Tells that it was called.
+    #[derive(Debug)]
+    struct Bell(crossbeam_channel::Sender<()>);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    fn bell() -> (Box<dyn Wake>, Receiver<()>) {
+        let (sender, rung) = bounded(1);
+        (Box::new(Bell(sender)), rung)
+    }
 
     #[test]
     fn a_challenge_is_one_plain_small_file() {
@@ -121,35 +138,44 @@ mod tests {
         std::fs::write(dir.join("large"), vec![b'x'; 5000]).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", dir.join("link")).unwrap();
         let challenges = Challenges::new(dir.clone(), None);
-        assert_eq!(challenges.answer("to-k_en").as_deref(), Some(&b"answer"[..]));
+        let answer = |token: &str| {
+            let (wake, rung) = bell();
+            let result = challenges.begin(token, wake)?;
+            // Whoever is woken finds the result.
+            rung.recv_timeout(PATIENCE).unwrap();
+            result.try_recv().unwrap()
+        };
+        assert_eq!(answer("to-k_en").as_deref(), Some(&b"answer"[..]));
         for token in ["", "..", ".", "none", "folder", "folder/x", "large", "link", "a%2fb", "to-k_en/"] {
-            assert_eq!(challenges.answer(token), None, "{token}");
+            assert_eq!(answer(token), None, "{token}");
         }
         std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
-    fn a_directory_that_hangs_holds_nobody_for_long() {
+    fn a_directory_that_hangs_holds_nobody() {
         let challenges = Challenges::new(PathBuf::from("/nowhere"), None);
         let (release, released) = bounded::<()>(0);
-        let hang = |challenges: &Challenges| {
+        let hang = || {
             let released = released.clone();
             let read = move || {
                 // Until all have been released.
                 let _ = released.recv();
                 Some(b"late".to_vec())
             };
-            challenges.in_time(read)
+            challenges.start(read, bell().0)
         };
-        for _ in 0..READERS {
-            assert_eq!(hang(&challenges), None);
-        }
+        let waiting: Vec<_> = (0..READERS).map(|_| hang().unwrap()).collect();
+        assert!(waiting.iter().all(Receiver::is_empty));
         // So does that of the next configuration.
         let next = Challenges::new(PathBuf::from("/elsewhere"), Some(&challenges));
-        assert_eq!(next.in_time(|| panic!("nobody reads beyond the bound")), None);
+        assert!(next.start(|| panic!("nobody reads beyond the bound"), bell().0).is_none());
         drop(release);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while next.in_time(|| Some(b"answer".to_vec())).is_none() {
+        for late in waiting {
+            assert_eq!(late.recv_timeout(PATIENCE).unwrap().as_deref(), Some(&b"late"[..]));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while next.start(|| None, bell().0).is_none() {
             assert!(Instant::now() < deadline, "the places are given back");
             std::thread::yield_now();
         }

@@ -132,8 +132,11 @@ impl Door {
         let mut listeners = self.write();
         let number = listeners.iter().position(Option::is_none).unwrap_or(listeners.len());
         // An event that comes before it is in its place waits for the lock. Who waited in the backlog before is an event too.
-        for worker in &self.workers {
-            worker.registry().add_listener(&socket, LISTENER | number as Token)?;
+        let token = LISTENER | number as Token;
+        let added = self.workers.iter().try_for_each(|worker| worker.registry().add_listener(&socket, token));
+        if let Err(error) = added {
+            self.forget(&socket);
+            return Err(error);
         }
         let listening = Some(Listening { addr, socket, entrance });
         match listeners.get_mut(number) {
@@ -148,10 +151,15 @@ impl Door {
         let is_removed = |place: &Option<Listening>| place.as_ref().is_some_and(|it| is_removed(&it.addr));
         let removed: Vec<_> =
             self.write().iter_mut().filter(|place| is_removed(place)).filter_map(Option::take).collect();
-        for (listening, worker) in removed.iter().flat_map(|it| self.workers.iter().map(move |to| (it, to))) {
-            worker.registry().remove_listener(&listening.socket);
-        }
+        removed.iter().for_each(|listening| self.forget(&listening.socket));
         removed
+    }
+
+    /// No worker is told any more of who comes.
+    fn forget(&self, socket: &Socket) {
+        for worker in &self.workers {
+            worker.registry().remove_listener(socket);
+        }
     }
 
     /// Who comes in by these is served in another way from now on.
