@@ -345,7 +345,7 @@ impl Exchange {
         match self.stage {
             Stage::Tunnel(_) => return false,
             // It has asked for all that it wants, and gets it.
-            Stage::Tell(_) => return client.stream.is_broken(),
+            Stage::Challenge(_) | Stage::Tell(_) => return client.stream.is_broken(),
             _ => {}
         }
         client.stream.is_broken()
@@ -360,8 +360,6 @@ impl Exchange {
         let keep_alive = self.may_keep_alive(cx);
         let front = &self.snapshot.front;
         if let Some(next) = at_the_door::answer(&self.head, &self.record.id, client, front, keep_alive, cx) {
-            // A client may end its side with its request, and waits for the answer all the same.
-            self.half_closed = client.stream.has_hung_up();
             return next;
         }
         if last_hop::ends_here(&self.head) {
