@@ -229,7 +229,8 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// The exchange of a request that has just come in.
     pub(crate) fn new(head: Box<RequestHead>, client: &Connection, cx: &Context<'_>) -> Self {
-        let (gateway, snapshot, now) = (cx.gateway, cx.snapshot, cx.now);
+        // That at work now: it may have become another one since the turn began, and before the request was sent.
+        let (gateway, snapshot, now) = (cx.gateway, cx.gateway.snapshot(), cx.now);
         let place = gateway.exchanges.take();
         Self {
             body: RequestBody::new(head.framing, now),
@@ -238,13 +239,13 @@ impl Exchange {
             stage: Stage::Begin,
             owes_continue: head.expect_continue,
             half_closed: false,
-            snapshot: Arc::clone(snapshot),
             route: None,
             asking: None,
             deadline: None,
             tries_from: now,
             tries: Tries::default(),
             client: client_address(client.address(), &head.fields, &snapshot.trusted),
+            snapshot,
             turn: None,
             guard: None,
             failed_on: None,

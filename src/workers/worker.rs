@@ -299,6 +299,8 @@ impl Worker {
     }
 
     fn admit(&mut self, accepted: Accepted, now: Instant) {
+        // It may have become another one since the turn began, and before the client came.
+        self.take_snapshot();
         let Accepted { socket, peer, entrance, place, load } = accepted;
         if entrance.proxy_protocol && !is_trusted(peer.ip().to_canonical(), &self.snapshot.trusted) {
             // Whoever may say whose connection it is may say that it is anybody's.

@@ -43,6 +43,30 @@ fn who_falls_asleep_notices_that_nobody_else_will_come() {
     assert_eq!(worker.patience(), Some(Duration::ZERO));
 }
 
+/// Also in the middle of a turn.
+#[test]
+fn who_comes_after_a_reload_has_what_it_brought() {
+    let mut stage = Stage::new(false);
+    let reload = |stage: &Stage, number| {
+        let routes = [Arc::clone(&stage.route)];
+        let snapshot = Snapshot::new(number, &Config::for_tests(), &routes, None, &Arc::default());
+        let snapshot = Arc::new(snapshot);
+        stage.worker.gateway.snapshot.store(Arc::clone(&snapshot));
+        snapshot
+    };
+    stage.come();
+    stage.clients[0].write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
+    reload(&stage, 2);
+    let now = Instant::now();
+    stage.worker.read_mail(now);
+    assert_eq!(stage.worker.snapshot.number, 2, "a connection");
+    let third = reload(&stage, 3);
+    let token = stage.worker.clients.tokens()[0];
+    stage.worker.advance(token, now);
+    // It is held here, as the one at work, and by the exchange.
+    assert_eq!((stage.worker.snapshot.number, Arc::strong_count(&third)), (2, 3), "a request");
+}
+
 /// What clients and backends do. The number says which of those that are there.
 #[derive(Clone, Debug)]
 enum Event {
@@ -154,20 +178,23 @@ impl Stage {
         Self { worker, mailbox, route, listener, clients: Vec::new(), backends: Vec::new() }
     }
 
+    /// A client connects, and is dealt to the worker.
+    fn come(&mut self) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let places = ConnectionPlaces::new(1, self.worker.inbox.wakeup.waker.clone());
+        let place = Arc::new(places).take().unwrap();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let socket = OwnedFd::from(theirs).into();
+        let accepted = self.mailbox.accepted(socket, peer, Entrance::default(), place);
+        self.mailbox.deal(accepted, PATIENCE);
+        self.clients.push(ours);
+    }
+
     fn play(&mut self, event: &Event) {
         match *event {
-            Event::Come => {
-                let (ours, theirs) = UnixStream::pair().unwrap();
-                ours.set_nonblocking(true).unwrap();
-                theirs.set_nonblocking(true).unwrap();
-                let places = ConnectionPlaces::new(1, self.worker.inbox.wakeup.waker.clone());
-                let place = Arc::new(places).take().unwrap();
-                let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                let socket = OwnedFd::from(theirs).into();
-                let accepted = self.mailbox.accepted(socket, peer, Entrance::default(), place);
-                self.mailbox.deal(accepted, PATIENCE);
-                self.clients.push(ours);
-            }
+            Event::Come => self.come(),
             Event::Send(n, text) => {
                 if let Some(client) = self.clients.get_mut(n) {
                     // It may be gone.
